@@ -1,0 +1,124 @@
+"""The words of the house: images, labels, batches, features and data sets.
+
+Nothing here makes an array and nothing imports jax, so that the workers of
+the input pipeline, which live in the NumPy world, can use the same words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from jaxtyping import Bool, Float, Int, UInt8
+
+if TYPE_CHECKING:
+    from jax import Array
+else:
+    Array = Any
+
+Image = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]  # RGB, range [0, 255]
+Label = Int[Array, "b h w"]  # class ids, or the data set's ignore label
+Logits = Float[Array, "b h w c"]  # float32 whatever the compute dtype
+Features = Mapping[str, Float[Array, "b h w c"]]  # keyed 'stride4', 'stride8', ...
+Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
+Metrics = Mapping[str, Float[Array, ""]]
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    Its text is one line that names the thing, the place and the remedy; the
+    command line prints it and exits with status 2, without a traceback.
+    """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FeatureInfo:
+    """What a backbone promises about one of its feature maps."""
+
+    name: str  # 'stride4', 'stride8', ...
+    channels: int
+    stride: int  # input pixels per feature cell, per axis
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Normalization:
+    """Per-channel RGB affine map: (pixel - mean) / std, pixels in [0, 255]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def pad_pixel(self) -> tuple[int, int, int]:
+        """The byte value that normalises to (nearly) zero: what padding is made of."""
+        red, green, blue = (int(round(value)) for value in self.mean)
+        return red, green, blue
+
+
+NORMALIZATIONS: Mapping[str, Normalization] = {
+    # torchvision, timm, GluonCV
+    "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    # tensorflow/models: x / 127.5 - 1 (MobileNet, Xception, the beta ResNets)
+    "minus_one_to_one": Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What everyone may know of a data set without opening it."""
+
+    name: str
+    num_classes: int
+    ignore_label: int
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]  # RGB per class id
+    splits: Mapping[str, int]  # split name -> number of images
+
+
+class Batch(NamedTuple):
+    """One batch, as the loader makes it (NumPy) and the step takes it (sharded)."""
+
+    image: UInt8[Array, "b h w 3"]  # RGB bytes; the model normalises them
+    label: UInt8[Array, "b h w"]  # class ids; ignore_label where nobody knows
+    valid: Bool[Array, "b"]  # False: a row that only fills up the last batch
+
+
+class Example(NamedTuple):
+    """One decoded sample at its original size."""
+
+    name: str
+    image: UInt8[Array, "h w 3"]
+    label: UInt8[Array, "h w"]
+
+
+class ExampleSource(Protocol):
+    """Random access to the samples of one split."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+class Loader(Protocol):
+    """An endless iterator of batches whose position is one number.
+
+    The batch at position k depends on the seed and on k alone, never on the
+    number of workers.
+    """
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch: ...
+
+    def names_at(self, position: int) -> tuple[str, ...]:
+        """Names of the files in the batch at `position`."""
+        ...
+
+    def get_state(self) -> dict[str, int]: ...
+
+    def set_state(self, state: Mapping[str, int]) -> None: ...
+
+
+LossFn = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]  # -> (sum, weight)
+ApplyFn = Callable[..., Any]

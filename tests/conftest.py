@@ -1,0 +1,35 @@
+"""A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products.
+
+Warnings are errors (pyproject.toml). Compilations are kept between runs, since they are most of the time.
+"""
+
+import os
+import pathlib
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "float32")
+jax.config.update("jax_compilation_cache_dir", str(REPOSITORY / ".jax_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder of real images and weights beside the repository, where there is one."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the folder of real images and weights beside the repository")
+    return SHARED
