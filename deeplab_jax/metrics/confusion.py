@@ -1,0 +1,72 @@
+"""Confusion matrices, and the scores that are read off them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+from numpy.typing import NDArray
+
+
+def confusion_matrix(
+    label: Int[Array, "*pixels"], prediction: Int[Array, "*pixels"], *, num_classes: int, ignore_label: int
+) -> Int[Array, "c c"]:
+    """Counts pixels by (true class, predicted class): rows are the truth.
+
+    The counts are int32: enough for 2^31 pixels in one call; whoever adds calls up does so in
+    int64 on the host. `jax.vmap` over the leading axis gives one matrix per image.
+
+    Args:
+      label: class ids; pixels with `ignore_label`, or with any value outside [0, num_classes),
+        are not counted.
+      prediction: class ids in [0, num_classes), of the label's shape.
+    """
+    label, prediction = label.astype(jnp.int32).reshape(-1), prediction.astype(jnp.int32).reshape(-1)
+    counted = (label != ignore_label) & (label >= 0) & (label < num_classes)
+    num_cells = num_classes * num_classes
+    cell = jnp.where(counted, label * num_classes + prediction, num_cells)
+    return jnp.bincount(cell, length=num_cells + 1)[:num_cells].reshape(num_classes, num_classes)
+
+
+def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+    """The usual scores of a confusion matrix, plain numbers ready for JSON.
+
+        IoU_i = n_ii / (t_i + p_i - n_ii),   t_i pixels of class i, p_i predicted as i, T = Σ t_i
+        mean IoU = mean of IoU_i,  frequency weighted IoU = Σ t_i IoU_i / T
+        pixel accuracy = Σ n_ii / T,  mean accuracy = mean of n_ii / t_i
+
+    A class in neither truth nor prediction has no IoU (None) and is left out of the mean; one
+    that is only predicted has IoU 0 and counts. The mean accuracy is over classes in the truth.
+    A mean over nothing is None.
+
+    Args:
+      confusion: [c, c], rows are the truth.
+      class_names: one per class.
+
+    Source: Fully Convolutional Networks (1411.4038), sec. 5.
+    """
+    confusion = np.asarray(confusion, np.int64)
+    if confusion.shape != (len(class_names), len(class_names)):
+        raise ValueError(f"a confusion matrix of shape {confusion.shape} for {len(class_names)} class names")
+    hit, truth, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    union = truth + predicted - hit
+    total = truth.sum()
+    iou = hit / np.maximum(union, 1)
+    accuracy = hit / np.maximum(truth, 1)
+    return {
+        "mean_iou": _mean(iou[union > 0]),
+        "iou_per_class": {
+            name: float(value) if present else None
+            for name, value, present in zip(class_names, iou, union > 0, strict=True)
+        },
+        "pixel_accuracy": float(hit.sum() / total) if total else None,
+        "mean_accuracy": _mean(accuracy[truth > 0]),
+        "frequency_weighted_iou": float((truth * iou).sum() / total) if total else None,
+    }
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if values.size else None
