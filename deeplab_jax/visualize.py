@@ -1,0 +1,111 @@
+"""Label maps made visible: palettes, overlays, error maps and grids, in plain NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+Color = tuple[int, int, int]
+RGBImage = UInt8[np.ndarray, "h w 3"]
+LabelMap = Int[np.ndarray, "h w"]
+
+IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's border
+_RIGHT, _WRONG, _UNKNOWN = np.array([(235, 238, 240), (208, 52, 44), (150, 154, 160)], np.uint8)
+
+
+def voc_palette(num_colors: int = 256) -> UInt8[np.ndarray, "n 3"]:
+    """PASCAL VOC's colours: the bits of the class id, dealt to R, G and B from the highest bit down.
+
+    Args:
+      num_colors: at most 256.
+    """
+    ids = np.arange(num_colors, dtype=np.uint16)
+    colors = np.zeros((num_colors, 3), np.uint16)
+    for level in range(3):  # 8 bits, 3 channels
+        for channel in range(3):
+            colors[:, channel] |= ((ids >> (3 * level + channel)) & 1) << (7 - level)
+    return colors.astype(np.uint8)
+
+
+def full_palette(palette: Sequence[Color], ignore_label: int) -> UInt8[np.ndarray, "256 3"]:
+    """A colour for every byte: the data set's, the border's for `ignore_label`, VOC's for the rest.
+
+    Args:
+      palette: RGB per class id, at most 256 of them.
+      ignore_label: a byte, or a number outside [0, 255] that no map of bytes holds.
+    """
+    colors = voc_palette()
+    if 0 <= ignore_label < 256:
+        colors[ignore_label] = IGNORE_COLOR
+    colors[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
+    return colors
+
+
+def colorize(label: LabelMap, palette: Sequence[Color], *, ignore_label: int = 255) -> RGBImage:
+    """Each pixel in the colour of its class; values in [0, 255]."""
+    return full_palette(palette, ignore_label)[label]
+
+
+def overlay(
+    image: RGBImage, label: LabelMap, palette: Sequence[Color], *, ignore_label: int = 255, opacity: float = 0.55
+) -> RGBImage:
+    """The image tinted by class, with outlines where the class changes.
+
+    Class 0, as a rule the background, and ignored pixels keep the image's own colours.
+
+    Args:
+      image: RGB bytes.
+      label: class ids of the same height and width.
+      palette: RGB per class id.
+      ignore_label: shown untinted.
+      opacity: of the tint, in [0, 1].
+
+    Raises:
+      ValueError: when the two differ in size.
+    """
+    if image.shape[:2] != label.shape:
+        raise ValueError(f"image is {image.shape[:2]}, label is {label.shape}")
+    colors = colorize(label, palette, ignore_label=ignore_label)
+    tinted = (label != 0) & (label != ignore_label)
+    blend = np.where(tinted, opacity, 0.0)[..., None]
+    result = image * (1 - blend) + colors * blend
+    outline = _boundaries(label) & (label != ignore_label)
+    result[outline] = 255 - (255 - colors[outline].astype(np.float64)) * 0.35
+    return np.rint(result).astype(np.uint8)
+
+
+def error_map(label: LabelMap, prediction: LabelMap, *, ignore_label: int = 255) -> RGBImage:
+    """Light where the prediction is right, red where it is wrong, grey where nobody knows."""
+    colors = np.where((label == prediction)[..., None], _RIGHT, _WRONG)
+    return np.where((label == ignore_label)[..., None], _UNKNOWN, colors)
+
+
+def grid(rows: Sequence[Sequence[RGBImage]], *, gap: int = 4, background: Color = (255, 255, 255)) -> RGBImage:
+    """Images in rows and columns; each column is as wide, each row as high, as its largest image.
+
+    Args:
+      rows: at least one row with at least one image; rows may be of different lengths.
+      gap: pixels between neighbours.
+      background: colour of what no image covers.
+    """
+    heights = [max(image.shape[0] for image in row) for row in rows]
+    num_columns = max(len(row) for row in rows)
+    widths = [max(row[k].shape[1] for row in rows if k < len(row)) for k in range(num_columns)]
+    canvas = np.empty((sum(heights) + gap * (len(heights) - 1), sum(widths) + gap * (len(widths) - 1), 3), np.uint8)
+    canvas[:] = background
+    for i, row in enumerate(rows):
+        top = sum(heights[:i]) + gap * i
+        for k, image in enumerate(row):
+            left = sum(widths[:k]) + gap * k
+            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
+def _boundaries(label: LabelMap) -> np.ndarray:
+    """True for pixels whose right or lower neighbour is of another class."""
+    edges = np.zeros(label.shape, bool)
+    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
+    edges[:-1] |= label[:-1] != label[1:]
+    return edges
