@@ -1,0 +1,134 @@
+"""Atrous convolution against lax.conv_general_dilated: value and both gradients, in every formulation."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from deeplab_jax.ops import atrous
+
+# Sums of up to 9 * 20 products of unit normals in float32, in another order: a few units of 1e-6.
+TOLERANCE = 3e-5
+
+# height, width, taps, stride, rate, padding: odd and even sizes, rates near and beyond the image
+CASES = [
+    (9, 12, 3, 1, 1, "tf_same"),
+    (9, 12, 1, 1, 1, "tf_same"),
+    (10, 11, 1, 2, 1, "symmetric"),
+    (10, 11, 3, 2, 1, "tf_same"),
+    (10, 11, 3, 2, 1, "symmetric"),
+    (12, 13, 7, 2, 1, "symmetric"),
+    (11, 9, 3, 1, 2, "tf_same"),
+    (11, 9, 3, 1, 6, "tf_same"),
+    (7, 5, 3, 1, 18, "tf_same"),
+    (8, 9, 3, 2, 2, "symmetric"),
+]
+
+
+def _reference(x, kernel, stride, rate, padding, groups):
+    pads = [
+        atrous.same_padding(size, taps, stride, rate, padding)
+        for size, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True)
+    ]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        pads,
+        rhs_dilation=(rate, rate),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _value_and_gradients(function, x, kernel, dy):
+    y, pullback = jax.vjp(function, x, kernel)
+    return (y, *pullback(dy))
+
+
+@pytest.mark.parametrize("depthwise", [False, True], ids=["dense", "depthwise"])
+@pytest.mark.parametrize(("height", "width", "taps", "stride", "rate", "padding"), CASES)
+def test_equals_lax_with_rhs_dilation(rng, height, width, taps, stride, rate, padding, depthwise):
+    channels, groups = 20, 20 if depthwise else 1
+    x = rng.normal(size=(2, height, width, channels)).astype(np.float32)
+    kernel = rng.normal(size=(taps, taps, channels // groups, 20 if depthwise else 6)).astype(np.float32)
+    convolve = atrous.atrous_depthwise_conv if depthwise else atrous.atrous_conv
+
+    def ours(x, kernel):
+        return convolve(x, kernel, strides=(stride, stride), rate=(rate, rate), padding=padding)
+
+    def reference(x, kernel):
+        return _reference(x, kernel, stride, rate, padding, groups)
+
+    dy = rng.normal(size=jax.eval_shape(reference, x, kernel).shape).astype(np.float32)
+    for got, want in zip(
+        _value_and_gradients(ours, x, kernel, dy), _value_and_gradients(reference, x, kernel, dy), strict=True
+    ):
+        np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
+
+
+@pytest.mark.parametrize(
+    ("ours", "reference"),
+    [
+        ("_dense_taps", "_lax_dense"),
+        ("_dense_input_taps", "_lax_dense_input"),
+        ("_dense_kernel_taps", "_lax_dense_kernel"),
+        ("_depthwise_taps", "_lax_depthwise"),
+        ("_depthwise_input_taps", "_lax_depthwise_input"),
+        ("_depthwise_kernel_taps", "_lax_depthwise_kernel"),
+        ("_depthwise_kernel_scan", "_lax_depthwise_kernel"),
+    ],
+)
+@pytest.mark.parametrize(("stride", "rate"), [(1, 1), (1, 4), (2, 1), (2, 3)])
+def test_every_formulation_equals_lax(rng, ours, reference, stride, rate):
+    """Also those that this platform does not choose."""
+    depthwise = "depthwise" in ours
+    x = rng.normal(size=(2, 9, 8, 5)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 1 if depthwise else 5, 5)).astype(np.float32)
+    geometry = atrous._geometry(x, kernel, (stride, stride), (rate, rate), "tf_same")
+    arguments = [x, kernel]
+    if "input" in ours or "kernel" in ours:
+        arguments.append(rng.normal(size=(2, *atrous._out_shape(x, kernel, geometry), 5)).astype(np.float32))
+    got = getattr(atrous, ours)(*map(jnp.asarray, arguments), geometry)
+    want = getattr(atrous, reference)(*map(jnp.asarray, arguments), geometry)
+    np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "expected"),
+    [  # a ramp i + j under a 3x3 kernel i + j: the numbers in TF-slim's Xception tests
+        (4, 1, "tf_same", [[14, 28, 43, 26], [28, 48, 66, 37], [43, 66, 84, 46], [26, 37, 46, 22]]),
+        (4, 2, "symmetric", [[14, 43], [43, 84]]),
+        (4, 2, "tf_same", [[48, 37], [37, 22]]),
+        (5, 2, "tf_same", [[14, 43, 34], [43, 84, 55], [34, 55, 30]]),
+        (5, 2, "symmetric", [[14, 43, 34], [43, 84, 55], [34, 55, 30]]),
+    ],
+)
+def test_padding_conventions_give_tensorflows_published_numbers(size, stride, padding, expected):
+    ramp = jnp.add(*jnp.meshgrid(jnp.arange(size), jnp.arange(size))).astype(jnp.float32)
+    x = ramp[None, :, :, None]
+    kernel = jnp.add(*jnp.meshgrid(jnp.arange(3), jnp.arange(3))).astype(jnp.float32)[:, :, None, None]
+    got = atrous.atrous_depthwise_conv(x, kernel, strides=(stride, stride), padding=padding)
+    np.testing.assert_array_equal(got[0, :, :, 0], expected)
+
+
+def test_the_cpu_program_has_no_convolution_where_taps_are_faster():
+    def loss(x, kernel):
+        dense = atrous.atrous_conv(x, kernel, rate=(6, 6))
+        return dense.sum() + atrous.atrous_depthwise_conv(x, kernel[:, :, :1]).sum()
+
+    x, kernel = jnp.ones((1, 9, 9, 16)), jnp.ones((3, 3, 16, 16))
+    step = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    program = step.lower(x, kernel).compile().as_text()
+    assert "convolution(" not in program
+    assert "conditional(" not in program  # the choice among platforms is gone
+    for platform in ("cuda", "tpu"):  # the same trace, lowered without such a device
+        assert "stablehlo.convolution" in step.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_unknown_padding_is_named():
+    with pytest.raises(ValueError, match=r"'valid'.*'tf_same' and 'symmetric'"):
+        atrous.atrous_conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), padding="valid")
