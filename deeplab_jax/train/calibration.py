@@ -1,0 +1,86 @@
+"""Gives batch norm its statistics back where a weight file has folded them into scale and bias.
+
+A folded network computes the right thing in evaluation, but its stored statistics are made up (0 and 1): in
+training the first batch would normalise by real ones and the function would jump. Here the statistics are
+measured and scale and bias set so that the evaluated function stays what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from deeplab_jax.types import ApplyFn, Image, Variables
+
+MOMENTS = "bn_moments"  # the collection into which nn/norm.py sows what its batch norms are fed
+
+_Path = tuple[str, ...]
+
+
+def calibrate_batch_norm(
+    apply_fn: ApplyFn, variables: Variables, batches: Iterable[Image], *, part: str = "backbone"
+) -> dict[str, Any]:
+    """Re-estimates the statistics of each batch norm under `part`; the evaluated function is unchanged.
+
+        mean <- m,   var <- v,   scale' = scale √((v + ε) / (var + ε)),
+        bias' = bias + scale (m - mean) / √(var + ε)
+
+    m and v being mean and variance of the layer's input over the batches.
+
+    Args:
+      apply_fn: `module.apply`; its batch norms sow 'mean', 'mean_square' and 'epsilon' into the
+        collection 'bn_moments' where that is mutable.
+      variables: 'params' and 'batch_stats'; batch norms are modules with 'mean' and 'var'.
+      batches: image batches of one size, at least one.
+      part: top-level module whose batch norms are treated.
+
+    Raises:
+      ValueError: where there is no batch, or a batch norm sowed nothing.
+    """
+    moments = _mean_moments(apply_fn, variables, batches)
+    params = traverse_util.flatten_dict(jax.device_get(variables["params"]))
+    stats = traverse_util.flatten_dict(jax.device_get(variables["batch_stats"]))
+    layers = sorted(path[:-1] for path in stats if path[-1] == "mean" and path[0] == part)
+    for layer in layers:
+        if (*layer, "mean") not in moments:
+            raise ValueError(f"{'/'.join(layer)} sowed no moments into '{MOMENTS}'")
+        _calibrate(layer, params, stats, moments)
+    unflatten = traverse_util.unflatten_dict
+    return {**variables, "params": unflatten(params), "batch_stats": unflatten(stats)}
+
+
+def _mean_moments(apply_fn: ApplyFn, variables: Variables, batches: Iterable[Image]) -> dict[_Path, np.ndarray]:
+    """What each layer sowed, averaged over the batches in float64."""
+
+    @jax.jit
+    def moments_of(variables: Variables, image: Image) -> Mapping[str, Any]:
+        return apply_fn(variables, image, train=False, mutable=[MOMENTS])[1][MOMENTS]
+
+    sums: dict[_Path, np.ndarray] = {}
+    num_batches = 0
+    for image in batches:
+        sown = traverse_util.flatten_dict(jax.device_get(moments_of(variables, image)))
+        for path, values in sown.items():
+            # A module that is called twice sows twice; its statistics are those of both inputs.
+            sums[path] = sums.get(path, np.float64(0)) + np.mean(np.asarray(values, np.float64), axis=0)
+        num_batches += 1
+    if not num_batches:
+        raise ValueError("calibration needs at least one batch")
+    return {path: value / num_batches for path, value in sums.items()}
+
+
+def _calibrate(
+    layer: _Path, params: dict[_Path, Any], stats: dict[_Path, Any], moments: Mapping[_Path, np.ndarray]
+) -> None:
+    old_mean, old_var = stats[*layer, "mean"], stats[*layer, "var"]
+    epsilon, mean = moments[*layer, "epsilon"], moments[*layer, "mean"]
+    var = np.maximum(moments[*layer, "mean_square"] - mean**2, 0.0)
+    scale, bias = params[*layer, "scale"], params[*layer, "bias"]
+    slope = scale / np.sqrt(old_var + epsilon)
+    new = {"scale": slope * np.sqrt(var + epsilon), "bias": bias + slope * (mean - old_mean), "mean": mean, "var": var}
+    for name, value in new.items():
+        (params if name in ("scale", "bias") else stats)[*layer, name] = np.asarray(value, np.float32)

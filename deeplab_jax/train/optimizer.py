@@ -1,0 +1,94 @@
+"""The papers' optimiser: momentum SGD (or AdamW), a poly schedule, decay on kernels only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+from flax import traverse_util
+
+from deeplab_jax.config import OptimizerConfig
+from deeplab_jax.types import UserError
+
+
+def make_optimizer(
+    config: OptimizerConfig, num_steps: int, params: Any
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The update rule, in units of the learning rate, and the learning rate's schedule.
+
+        SGD:    v <- momentum v + (g + weight_decay p),               p <- p - r(t) m v
+        AdamW:  p <- p - r(t) m (adam(g) + weight_decay p),   b1 = momentum, b2 = 0.999
+
+    with m the learning-rate multiplier of the parameter. The transformation gives the last
+    factor of each right-hand side; the train step multiplies it by -r(t), t being the state's
+    own step, so that a skipped update cannot make two counters disagree.
+
+    Args:
+      config: optimiser settings.
+      num_steps: of the whole run; the poly schedule reaches its end there.
+      params: the parameter tree, or its shapes.
+
+    Raises:
+      UserError: where a pattern of `learning_rate_multipliers` is no regular expression or
+        matches no parameter.
+    """
+    decayed = _decay_mask(params, config.decay_depthwise)
+    decay = optax.add_decayed_weights(config.weight_decay, mask=decayed)
+    parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    if config.name == "adamw":
+        parts += [optax.scale_by_adam(b1=config.momentum), decay]
+    else:
+        parts += [decay, optax.trace(config.momentum)]
+    if config.learning_rate_multipliers:
+        parts.append(_scale_by(_multipliers(params, config.learning_rate_multipliers)))
+    return optax.chain(*parts), poly_schedule(config, num_steps)
+
+
+def poly_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """r(t) = min(1, t / warmup) (end + (start - end) (1 - t / num_steps)^power).
+
+    Source: DeepLab v2 (1606.00915), sec. 4.1.2 (poly); warm-up as everyone does it.
+    """
+    poly = optax.polynomial_schedule(config.learning_rate, config.end_learning_rate, config.poly_power, num_steps)
+    if not config.warmup_steps:
+        return poly
+    warmup = optax.linear_schedule(0.0, 1.0, config.warmup_steps)
+    return lambda step: warmup(step) * poly(step)
+
+
+def _decay_mask(params: Any, decay_depthwise: bool) -> Any:
+    """True at the kernels: never at batch norm's scale and bias, or at other biases."""
+    names = {"kernel", "depthwise_kernel"} if decay_depthwise else {"kernel"}
+    return traverse_util.path_aware_map(lambda path, _: path[-1] in names, params)
+
+
+def _multipliers(params: Any, patterns: Mapping[str, float]) -> Any:
+    """The factor of each parameter: of the first pattern that matches the start of its path, else 1."""
+    compiled = {_compile(pattern): factor for pattern, factor in patterns.items()}
+    paths = traverse_util.flatten_dict(params, sep="/")
+    for pattern in compiled:
+        if not any(pattern.match(path) for path in paths):
+            raise UserError(
+                f"config.optimizer.learning_rate_multipliers: '{pattern.pattern}' matches no parameter; "
+                f"paths look like '{next(iter(paths))}', parts are {', '.join(sorted(params))}"
+            )
+    factors = {
+        path: next((factor for pattern, factor in compiled.items() if pattern.match(path)), 1.0) for path in paths
+    }
+    return traverse_util.unflatten_dict(factors, sep="/")
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"config.optimizer.learning_rate_multipliers: '{pattern}' is no regular expression ({error})"
+        ) from None
+
+
+def _scale_by(factors: Any) -> optax.GradientTransformation:
+    return optax.stateless(lambda updates, _: jax.tree.map(lambda update, factor: update * factor, updates, factors))

@@ -1,0 +1,94 @@
+"""All that training carries from step to step, and how it comes into being."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from deeplab_jax.ops.mesh import replicated
+from deeplab_jax.types import Variables
+
+Init = Callable[[jax.Array], Variables]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """One point of a training run; with the seed and the data position it fixes all that follows."""
+
+    step: Int[Array, ""]  # updates tried so far, the skipped ones included
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    ema: Any  # {'params': ..., 'batch_stats': ...}, their running average; None where it is not kept
+
+    @property
+    def variables(self) -> Variables:
+        """What training optimises."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def eval_variables(self) -> Variables:
+        """What is scored and shipped: the average where one is kept."""
+        return self.variables if self.ema is None else self.ema
+
+
+def create_variables(init: Init, *, seed: int, mesh: Mesh) -> Variables:
+    """Random variables, a copy on each device of the mesh.
+
+    The key is of the 'rbg' kind: a program that draws a few hundred kernels by threefry
+    compiles for half a minute on a CPU. Its numbers depend on the kind of device, though not
+    on how many there are.
+
+    Args:
+      init: key -> variables, `module.init` with its other arguments bound.
+      seed: of the key.
+      mesh: where the variables will live.
+    """
+    return jax.jit(init, out_shardings=replicated(mesh))(_key(seed))
+
+
+def create_train_state(variables: Variables, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh) -> TrainState:
+    """The state at step 0 for these variables; it owns its arrays and may be donated."""
+
+    def start(variables: Variables) -> TrainState:
+        # The average must not share buffers with the parameters, or neither could be donated.
+        return jax.tree.map(jnp.array, _initial_state(variables, tx, ema=ema))
+
+    return jax.jit(start, out_shardings=replicated(mesh))(variables)
+
+
+def abstract_variables(init: Init, mesh: Mesh) -> Variables:
+    """Shapes, dtypes and shardings of `create_variables`, without computing anything."""
+    return _with_sharding(jax.eval_shape(init, _key(0)), mesh)
+
+
+def abstract_train_state(init: Init, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of `create_train_state`, without computing anything."""
+    return _with_sharding(jax.eval_shape(lambda key: _initial_state(init(key), tx, ema=ema), _key(0)), mesh)
+
+
+def _key(seed: int) -> jax.Array:
+    return jax.random.key(seed, impl="rbg")
+
+
+def _initial_state(variables: Variables, tx: optax.GradientTransformation, *, ema: bool) -> TrainState:
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=tx.init(params),
+        ema={"params": params, "batch_stats": batch_stats} if ema else None,
+    )
+
+
+def _with_sharding(tree: Any, mesh: Mesh) -> Any:
+    sharding = replicated(mesh)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

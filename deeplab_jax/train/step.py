@@ -1,0 +1,175 @@
+"""The train step: one batch, one update. The heart of the project.
+
+The batch is spread over the devices of the mesh and the state is copied to each; under `jax.jit` every sum below
+runs over the GLOBAL batch, so batch norm is synchronised and the loss is normalised without a word of ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from deeplab_jax.ops.mesh import DATA_AXIS, batch_sharding, replicated
+from deeplab_jax.train.state import TrainState
+from deeplab_jax.types import ApplyFn, Batch, Label, Logits, Metrics
+
+TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+StepLoss: TypeAlias = Callable[[Logits, Label, Int[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]]
+
+
+class _Totals(NamedTuple):
+    """Sums over pixels; the means are taken once, at the end."""
+
+    loss: Float[Array, ""]
+    weight: Float[Array, ""]
+    num_correct: Float[Array, ""]
+    num_counted: Float[Array, ""]
+
+
+def make_train_step(
+    apply_fn: ApplyFn,
+    loss_fn: StepLoss,
+    tx: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    *,
+    mesh: Mesh,
+    ignore_label: int,
+    seed: int,
+    accumulation_steps: int = 1,
+    ema_decay: float = 0.0,
+) -> TrainStep:
+    """Compiles (state, batch) -> (state, metrics); the state is donated.
+
+        loss = Σ sum_j / max(Σ weight_j, 1),   (sum_j, weight_j) = loss_fn of slice j
+        p <- p - r(t) tx(d loss / dp)
+
+    With accumulation the batch goes through the network in slices, one after the other. Sums
+    are added before the one division, so for a network without batch norm the result is that
+    of the whole batch; batch norm sees one slice at a time and moves its statistics at each.
+
+    Where the loss or the gradient's norm is not finite, nothing but `step` changes and the
+    metric `skipped` is 1.
+
+    Args:
+      apply_fn: `module.apply`; called with train=True, mutable=['batch_stats'] and a dropout key.
+      loss_fn: (logits, label, step) -> (sum, weight); the step is there for losses that ramp.
+      tx: gives the update in units of the learning rate (see train/optimizer.py).
+      learning_rate: step -> learning rate.
+      mesh: its data axis shares the batch; the batch size must be a multiple of its size times
+        `accumulation_steps`.
+      ignore_label: of the labels; rows whose `valid` is False get it everywhere.
+      seed: of the dropout keys; the key of a step depends on (seed, step) alone.
+      accumulation_steps: slices of the batch.
+      ema_decay: weight of the old average, min(ema_decay, (1 + t) / (10 + t)) at step t, so that
+        the random start is forgotten at once. Used only where the state keeps an average.
+
+    Returns:
+      The step. Its metrics are float32 scalars: loss, learning_rate, gradient_norm (before
+      clipping), pixel_accuracy, skipped.
+    """
+
+    def totals_of(params: Any, batch_stats: Any, batch: Batch, key: jax.Array, step: Int[Array, ""]) -> tuple:
+        logits, updated = apply_fn(
+            {"params": params, "batch_stats": batch_stats},
+            batch.image,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        label = jnp.where(batch.valid[:, None, None], batch.label.astype(jnp.int32), ignore_label)
+        loss, weight = loss_fn(logits, label, step)
+        counted = label != ignore_label
+        correct = counted & (jnp.argmax(logits, axis=-1) == label)
+        totals = _Totals(loss, weight, _count(correct), _count(counted))
+        return loss, (updated.get("batch_stats", batch_stats), totals)
+
+    def slice_gradient(state: TrainState, batch_stats: Any, batch: Batch, key: jax.Array) -> tuple:
+        """(gradient of the loss's SUM, new statistics, totals) of one slice."""
+        gradient, (batch_stats, totals) = jax.grad(totals_of, has_aux=True)(
+            state.params, batch_stats, batch, key, state.step
+        )
+        return gradient, batch_stats, totals
+
+    def batch_gradient(state: TrainState, batch: Batch, key: jax.Array) -> tuple:
+        """The same of the whole batch."""
+        if accumulation_steps == 1:
+            return slice_gradient(state, state.batch_stats, batch, key)
+
+        def add_slice(carry: tuple, item: tuple[Batch, jax.Array]) -> tuple[tuple, None]:
+            gradient, batch_stats, totals = carry
+            part, index = item
+            more, batch_stats, more_totals = slice_gradient(state, batch_stats, part, jax.random.fold_in(key, index))
+            return (_add(gradient, more), batch_stats, _add(totals, more_totals)), None
+
+        start = (_zeros_like(state.params), state.batch_stats, _Totals(*[jnp.zeros(())] * 4))
+        items = (_slices(batch, accumulation_steps, mesh), jnp.arange(accumulation_steps))
+        return jax.lax.scan(add_slice, start, items)[0]
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        gradient, batch_stats, totals = batch_gradient(state, batch, key)
+        weight = jnp.maximum(totals.weight, 1.0)
+        gradient = jax.tree.map(lambda g: g / weight, gradient)
+        loss, gradient_norm, rate = totals.loss / weight, optax.tree.norm(gradient), learning_rate(state.step)
+
+        direction, opt_state = tx.update(gradient, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
+        updated = dataclasses.replace(state, params=params, batch_stats=batch_stats, opt_state=opt_state)
+        updated = dataclasses.replace(updated, ema=_average(state, updated.variables, ema_decay))
+        finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+        updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+        metrics = {
+            "loss": loss,
+            "learning_rate": rate,
+            "gradient_norm": gradient_norm,
+            "pixel_accuracy": totals.num_correct / jnp.maximum(totals.num_counted, 1.0),
+            "skipped": ~finite,
+        }
+        updated = dataclasses.replace(updated, step=state.step + 1)
+        return updated, jax.tree.map(lambda metric: jnp.asarray(metric, jnp.float32), metrics)
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        train_step,
+        in_shardings=(everywhere, batch_sharding(mesh)),
+        out_shardings=(everywhere, everywhere),
+        donate_argnums=0,
+    )
+
+
+def _slices(batch: Batch, num_slices: int, mesh: Mesh) -> Batch:
+    """[b, ...] -> [num_slices, b / num_slices, ...]; slice j is rows j::num_slices, so no row changes its device."""
+    sharding = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+
+    def split(rows: jax.Array) -> jax.Array:
+        rows = rows.reshape(rows.shape[0] // num_slices, num_slices, *rows.shape[1:])
+        return jax.lax.with_sharding_constraint(rows.swapaxes(0, 1), sharding)
+
+    return jax.tree.map(split, batch)
+
+
+def _average(state: TrainState, variables: Mapping[str, Any], full_decay: float) -> Any:
+    if state.ema is None:
+        return None
+    step = state.step.astype(jnp.float32)
+    decay = jnp.minimum(full_decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.ema, dict(variables))
+
+
+def _count(mask: jax.Array) -> Float[Array, ""]:
+    return jnp.sum(mask, dtype=jnp.float32)
+
+
+def _add(left: Any, right: Any) -> Any:
+    return jax.tree.map(jnp.add, left, right)
+
+
+def _zeros_like(tree: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, tree)
