@@ -1,0 +1,150 @@
+"""The optimisers against NumPy by hand."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeplab_jax.config import OptimizerConfig
+from deeplab_jax.train.optimizer import make_optimizer, poly_schedule
+from deeplab_jax.types import UserError
+
+NUM_STEPS = 10
+
+
+@pytest.fixture
+def params(rng):
+    def draw(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    return {
+        "backbone": {
+            "conv": {"kernel": draw(3, 3, 2, 4), "bias": draw(4)},
+            "bn": {"scale": draw(4), "bias": draw(4)},
+            "depthwise": {"depthwise_kernel": draw(3, 3, 1, 4)},
+        },
+        "head": {"logits": {"kernel": draw(1, 1, 4, 3), "bias": draw(3)}},
+    }
+
+
+def flat(tree, prefix=""):
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: np.asarray(tree)}
+    return {key: value for name, part in tree.items() for key, value in flat(part, f"{prefix}{name}/").items()}
+
+
+def gradients_at(params, step):
+    rng = np.random.default_rng([11, step])
+    return {key: rng.normal(size=value.shape).astype(np.float32) for key, value in flat(params).items()}
+
+
+def unflat(values, like, prefix=""):
+    if not isinstance(like, dict):
+        return values[prefix[:-1]]
+    return {name: unflat(values, part, f"{prefix}{name}/") for name, part in like.items()}
+
+
+def run(config, params, num_steps=4):
+    """The parameters after some steps with made-up gradients, as the train step applies the rule."""
+    tx, learning_rate = make_optimizer(config, NUM_STEPS, params)
+    opt_state = tx.init(params)
+    values = params
+    for step in range(num_steps):
+        direction, opt_state = tx.update(unflat(gradients_at(params, step), params), opt_state, values)
+        rate = float(learning_rate(step))
+        values = unflat(
+            {key: value - rate * flat(direction)[key] for key, value in flat(values).items()},
+            params,
+        )
+    return flat(values)
+
+
+def rate_at(config, step):
+    poly = (config.learning_rate - config.end_learning_rate) * (1 - step / NUM_STEPS) ** config.poly_power
+    return (config.end_learning_rate + poly) * (min(1, step / config.warmup_steps) if config.warmup_steps else 1)
+
+
+def is_decayed(key, config):
+    return key.endswith("/kernel") or (config.decay_depthwise and key.endswith("depthwise_kernel"))
+
+
+def sgd_by_hand(config, params, factor_of, num_steps=4):
+    values = {key: value.astype(np.float64) for key, value in flat(params).items()}
+    velocity = {key: np.zeros_like(value) for key, value in values.items()}
+    for step in range(num_steps):
+        gradients = gradients_at(params, step)
+        norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients.values()))
+        shrink = min(1.0, config.clip_norm / norm) if config.clip_norm else 1.0
+        for key in values:
+            decay = config.weight_decay if is_decayed(key, config) else 0.0
+            velocity[key] = config.momentum * velocity[key] + shrink * gradients[key] + decay * values[key]
+            values[key] = values[key] - rate_at(config, step) * factor_of(key) * velocity[key]
+    return values
+
+
+def assert_same(got, want):
+    for key in want:
+        np.testing.assert_allclose(got[key], want[key], atol=2e-6, err_msg=key)  # float32 against float64
+
+
+@pytest.mark.parametrize("decay_depthwise", [False, True])
+@pytest.mark.parametrize("clip_norm", [0.0, 1.5])
+def test_sgd_is_momentum_with_decay_in_the_gradient(params, decay_depthwise, clip_norm):
+    config = OptimizerConfig(
+        learning_rate=0.1, weight_decay=0.2, decay_depthwise=decay_depthwise, clip_norm=clip_norm, warmup_steps=3
+    )
+    assert_same(run(config, params), sgd_by_hand(config, params, lambda key: 1.0))
+
+
+def test_the_first_matching_multiplier_counts(params):
+    multipliers = {"backbone/bn": 0.0, "backbone": 0.1, "head/.*bias": 20.0}
+    config = OptimizerConfig(learning_rate=0.1, learning_rate_multipliers=multipliers)
+
+    def factor_of(key):
+        if key.startswith("backbone/bn"):
+            return 0.0
+        return 0.1 if key.startswith("backbone") else 20.0 if key == "head/logits/bias" else 1.0
+
+    got = run(config, params)
+    assert_same(got, sgd_by_hand(config, params, factor_of))
+    np.testing.assert_array_equal(got["backbone/bn/scale"], params["backbone"]["bn"]["scale"])
+
+
+def test_adamw_decays_beside_the_moments(params):
+    config = OptimizerConfig(name="adamw", learning_rate=0.1, weight_decay=0.2)
+    values = {key: value.astype(np.float64) for key, value in flat(params).items()}
+    first = dict.fromkeys(values, 0.0)
+    second = dict.fromkeys(values, 0.0)
+    for step in range(4):
+        for key, g in gradients_at(params, step).items():
+            first[key] = 0.9 * first[key] + 0.1 * g
+            second[key] = 0.999 * second[key] + 0.001 * g.astype(np.float64) ** 2
+            adam = first[key] / (1 - 0.9 ** (step + 1)) / (np.sqrt(second[key] / (1 - 0.999 ** (step + 1))) + 1e-8)
+            decay = config.weight_decay * values[key] if is_decayed(key, config) else 0.0
+            values[key] = values[key] - rate_at(config, step) * (adam + decay)
+    got = run(config, params)
+    for key in values:
+        # Adam divides by a root of float32 squares: about 1e-5 of each of four unit updates.
+        np.testing.assert_allclose(got[key], values[key], atol=2e-5, err_msg=key)
+
+
+def test_schedule_starts_at_zero_with_warmup_and_ends_at_its_end():
+    config = OptimizerConfig(learning_rate=0.5, end_learning_rate=0.01, warmup_steps=4)
+    schedule = poly_schedule(config, NUM_STEPS)
+    got = [float(schedule(jnp.int32(step))) for step in range(NUM_STEPS + 1)]
+    np.testing.assert_allclose(got, [rate_at(config, step) for step in range(NUM_STEPS + 1)], rtol=1e-5)
+    assert got[0] == 0
+    assert got[-1] == pytest.approx(0.01)
+
+
+def test_a_pattern_that_matches_nothing_is_a_users_mistake(params):
+    config = OptimizerConfig(learning_rate_multipliers={"bakcbone/.*": 0.1})
+    with pytest.raises(UserError, match=r"'bakcbone/\.\*' matches no parameter.*backbone, head"):
+        make_optimizer(config, NUM_STEPS, params)
+
+
+def test_a_broken_pattern_is_a_users_mistake(params):
+    config = OptimizerConfig(learning_rate_multipliers={"backbone/(": 0.1})
+    with pytest.raises(UserError, match="no regular expression"):
+        make_optimizer(config, NUM_STEPS, params)
