@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from jaxtyping import Bool, Float, Int, UInt8
 
 if TYPE_CHECKING:
+    import numpy as np
     from jax import Array
 else:
     Array = Any
@@ -52,7 +53,7 @@ class Normalization:
     @property
     def pad_pixel(self) -> tuple[int, int, int]:
         """The byte value that normalises to (nearly) zero: what padding is made of."""
-        red, green, blue = (int(round(value)) for value in self.mean)
+        red, green, blue = (round(value) for value in self.mean)
         return red, green, blue
 
 
@@ -79,17 +80,17 @@ class DatasetInfo:
 class Batch(NamedTuple):
     """One batch, as the loader makes it (NumPy) and the step takes it (sharded)."""
 
-    image: UInt8[Array, "b h w 3"]  # RGB bytes; the model normalises them
-    label: UInt8[Array, "b h w"]  # class ids; ignore_label where nobody knows
-    valid: Bool[Array, "b"]  # False: a row that only fills up the last batch
+    image: UInt8[Array | np.ndarray, "b h w 3"]  # RGB bytes; the model normalises them
+    label: UInt8[Array | np.ndarray, "b h w"]  # class ids; ignore_label where nobody knows
+    valid: Bool[Array | np.ndarray, " b"]  # False: a row that only fills up the last batch
 
 
 class Example(NamedTuple):
     """One decoded sample at its original size."""
 
     name: str
-    image: UInt8[Array, "h w 3"]
-    label: UInt8[Array, "h w"]
+    image: UInt8[np.ndarray, "h w 3"]
+    label: UInt8[np.ndarray, "h w"]
 
 
 class ExampleSource(Protocol):

@@ -1,0 +1,44 @@
+"""A data set: what is known of it, and its splits, opened by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from deeplab_jax.types import DatasetInfo, ExampleSource
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """What `open_dataset` of each module in deeplab_jax/data/datasets returns.
+
+    `open_split` takes a split's name. It raises UserError for an unknown or an
+    empty split, naming the splits that exist.
+    """
+
+    info: DatasetInfo
+    open_split: Callable[[str], ExampleSource]
+
+
+@runtime_checkable
+class SizedSource(Protocol):
+    """A source that knows its examples' names and (height, width) without decoding them."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]: ...
+
+
+def image_sizes(source: ExampleSource) -> list[tuple[int, int]]:
+    """(height, width) of each example; decodes them all where the source is no `SizedSource`."""
+    if isinstance(source, SizedSource):
+        return list(source.sizes)
+    return [source[index].label.shape for index in range(len(source))]
+
+
+def example_name(source: ExampleSource, index: int) -> str:
+    """The example's name, read with the example where the source is no `SizedSource`."""
+    return source.names[index] if isinstance(source, SizedSource) else source[index].name

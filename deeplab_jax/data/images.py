@@ -1,0 +1,183 @@
+"""Bytes of an image file -> RGB pixels, bytes of a mask file -> class ids, whatever wrote them.
+
+Training, evaluation and prediction decode through these two functions, so that
+a network never meets pixels that it was not trained on.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import cast
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from deeplab_jax.types import UserError
+
+# OpenCV's own threads would fight with the loader's.
+cv2.setNumThreads(0)
+
+MAX_PIXELS = 89_478_485  # a quarter of a gigabyte of RGB; Pillow's own bound
+
+_ORIENTATION_TAG = 0x0112
+_SAME_AS_OPENCV = frozenset({("JPEG", "RGB"), ("JPEG", "L"), ("MPO", "RGB"), ("PNG", "RGB"), ("PNG", "L")})
+_CONVERTIBLE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"})
+_GREY_16_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_HOW_TO_SAVE_A_MASK = "save one channel of class ids: PIL.Image.fromarray(ids.astype('uint8')).save('NAME.png')"
+
+
+def decode_image(data: bytes, name: str, *, mask_size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes an image file to 8-bit RGB.
+
+    Grey is copied to three channels, alpha is dropped, CMYK and palettes are
+    converted, 16 bits keep their high byte. The EXIF orientation is applied.
+
+    Args:
+      data: the file's content (JPEG, PNG, or anything else that Pillow reads).
+      name: the file's name, for messages.
+      mask_size: (height, width) of the image's mask, where it has one. Masks
+        have no EXIF, and tools differ in whether they draw them on the turned
+        image: the orientation is applied only if the image then has this size.
+
+    Raises:
+      UserError: when it is no image, damaged, of more than `MAX_PIXELS`, or of
+        a pixel format that 8-bit RGB cannot represent.
+    """
+    picture = _open(data, name)
+    orientation = _orientation(picture)
+    if mask_size is not None and _turned_size(picture, orientation) != mask_size:
+        orientation = 1
+    return _apply_orientation(_decode_rgb(picture, data, name), orientation)
+
+
+def decode_mask(data: bytes, name: str) -> UInt8[np.ndarray, "h w"]:
+    """Decodes a mask file to class ids: a palette's indices, never its colours.
+
+    Raises:
+      UserError: when it is no image, damaged, or does not hold one id of at
+        most 255 for each pixel.
+    """
+    if _is_grey_8_bit_png(data):
+        ids = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if ids is not None and ids.ndim == 2:
+            return ids
+    picture = _open(data, name)
+    if picture.format in ("JPEG", "MPO", "WEBP"):
+        raise UserError(
+            f"{name}: is a {picture.format} file, which does not keep class ids exact; {_HOW_TO_SAVE_A_MASK}"
+        )
+    _load(picture, name)
+    if picture.mode not in ("1", "L", "P", "I", *_GREY_16_MODES):
+        raise UserError(
+            f"{name}: holds {picture.mode} colours where class ids are expected; "
+            f"replace each colour by its class id and {_HOW_TO_SAVE_A_MASK}"
+        )
+    ids = np.asarray(picture).astype(np.int64) // _grey_scaling(data)
+    if ids.min() < 0 or ids.max() > 255:
+        raise UserError(f"{name}: holds the value {ids.max()}, but class ids end at 255; {_HOW_TO_SAVE_A_MASK}")
+    return ids.astype(np.uint8)
+
+
+def encode_mask(ids: UInt8[np.ndarray, "h w"]) -> bytes:
+    """Class ids as a grey 8-bit PNG, which every reader takes for the same numbers."""
+    return cv2.imencode(".png", ids)[1].tobytes()
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """Reads the header only."""
+    if not data:
+        raise UserError(f"{name}: is empty; copy the file anew")
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(name) from None
+    except Exception as error:  # Pillow's readers raise whatever comes up in damaged headers
+        raise UserError(f"{name}: is no readable image ({_reason(error)}); copy it anew or save it as PNG") from None
+    if picture.width * picture.height > MAX_PIXELS:
+        raise _too_large(name)
+    return picture
+
+
+def _too_large(name: str) -> UserError:
+    return UserError(f"{name}: has more than {MAX_PIXELS:,} pixels; cut it into tiles")
+
+
+def _load(picture: Image.Image, name: str) -> None:
+    try:
+        picture.load()
+    except Exception as error:  # as in _open
+        raise UserError(f"{name}: is truncated or damaged ({_reason(error)}); copy the file anew") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "unknown format"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _decode_rgb(picture: Image.Image, data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    if (picture.format, picture.mode) in _SAME_AS_OPENCV and _ends_whole(data):
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if pixels is not None:
+            return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    _load(picture, name)
+    if picture.mode in _CONVERTIBLE_MODES:
+        if picture.mode in ("P", "PA"):  # by way of RGBA, since palettes may hold transparent entries
+            picture = picture.convert("RGBA")
+        return np.array(picture.convert("RGB"))
+    if picture.mode in _GREY_16_MODES or picture.mode == "I":
+        grey = np.asarray(picture).astype(np.int64)
+        if grey.min() >= 0 and grey.max() <= 0xFFFF:
+            return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    raise UserError(f"{name}: pixels of mode '{picture.mode}' do not fit 8-bit RGB; save it as an 8-bit RGB PNG")
+
+
+def _ends_whole(data: bytes) -> bool:
+    """False for a file cut short, which OpenCV fills up with grey and Pillow refuses."""
+    return data.endswith(b"\xff\xd9") or data[-8:-4] == b"IEND"
+
+
+def _is_grey_8_bit_png(data: bytes) -> bool:
+    is_png = data.startswith(b"\x89PNG\r\n\x1a\n") and data[-8:-4] == b"IEND"
+    return is_png and data[24:26] == b"\x08\x00"
+
+
+def _grey_scaling(data: bytes) -> int:
+    """What Pillow multiplies grey levels of 2 or 4 bits by, to stretch them to 255."""
+    is_grey_png = data.startswith(b"\x89PNG\r\n\x1a\n") and data[25] == 0
+    return {2: 85, 4: 17}.get(data[24], 1) if is_grey_png else 1
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8."""
+    # `getexif` would decode a whole PNG in search of a chunk after the pixels.
+    raw = picture.info.get("exif")
+    if not raw:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(raw)
+        orientation = exif.get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged metadata is no reason to refuse good pixels
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _turned_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
+    width, height = picture.size
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def _apply_orientation(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Turns stored pixels upright: orientations 5 to 8 swap the axes, the others only mirror them."""
+    if orientation == 1:
+        return image
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    flip_rows = orientation in (3, 4, 7, 8)
+    flip_columns = orientation in (2, 3, 6, 7)
+    turned = image[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    return cast(np.ndarray, np.ascontiguousarray(turned))
