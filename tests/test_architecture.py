@@ -1,0 +1,157 @@
+"""The house's import rules, read off the syntax trees: arrows only point down."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+HOUSE = REPOSITORY / "deeplab_jax"
+MODULES = sorted(path for path in HOUSE.rglob("*.py"))
+
+# Part of the house -> parts that it may import, besides itself where it is named.
+ALLOWED = {
+    "types": set(),
+    "config": {"types"},
+    "registry": set(),
+    "ops": {"ops"},
+    "nn": {"types", "ops", "nn"},
+    "losses": {"types", "ops", "losses"},
+    "metrics": {"types", "ops", "metrics"},
+    "visualize": {"types", "ops"},
+    "backbones": {"types", "nn", "ops"},
+    "heads": {"types", "nn", "ops"},
+    "models": {"types", "config", "registry", "nn", "ops", "models"},
+    "data": {"types", "config", "registry", "data"},
+    "weights": {"types", "weights"},
+    "train": {"types", "losses", "metrics", "ops", "train"},
+    "inference": {"types", "losses", "metrics", "ops", "inference"},
+    "apps": {path.stem for path in HOUSE.iterdir()},
+}
+EXCEPTIONS = {
+    ("train/optimizer.py", "config"),  # its settings are the schema's
+    ("heads/v3plus.py", "heads"),  # its encoder is v3's ASPP
+}
+# Longer than a page of the house should be -> why.
+LONG_FILES = {
+    "deeplab_jax/ops/atrous.py": "one operation with three directions, each in the formulations that platforms need",
+}
+MAX_LINES = 350
+
+
+def relative(path: pathlib.Path) -> str:
+    return path.relative_to(HOUSE).as_posix()
+
+
+def part_of(path: pathlib.Path) -> str:
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def imports(path: pathlib.Path) -> Iterator[str]:
+    """Full names of all that a module imports, also within functions and for type checkers only."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; write the full name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def house_imports(path: pathlib.Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("deeplab_jax.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_imports_point_down(path):
+    part = part_of(path)
+    if part == "__init__":
+        assert not house_imports(path)
+        return
+    allowed = ALLOWED[part] | {name for file, name in EXCEPTIONS if file == relative(path)}
+    assert house_imports(path) <= allowed
+
+
+def test_rules_name_every_part():
+    parts = {part_of(path) for path in MODULES} - {"__init__"}
+    assert parts <= set(ALLOWED), "a new part needs its line in ALLOWED"
+
+
+def test_a_forbidden_import_is_seen(tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text("def f():\n    from deeplab_jax.models import build\n    import deeplab_jax.apps.train\n")
+    assert house_imports(module) == {"models", "apps"}
+
+
+def test_data_knows_no_jax():
+    """Its workers must start in a second: neither jax nor what imports it, in any file of the NumPy world."""
+    numpy_world = [path for path in MODULES if part_of(path) in ("data", "types", "config", "registry")]
+    for path in numpy_world:
+        top_level = {name.split(".")[0] for name in runtime_imports(path)}
+        assert not top_level & {"jax", "flax", "optax", "orbax", "clu"}, relative(path)
+
+
+def runtime_imports(path: pathlib.Path) -> Iterator[str]:
+    """As `imports`, without those under `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text())
+    hidden = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+
+
+def test_visualize_is_plain_numpy():
+    assert not {name.split(".")[0] for name in imports(HOUSE / "visualize.py")} & {"jax", "flax"}
+
+
+def test_only_resize_resizes():
+    """`jax.image.resize` antialiases, and resizes channels if asked: ops/resize.py knows how not to."""
+    for path in MODULES:
+        if relative(path) != "ops/resize.py":
+            attributes = {
+                ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)
+            }
+            assert not any(name.startswith("jax.image.") for name in attributes), relative(path)
+            assert not any(name.startswith("jax.image") for name in imports(path)), relative(path)
+
+
+def test_only_main_and_apps_import_apps():
+    outside = [path for path in (*MODULES, *REPOSITORY.glob("configs/*.py")) if HOUSE / "apps" not in path.parents]
+    for path in outside:
+        assert "apps" not in house_imports(path), path.name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*MODULES, *sorted(REPOSITORY.glob("configs/*.py")), REPOSITORY / "main.py"],
+    ids=lambda path: path.relative_to(REPOSITORY).as_posix(),
+)
+def test_files_are_short_and_say_what_they_are(path):
+    source = path.read_text()
+    if not source:  # the mark of a package
+        return
+    assert ast.get_docstring(ast.parse(source)), "the first line says what the file is"
+    num_lines = len(source.splitlines())
+    assert num_lines <= MAX_LINES or str(path.relative_to(REPOSITORY)) in LONG_FILES, f"{num_lines} lines: split it"
+
+
+def test_long_files_are_still_long():
+    for name in LONG_FILES:
+        assert len((REPOSITORY / name).read_text().splitlines()) > MAX_LINES
+
+
+def test_nothing_is_called_utils():
+    names = {part for path in MODULES for part in path.relative_to(HOUSE).with_suffix("").parts}
+    assert not names & {"utils", "util", "common", "helpers", "misc"}
