@@ -44,6 +44,12 @@ def check_arguments(function: Callable[..., Any], name: str, arguments: Mapping[
             raise ValueError(f"'{name}' takes no argument '{argument}'{_near(argument, accepted)}")
 
 
+def defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The default of each argument of `function` that has one."""
+    parameters = inspect.signature(function).parameters
+    return {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+
+
 def _module_names(package: str) -> list[str]:
     parent = importlib.import_module(f"{_ROOT}.{package}")
     return [module.name for module in pkgutil.iter_modules(parent.__path__)]

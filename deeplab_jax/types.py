@@ -77,6 +77,33 @@ class DatasetInfo:
     splits: Mapping[str, int]  # split name -> number of images
 
 
+class WeightRule(NamedTuple):
+    """Where one kind of foreign array goes: a name that `pattern` matches whole becomes the path `target`."""
+
+    pattern: str  # regular expression with groups
+    target: str  # 'params/...' or 'batch_stats/...', the groups as \\1, \\2
+    transform: str  # how its axes are put in order; see weights/rules.py
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WeightLayout:
+    """How one source names and shapes the weights of a part, and what the part must be like to take them.
+
+    Attributes:
+      rules: tried in order; the first that matches a name counts.
+      ignored: names that have no place here (a classifier, optimizer slots).
+      folded: batch norm is folded into the convolutions' kernels and biases.
+      arguments: of the part's factory, without which the weights compute something else.
+      normalization: of the images, as in NORMALIZATIONS.
+    """
+
+    rules: tuple[WeightRule, ...]
+    ignored: tuple[str, ...]
+    folded: bool
+    arguments: Mapping[str, Any]
+    normalization: str
+
+
 class Batch(NamedTuple):
     """One batch, as the loader makes it (NumPy) and the step takes it (sharded)."""
 

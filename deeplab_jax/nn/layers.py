@@ -1,0 +1,118 @@
+"""Layers that all networks of the family are made of: atrous convolution with batch norm and activation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer, normal, variance_scaling
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from deeplab_jax.nn.norm import BatchNorm
+from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.ops.atrous import atrous_conv, atrous_depthwise_conv
+
+he_normal = variance_scaling(2.0, "fan_out", "normal")
+
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": nn.relu, "relu6": nn.relu6, "none": lambda x: x}
+
+
+class AtrousConv(nn.Module):
+    """`ops.atrous.atrous_conv` with its weights; `kernel_size`, `stride` and `rate` hold for both axes."""
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    rate: int = 1
+    padding: str = "tf_same"
+    use_bias: bool = False
+    kernel_init: Initializer = he_normal
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = atrous_conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            strides=(self.stride, self.stride),
+            rate=(self.rate, self.rate),
+            padding=self.padding,
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype)[None, None, None]
+        return y
+
+
+class AtrousDepthwiseConv(nn.Module):
+    """`ops.atrous.atrous_depthwise_conv` with its weights."""
+
+    kernel_size: int = 3
+    stride: int = 1
+    rate: int = 1
+    padding: str = "tf_same"
+    kernel_init: Initializer = he_normal
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
+        kernel = self.param("depthwise_kernel", self.kernel_init, shape, jnp.float32)
+        return atrous_depthwise_conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            strides=(self.stride, self.stride),
+            rate=(self.rate, self.rate),
+            padding=self.padding,
+        )
+
+
+class ConvNorm(nn.Module):
+    """Convolution (depthwise where `features` is 0), batch norm, activation."""
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    rate: int = 1
+    padding: str = "tf_same"
+    activation: str = "relu"
+    epsilon: float = 1e-5
+    kernel_init: Initializer = he_normal
+    options: LayerOptions = LayerOptions()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
+        shared = {
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "rate": self.rate,
+            "padding": self.padding,
+            "kernel_init": self.kernel_init,
+            "dtype": self.options.dtype,
+            "name": "conv",
+        }
+        x = AtrousConv(self.features, **shared)(x) if self.features else AtrousDepthwiseConv(**shared)(x)
+        x = BatchNorm(self.epsilon, self.options, name="norm")(x, train=train)
+        return ACTIVATIONS[self.activation](x)
+
+
+class SeparableConvNorm(nn.Module):
+    """Depthwise 3x3, batch norm, ReLU, then pointwise, batch norm, ReLU.
+
+    Source: DeepLab v3+ (1802.02611), sec. 3.1 and fig. 3; initial values as in TF deeplab.
+    """
+
+    features: int
+    rate: int = 1
+    epsilon: float = 1e-5
+    options: LayerOptions = LayerOptions()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
+        shared = {"epsilon": self.epsilon, "options": self.options}
+        x = ConvNorm(0, 3, rate=self.rate, kernel_init=normal(0.33), name="depthwise", **shared)(x, train=train)
+        return ConvNorm(self.features, kernel_init=normal(0.06), name="pointwise", **shared)(x, train=train)

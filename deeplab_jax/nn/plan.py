@@ -1,0 +1,56 @@
+"""Strides turned into atrous rates: one rule for every backbone, applied when the network is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class UnitPlan(NamedTuple):
+    """How one unit of a backbone convolves, and the stride of what it puts out."""
+
+    stride: int
+    rate: int
+    output_stride: int  # input pixels per cell after this unit
+
+
+def atrous_plan(
+    unit_strides: Sequence[int],
+    *,
+    output_stride: int,
+    stem_stride: int = 4,
+    unit_rates: Sequence[int] | None = None,
+) -> tuple[UnitPlan, ...]:
+    """Stride and rate of each unit, so that the backbone never goes beyond `output_stride`.
+
+    Until the output stride is reached each unit keeps its stride. From there on a stride becomes a larger rate
+    for the units AFTER it: the unit that carried the stride still reads the old grid, so its own rate is the
+    one before. The features, subsampled, are then exactly those of the network with its nominal strides.
+
+    Args:
+      unit_strides: nominal stride of each unit, in order.
+      output_stride: the largest stride wanted.
+      stem_stride: stride of what the first unit reads.
+      unit_rates: extra factor on each unit's rate (multi-grid); all 1 where absent.
+
+    Raises:
+      ValueError: when the strides cannot meet `output_stride` exactly.
+
+    Source: DeepLab v3 (1706.05587), sec. 3.2 and 3.2.1.
+    """
+    unit_rates = unit_rates or (1,) * len(unit_strides)
+    if stem_stride > output_stride:
+        raise ValueError(f"output stride {output_stride} is below the stem's stride {stem_stride}")
+    current, rate, plan = stem_stride, 1, []
+    for stride, unit_rate in zip(unit_strides, unit_rates, strict=True):
+        if current == output_stride:
+            plan.append(UnitPlan(1, rate * unit_rate, current))
+            rate *= stride
+        else:
+            current *= stride
+            plan.append(UnitPlan(stride, unit_rate, current))
+        if current > output_stride:
+            raise ValueError(f"strides {tuple(unit_strides)} after a stem of {stem_stride} skip {output_stride}")
+    if current != output_stride:
+        raise ValueError(f"strides {tuple(unit_strides)} end at stride {current}, short of {output_stride}")
+    return tuple(plan)
