@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -54,7 +54,7 @@ class WorkerPool:
 
     def ordered_map(
         self, function: Callable[[Item], Result], items: Iterable[Item], *, window: int
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Yields function(item) in the order of the items, at most `window` of them ahead of the consumer."""
         pending: collections.deque[Future[Result]] = collections.deque()
         try:
