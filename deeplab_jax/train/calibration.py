@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
+from jax.typing import ArrayLike
 
-from deeplab_jax.types import ApplyFn, Image, Variables
+from deeplab_jax.types import ApplyFn, Variables
 
 MOMENTS = "bn_moments"  # the collection into which nn/norm.py sows what its batch norms are fed
 
@@ -22,7 +23,7 @@ _Path = tuple[str, ...]
 
 
 def calibrate_batch_norm(
-    apply_fn: ApplyFn, variables: Variables, batches: Iterable[Image], *, part: str = "backbone"
+    apply_fn: ApplyFn, variables: Variables, batches: Iterable[ArrayLike], *, part: str = "backbone"
 ) -> dict[str, Any]:
     """Re-estimates the statistics of each batch norm under `part`; the evaluated function is unchanged.
 
@@ -35,7 +36,7 @@ def calibrate_batch_norm(
       apply_fn: `module.apply`; its batch norms sow 'mean', 'mean_square' and 'epsilon' into the
         collection 'bn_moments' where that is mutable.
       variables: 'params' and 'batch_stats'; batch norms are modules with 'mean' and 'var'.
-      batches: image batches of one size, at least one.
+      batches: image batches [b, h, w, 3] of one size, at least one.
       part: top-level module whose batch norms are treated.
 
     Raises:
@@ -53,11 +54,11 @@ def calibrate_batch_norm(
     return {**variables, "params": unflatten(params), "batch_stats": unflatten(stats)}
 
 
-def _mean_moments(apply_fn: ApplyFn, variables: Variables, batches: Iterable[Image]) -> dict[_Path, np.ndarray]:
+def _mean_moments(apply_fn: ApplyFn, variables: Variables, batches: Iterable[ArrayLike]) -> dict[_Path, np.ndarray]:
     """What each layer sowed, averaged over the batches in float64."""
 
     @jax.jit
-    def moments_of(variables: Variables, image: Image) -> Mapping[str, Any]:
+    def moments_of(variables: Variables, image: ArrayLike) -> Mapping[str, Any]:
         return apply_fn(variables, image, train=False, mutable=[MOMENTS])[1][MOMENTS]
 
     sums: dict[_Path, np.ndarray] = {}

@@ -1,0 +1,161 @@
+"""From a config to the things every mode needs: data set, devices, network, loss, variables."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from deeplab_jax import registry
+from deeplab_jax.config import Config, LossConfig, differences, to_dict
+from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.models.build import build_model
+from deeplab_jax.ops import mesh as meshes
+from deeplab_jax.train import checkpoint as checkpoints
+from deeplab_jax.train.state import Init, abstract_variables
+from deeplab_jax.train.step import StepLoss
+from deeplab_jax.types import DatasetInfo, Label, Logits, UserError, Variables
+
+CONFIG_FILE = "config.json"  # inside a workdir
+
+# What a run may change between two starts: neither the state nor the data of a step depends on it.
+_FREE = (
+    "inference.",
+    "mesh.",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "data.num_workers",
+    "data.prefetch",
+    "data.prepared_dir",
+    "data.root",
+)
+
+
+def check_part(package: str, name: str, args: Mapping[str, Any]) -> None:
+    """Looks a part up and binds its arguments, for `config.validate`; raises ValueError."""
+    registry.check_arguments(registry.resolve(package, name), name, args)
+
+
+def open_dataset(config: Config) -> Dataset:
+    """The data set, prepared first where it has to be."""
+    factory = registry.resolve("data.datasets", f"{config.data.dataset}.open_dataset")
+    return factory(config.data.root, config.data.prepared_dir)
+
+
+def make_mesh(config: Config) -> Mesh:
+    """The devices of the run.
+
+    Raises:
+      UserError: where there are fewer than asked for.
+    """
+    try:
+        return meshes.make_mesh(config.mesh.data)
+    except ValueError as error:
+        raise UserError(f"config.mesh.data={config.mesh.data}: {error}; 0 takes all there are") from None
+
+
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """Raises UserError where the training batch cannot be shared evenly."""
+    rows = config.data.batch_size // config.train.accumulation_steps
+    if rows % mesh.size:
+        most = max(count for count in range(1, mesh.size + 1) if rows % count == 0)
+        raise UserError(
+            f"config.data.batch_size={config.data.batch_size}: {rows} images at a time do not divide over "
+            f"{mesh.size} devices; change it, or set config.mesh.data={most}"
+        )
+
+
+def build(config: Config, info: DatasetInfo) -> nn.Module:
+    """The network for the classes of the data set.
+
+    Raises:
+      UserError: where config and data set disagree about their number.
+    """
+    if config.model.num_classes not in (0, info.num_classes):
+        raise UserError(
+            f"config.model.num_classes={config.model.num_classes}: data set {info.name} has {info.num_classes} "
+            "classes; 0 takes the data set's"
+        )
+    return build_model(config.model, info)
+
+
+def make_init(config: Config, model: nn.Module) -> Init:
+    """key -> the network's variables."""
+    height, width = config.data.crop_size
+    return lambda key: model.init(key, jnp.zeros((1, height, width, 3), jnp.uint8), train=False)
+
+
+def make_loss(config: LossConfig, info: DatasetInfo) -> StepLoss:
+    """(logits, label, step) -> (sum, weight), with the share of hard pixels ramped down over the first steps.
+
+    Raises:
+      UserError: where there are not as many class weights as classes.
+    """
+    loss = registry.resolve("losses", config.name)
+    if config.class_weights and len(config.class_weights) != info.num_classes:
+        raise UserError(
+            f"config.loss.class_weights: {len(config.class_weights)} weights, data set {info.name} has "
+            f"{info.num_classes} classes; give one for each, or none"
+        )
+    class_weights = tuple(config.class_weights) or None
+
+    def step_loss(logits: Logits, label: Label, step: Int[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        fraction: Any = config.top_k_fraction
+        if config.top_k_ramp_steps and config.top_k_fraction < 1:
+            progress = jnp.minimum(step / config.top_k_ramp_steps, 1.0)
+            fraction = 1.0 - (1.0 - config.top_k_fraction) * progress
+        return loss(logits, label, ignore_label=info.ignore_label, class_weights=class_weights, top_k_fraction=fraction)
+
+    return step_loss
+
+
+def load_variables(
+    config: Config, model: nn.Module, workdir: pathlib.Path, checkpoint: str = "", mesh: Mesh | None = None
+) -> Variables:
+    """The workdir's best variables, or those of `checkpoint`, on the devices of `mesh` (None: the first one).
+
+    Raises:
+      UserError: where there is no checkpoint, or it holds another network.
+    """
+    target = abstract_variables(make_init(config, model), mesh or meshes.make_mesh(1))
+    return checkpoints.load_variables(pathlib.Path(checkpoint) if checkpoint else workdir, target)
+
+
+def open_workdir(config: Config, workdir: pathlib.Path) -> None:
+    """Makes the workdir this config's: creates it where missing, and writes config.json.
+
+    Raises:
+      UserError: where it cannot be written, or holds checkpoints of another config.
+    """
+    path = workdir / CONFIG_FILE
+    wanted = json.loads(json.dumps(to_dict(config)))
+    if path.exists() and (workdir / checkpoints.FOLDER).is_dir():
+        _check_same_config(path, wanted)
+    if jax.process_index() != 0:
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(wanted, indent=1) + "\n")
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}; choose another one") from None
+
+
+def _check_same_config(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+    try:
+        changes = differences(json.loads(path.read_text()), wanted)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; choose another --workdir") from None
+    changes = [change for change in changes if not change.startswith(_FREE)]
+    if changes:
+        raise UserError(f"{path.parent} holds a run of another config ({'; '.join(changes)}): choose a new --workdir")

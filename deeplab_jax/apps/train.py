@@ -1,0 +1,194 @@
+"""Training, from the config to the report: trains, evaluates, checkpoints; on the same workdir, resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import pathlib
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from deeplab_jax.apps import assemble
+from deeplab_jax.apps.evaluate import make_evaluator, write_evaluation
+from deeplab_jax.apps.report import report
+from deeplab_jax.config import Config, to_dict
+from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.loader import TrainLoader, make_loader
+from deeplab_jax.inference.evaluator import Evaluation
+from deeplab_jax.models.build import find_layout
+from deeplab_jax.ops.mesh import replicated, shard_batch
+from deeplab_jax.train.calibration import calibrate_batch_norm
+from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
+from deeplab_jax.train.loop import Evaluate, LoopOptions, train_loop
+from deeplab_jax.train.optimizer import make_optimizer
+from deeplab_jax.train.signals import StopSignal
+from deeplab_jax.train.state import (
+    Init,
+    TrainState,
+    abstract_train_state,
+    abstract_variables,
+    create_train_state,
+    create_variables,
+)
+from deeplab_jax.train.step import make_train_step
+from deeplab_jax.train.writer import MetricWriter
+from deeplab_jax.types import NORMALIZATIONS, Loader, Variables
+from deeplab_jax.weights.pretrained import load_pretrained_part
+
+
+def train(config: Config, workdir: pathlib.Path) -> int:
+    """Trains to the last step and writes the report; a workdir that was begun is taken up where it stopped.
+
+    Returns:
+      The exit status: 0 at the end and after SIGTERM, 130 after SIGINT.
+
+    Raises:
+      UserError: for whatever the user can mend.
+    """
+    mesh = assemble.make_mesh(config)
+    assemble.check_batch(config, mesh)
+    assemble.open_workdir(config, workdir)
+    dataset = assemble.open_dataset(config)
+    model = assemble.build(config, dataset.info)
+    init = assemble.make_init(config, model)
+    shapes = abstract_variables(init, mesh)
+    tx, learning_rate = make_optimizer(config.optimizer, config.train.num_steps, shapes["params"])
+    train_step = make_train_step(
+        model.apply,
+        assemble.make_loss(config.loss, dataset.info),
+        tx,
+        learning_rate,
+        mesh=mesh,
+        ignore_label=dataset.info.ignore_label,
+        seed=config.seed,
+        accumulation_steps=config.train.accumulation_steps,
+        ema_decay=config.train.ema_decay,
+    )
+    _say(_describe(config, dataset, mesh, shapes))
+    with (
+        StopSignal() as stop,
+        contextlib.closing(_open_loader(config, dataset)) as loader,
+        Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer,
+    ):
+        state = _start_or_resume(config, model, init, tx, mesh, loader, checkpointer)
+        enabled = jax.process_index() == 0
+        with contextlib.closing(MetricWriter(workdir, start_step=int(state.step), enabled=enabled)) as writer:
+            evaluator = make_evaluator(config, model, dataset, mesh)
+            state = train_loop(
+                state,
+                train_step,
+                loader,
+                _make_evaluate(evaluator, workdir, checkpointer, writer),
+                mesh=mesh,
+                options=_loop_options(config),
+                checkpointer=checkpointer,
+                writer=writer,
+                stop=stop,
+            )
+    if stop.received is not None and int(state.step) < config.train.num_steps:
+        _say(f"{stop.received.name}: saved step {int(state.step)}; the same command continues from there")
+        return 128 + signal.SIGINT if stop.received is signal.SIGINT else 0
+    report(config, workdir)
+    return 0
+
+
+def _start_or_resume(
+    config: Config,
+    model: nn.Module,
+    init: Init,
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    loader: Loader,
+    checkpointer: Checkpointer,
+) -> TrainState:
+    """The state of the newest checkpoint, with the loader at its position, or that of step 0."""
+    ema = config.train.ema_decay > 0
+    if checkpointer.latest_step is not None:
+        state, position = checkpointer.restore(abstract_train_state(init, tx, ema=ema, mesh=mesh))
+        loader.set_state(position)
+        _say(f"resuming at step {int(state.step)}")
+        return state
+    variables = create_variables(init, seed=config.seed, mesh=mesh)
+    if config.model.pretrained.source:
+        variables = _load_pretrained(config, model, variables, loader, mesh)
+        loader.set_state({"position": 0})  # calibration has looked ahead
+    return create_train_state(variables, tx, ema=ema, mesh=mesh)
+
+
+def _load_pretrained(config: Config, model: nn.Module, variables: Variables, loader: Loader, mesh: Mesh) -> Variables:
+    """Weights from a file into the backbone; where they have batch norm folded away, it is estimated anew."""
+    layout = find_layout(config.model)
+    source = config.model.pretrained.source
+    loaded, report = load_pretrained_part(source, layout, jax.device_get(variables))
+    _say(f"pretrained backbone from {source}: {report}")
+    loaded = jax.device_put(loaded, replicated(mesh))
+    if not layout.folded:
+        return loaded
+    num_batches = config.model.pretrained.calibration_batches
+    images = (shard_batch(batch.image, mesh) for batch in itertools.islice(loader, num_batches))
+    _say(f"estimating the statistics of its batch norms on {num_batches} batches")
+    return jax.device_put(calibrate_batch_norm(model.apply, loaded, images), replicated(mesh))
+
+
+def _make_evaluate(
+    evaluator: Callable[[Variables], Evaluation],
+    workdir: pathlib.Path,
+    checkpointer: Checkpointer,
+    writer: MetricWriter,
+) -> Evaluate:
+    """(step, state) -> scores; they go to the curve and, where they are the best so far, to scores.json."""
+
+    def evaluate(step: int, state: TrainState) -> Mapping[str, Any]:
+        evaluation = evaluator(state.eval_variables)
+        writer.write_evaluation(step, evaluation.scores)
+        if checkpointer.is_best(evaluation.scores) and jax.process_index() == 0:
+            write_evaluation(workdir, evaluation)
+        return evaluation.scores
+
+    return evaluate
+
+
+def _open_loader(config: Config, dataset: Dataset) -> TrainLoader:
+    return make_loader(
+        config.data,
+        dataset.open_split(config.data.train_split),
+        dataset.info,
+        seed=config.seed,
+        pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
+        shard=(jax.process_index(), jax.process_count()),
+    )
+
+
+def _loop_options(config: Config) -> LoopOptions:
+    return LoopOptions(
+        num_steps=config.train.num_steps,
+        log_every=config.train.log_every,
+        eval_every=config.train.eval_every,
+        checkpoint_every=config.train.checkpoint_every,
+        max_nonfinite_steps=config.train.max_nonfinite_steps,
+        batch_size=config.data.batch_size,
+    )
+
+
+def _describe(config: Config, dataset: Dataset, mesh: Mesh, shapes: Variables) -> str:
+    """What the run consists of, in three lines."""
+    info, device, rows = dataset.info, mesh.devices.flat[0], config.data.batch_size // mesh.size
+    sizes = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in shapes["params"].items()}
+    splits = ", ".join(f"{name} {size}" for name, size in info.splits.items())
+    parts = ", ".join(f"{part} {size:,}" for part, size in sizes.items())
+    return (
+        f"data set    {info.name}: {info.num_classes} classes, images: {splits}\n"
+        f"parameters  {parts} ({config.model.backbone.name}, {config.model.head.name})\n"
+        f"devices     {mesh.size} x {device.device_kind}, {rows} images of a batch on each"
+    )
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)

@@ -1,0 +1,239 @@
+"""Checkpoints of a run: saved in the background, whole or not at all; the newest and the best are kept.
+
+One checkpoint is a folder `checkpoints/STEP` with the items state, data (the loader's position), config, scores
+(where the step was evaluated) and metrics (mean IoU, by which the best is found).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Literal
+
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from orbax.checkpoint import checkpoint_managers
+
+from deeplab_jax.train.state import TrainState
+from deeplab_jax.types import UserError, Variables
+
+FOLDER = "checkpoints"  # inside a workdir
+
+
+class Checkpointer:
+    """The checkpoints of one run; close it (or leave its `with`) to wait for the last save."""
+
+    def __init__(self, directory: pathlib.Path, *, keep: int, config: Mapping[str, Any]) -> None:
+        """Opens `directory`, made if missing; leftovers of a save that was killed are removed.
+
+        Args:
+          directory: of the checkpoints.
+          keep: newest checkpoints that are kept, beside the best one.
+          config: plain nested dicts, saved with each checkpoint.
+        """
+        self._directory = directory.absolute()
+        self._config = dict(config)
+        with self._user_errors("open"):
+            self._manager = _open_manager(self._directory, keep=keep)
+
+    def __enter__(self) -> Checkpointer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except UserError:
+            if error is None:  # else the first mistake is the one to tell
+                raise
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint; None where there is none."""
+        return self._manager.latest_step()
+
+    def is_best(self, scores: Mapping[str, Any]) -> bool:
+        """Whether no checkpoint has a higher mean IoU."""
+        best = self._manager.best_step()
+        known = self._manager.metrics(best) if best is not None else None
+        return known is None or _rank(scores) >= _rank(known)
+
+    def save(self, step: int, state: TrainState, *, data: Mapping[str, Any], scores: Mapping[str, Any] | None) -> None:
+        """Copies the state to the host and returns; it is written while training goes on.
+
+        A step that is there already is left as it is.
+
+        Raises:
+          UserError: where this save or the one before failed for want of room or permission.
+        """
+        if self.latest_step is not None and step <= self.latest_step:
+            return  # Orbax would refuse without a word
+        items = {
+            "state": ocp.args.PyTreeSave(state),
+            "data": ocp.args.JsonSave(dict(data)),
+            "config": ocp.args.JsonSave(self._config),
+        }
+        if scores is not None:
+            items["scores"] = ocp.args.JsonSave(dict(scores))
+        metrics = {"mean_iou": scores["mean_iou"]} if scores and scores["mean_iou"] is not None else None
+        with self._user_errors(f"save step {step} in"):
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+    def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The newest checkpoint: (state, data position).
+
+        Args:
+          target: shapes, dtypes and shardings, as `abstract_train_state` gives them.
+
+        Raises:
+          UserError: where it holds another network, named by its first tensor that differs.
+        """
+        step = self.latest_step
+        if step is None:
+            raise UserError(f"no checkpoint in {self._directory}: train first, or give another --workdir")
+        saved = self._manager.item_metadata(step)["state"].tree
+        have = {"params": saved["params"], "batch_stats": saved["batch_stats"]}
+        _check_same_network(have, target.variables, f"{self._directory / str(step)}")
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=_restore_args(target), data=ocp.args.JsonRestore())
+        )
+        return restored["state"], restored["data"]
+
+    def wait(self) -> None:
+        """Until nothing is being written; Raises UserError where the save failed."""
+        with self._user_errors("save in"):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and releases the threads; Raises UserError where the save failed."""
+        try:
+            self.wait()
+        finally:
+            with contextlib.suppress(Exception):  # told by wait() already
+                self._manager.close()
+
+    @contextlib.contextmanager
+    def _user_errors(self, action: str) -> Iterator[None]:
+        """Turns the disk's refusals, in the words of whoever met them, into one line."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = _disk_reason(error)
+            if reason is None:
+                raise
+            raise UserError(
+                f"cannot {action} {self._directory}: {reason}; "
+                "make room or choose another --workdir (earlier checkpoints are intact)"
+            ) from error
+
+
+def load_variables(
+    path: pathlib.Path, target: Variables, *, prefer: Literal["best", "latest"] = "best"
+) -> dict[str, Any]:
+    """The network of a checkpoint: {'params', 'batch_stats'}, their running average where one was kept.
+
+    Args:
+      path: a workdir, its folder of checkpoints, or one checkpoint in it.
+      target: shapes, dtypes and shardings of the variables, as `abstract_variables` gives them.
+      prefer: which one of several; the latest where none was ever scored.
+
+    Raises:
+      UserError: where there is no checkpoint, or it holds another network.
+    """
+    directory, step = _locate(path.absolute())
+    manager = _open_manager(directory, read_only=True)
+    try:
+        if step is None:
+            step = (manager.best_step() if prefer == "best" else None) or manager.latest_step()
+        if step is None or step not in manager.all_steps():
+            raise UserError(f"no checkpoint in {path}: train first, or give --checkpoint=PATH")
+        saved = manager.item_metadata(step)["state"].tree
+        wanted = {name: target[name] for name in ("params", "batch_stats") if name in target}
+        averaged = bool(saved.get("ema"))
+        _check_same_network(saved["ema"] if averaged else saved, wanted, str(directory / str(step)))
+        item = {"ema": wanted} if averaged else wanted
+        restored = manager.restore(step, args=ocp.args.Composite(state=_restore_args(item, partial=True)))["state"]
+        return restored["ema"] if averaged else restored
+    finally:
+        manager.close()
+
+
+def _open_manager(directory: pathlib.Path, *, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
+    handlers = {name: ocp.JsonCheckpointHandler() for name in ("data", "config", "scores")}
+    newest = checkpoint_managers.LatestN(keep)
+    # Not `max_to_keep` with `best_fn`: together they drop the newest step where it is not the best.
+    best = checkpoint_managers.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
+    return ocp.CheckpointManager(
+        directory,
+        item_handlers={"state": ocp.PyTreeCheckpointHandler(), **handlers},
+        options=ocp.CheckpointManagerOptions(
+            best_fn=_rank,
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
+        ),
+    )
+
+
+def _rank(scores: Mapping[str, Any]) -> float:
+    value = scores["mean_iou"]
+    return -math.inf if value is None else value
+
+
+def _restore_args(target: Any, *, partial: bool = False) -> ocp.args.PyTreeRestore:
+    restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+    return ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
+
+
+def _locate(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
+    """(folder of checkpoints, step where `path` is one of them)."""
+    if (path / FOLDER).is_dir():
+        return path / FOLDER, None
+    if not path.is_dir():
+        raise UserError(f"no checkpoint in {path}: there is no such folder; train first, or give --checkpoint=PATH")
+    return (path.parent, int(path.name)) if path.name.isdecimal() else (path, None)
+
+
+def _check_same_network(saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+    """Compares names and shapes before any array is read: Orbax would print them all."""
+    have = {name: tuple(leaf.shape) for name, leaf in _flatten(saved).items() if hasattr(leaf, "shape")}
+    want = {name: tuple(leaf.shape) for name, leaf in _flatten(wanted).items()}
+    for name in sorted(want.keys() - have.keys()):
+        raise UserError(f"{where}: has no tensor '{name}'; use the config it was trained with, or a new --workdir")
+    differing = [name for name in want if have[name] != want[name]]
+    if not differing:
+        return
+    name = differing[0]
+    last_axes = {(have[n][-1:], want[n][-1:]) for n in differing if have[n][:-1] == want[n][:-1]}
+    if len(last_axes) == 1 and all(have[n][:-1] == want[n][:-1] for n in differing):
+        raise UserError(
+            f"{where}: made for {have[name][-1]} classes, this data set has {want[name][-1]} (tensor '{name}'); "
+            "use the data set it was trained on, or a new --workdir"
+        )
+    raise UserError(
+        f"{where}: tensor '{name}' has shape {have[name]}, this config needs {want[name]}; "
+        "use the config it was trained with, or a new --workdir"
+    )
+
+
+def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    collections = {name: tree[name] for name in ("params", "batch_stats") if tree.get(name)}
+    return traverse_util.flatten_dict(collections, sep="/")
+
+
+def _disk_reason(error: BaseException) -> str | None:
+    """'No space left on device' and the like; None where the disk is not to blame."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        if found := re.search(r"([^:]+) \[os_error_code=", str(cause)):  # TensorStore's way
+            return found[1].strip()
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -1,0 +1,140 @@
+"""The loop around the step: dispatch, look back one step, evaluate, save, stop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from deeplab_jax.ops.mesh import shard_batch
+from deeplab_jax.train.checkpoint import Checkpointer
+from deeplab_jax.train.progress import Progress, Window
+from deeplab_jax.train.signals import StopSignal
+from deeplab_jax.train.state import TrainState
+from deeplab_jax.train.step import TrainStep
+from deeplab_jax.train.writer import MetricWriter
+from deeplab_jax.types import Loader, UserError
+
+Evaluate = Callable[[int, TrainState], Mapping[str, Any]]  # (step, state) -> scores
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How long, and what happens how often; counts are in steps."""
+
+    num_steps: int
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+    max_nonfinite_steps: int
+    batch_size: int  # images per step, to know the pace
+
+
+def train_loop(
+    state: TrainState,
+    train_step: TrainStep,
+    loader: Loader,
+    evaluate: Evaluate,
+    *,
+    mesh: Mesh,
+    options: LoopOptions,
+    checkpointer: Checkpointer,
+    writer: MetricWriter,
+    stop: StopSignal,
+) -> TrainState:
+    """Trains from the state's step to `num_steps`, or until `stop` has received a signal.
+
+    The metrics of a step are fetched after the next one was dispatched, so the device never
+    waits for the host. A checkpoint is written every `checkpoint_every` steps, at each
+    evaluation that is the best so far, at the end and at a stop.
+
+    Args:
+      state: where to begin; it is donated.
+      train_step: as `make_train_step` makes it.
+      loader: its position is the state's step.
+      evaluate: scores a state; called every `eval_every` steps and at the end.
+      mesh: of the train step.
+      options: how long and how often.
+      checkpointer: where the state goes.
+      writer: where the curve goes.
+      stop: asked after each step.
+
+    Returns:
+      The last state.
+
+    Raises:
+      UserError: where `max_nonfinite_steps` updates in a row were skipped, naming the files.
+    """
+    start = int(state.step)
+    progress = Progress(options.num_steps, start, images_per_step=options.batch_size, enabled=jax.process_index() == 0)
+    window = Window(options.batch_size)
+    guard = _NonfiniteGuard(options.max_nonfinite_steps, loader, checkpointer, progress)
+    pending: tuple[int, Any] | None = None
+
+    def look_back() -> None:
+        if pending is None:
+            return
+        step, metrics = pending[0], jax.device_get(pending[1])
+        guard.check(step, skipped=bool(metrics["skipped"]))
+        window.add(metrics)
+        progress.advance(metrics, window.images_per_second)
+        if step % options.log_every == 0 or step == options.num_steps:
+            point = window.flush()
+            writer.write(step, point)
+            progress.point(step, point)
+
+    for step in range(start + 1, options.num_steps + 1):
+        state, metrics = train_step(state, shard_batch(next(loader), mesh))
+        look_back()
+        pending = (step, metrics)
+        is_end = step == options.num_steps or stop.received is not None
+        is_evaluated = step % options.eval_every == 0 or step == options.num_steps
+        is_saved = step % options.checkpoint_every == 0 or is_end
+        if not (is_evaluated or is_saved):
+            continue
+        look_back()
+        pending = None
+        window.pause()
+        scores = evaluate(step, state) if is_evaluated else None
+        if scores is not None:
+            progress.say(f"step {step}: {_describe(scores)}")
+        if is_saved or (scores is not None and checkpointer.is_best(scores)):
+            checkpointer.save(step, state, data=loader.get_state(), scores=scores)
+        if is_end:
+            break
+    progress.close()
+    return state
+
+
+def _describe(scores: Mapping[str, Any]) -> str:
+    mean_iou = scores["mean_iou"]
+    return (
+        "nothing to score"
+        if mean_iou is None
+        else f"mean IoU {mean_iou:.4f}, pixel accuracy {scores['pixel_accuracy']:.4f}"
+    )
+
+
+class _NonfiniteGuard:
+    """Warns at each skipped update, and ends the run where they do not cease."""
+
+    def __init__(self, limit: int, loader: Loader, checkpointer: Checkpointer, progress: Progress) -> None:
+        self._limit, self._loader, self._checkpointer, self._progress = limit, loader, checkpointer, progress
+        self._num_in_a_row = 0
+
+    def check(self, step: int, *, skipped: bool) -> None:
+        if not skipped:
+            self._num_in_a_row = 0
+            return
+        self._num_in_a_row += 1
+        files = ", ".join(self._loader.names_at(step - 1))
+        if self._num_in_a_row >= self._limit:
+            raise UserError(
+                f"step {step}: loss or gradient not finite {self._num_in_a_row} times in a row; check the labels of "
+                f"its files ({files}), or lower config.optimizer.learning_rate; "
+                f"last checkpoint: {self._checkpointer.latest_step or 'none'}"
+            )
+        self._progress.say(f"warning: step {step} skipped: loss or gradient not finite; files {files}")

@@ -1,0 +1,98 @@
+"""What a run shows while it trains: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from tqdm import tqdm
+
+
+class Window:
+    """Means over the steps since the last point of the curve, and the pace at which they came."""
+
+    def __init__(self, images_per_step: int) -> None:
+        self._images_per_step = images_per_step
+        self._rows: list[Mapping[str, float]] = []
+        self._num_timed = 0
+        self._start: float | None = None
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of one step; the first after a pause starts the clock, so compilation does not count."""
+        self._rows.append(metrics)
+        if self._start is None:
+            self._start, self._num_timed = time.perf_counter(), 0
+        else:
+            self._num_timed += 1
+
+    def pause(self) -> None:
+        """Something other than training comes next."""
+        self._start = None
+
+    @property
+    def images_per_second(self) -> float:
+        """NaN before two steps have been timed."""
+        if self._start is None or not self._num_timed:
+            return float("nan")
+        return self._num_timed * self._images_per_step / (time.perf_counter() - self._start)
+
+    def flush(self) -> dict[str, float]:
+        """The point of the curve: means over the updates that were made, the sum of those skipped."""
+        made = [row for row in self._rows if not row["skipped"]]
+        names = [name for name in self._rows[0] if name != "skipped"]
+        point = {name: float(np.mean([row[name] for row in made])) if made else float("nan") for name in names}
+        # The schedule goes on whether or not an update was made.
+        point["learning_rate"] = float(self._rows[-1]["learning_rate"])
+        point["skipped"] = float(sum(row["skipped"] for row in self._rows))
+        point["images_per_second"] = self.images_per_second
+        self._rows.clear()
+        if self._start is not None:
+            self._start, self._num_timed = time.perf_counter(), 0
+        return point
+
+
+class Progress:
+    """The bar (on a terminal) or the lines (elsewhere) of a run."""
+
+    def __init__(self, num_steps: int, start_step: int, *, images_per_step: int, enabled: bool = True) -> None:
+        self._num_steps, self._images_per_step, self._enabled = num_steps, images_per_step, enabled
+        on_terminal = enabled and sys.stdout.isatty()
+        self._bar = (
+            tqdm(total=num_steps, initial=start_step, unit="step", file=sys.stdout, dynamic_ncols=True)
+            if on_terminal
+            else None
+        )
+
+    def advance(self, metrics: Mapping[str, float], images_per_second: float) -> None:
+        """One step further."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(_summary(metrics, images_per_second), refresh=False)
+            self._bar.update()
+
+    def point(self, step: int, point: Mapping[str, float]) -> None:
+        """A point of the curve; the bar shows it already."""
+        if self._bar is None:
+            left = self._time_left(step, point["images_per_second"])
+            self.say(f"step {step}/{self._num_steps}  {_summary(point, point['images_per_second'])}  {left} left")
+
+    def say(self, text: str) -> None:
+        """A line that does not disturb the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stdout)
+        elif self._enabled:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _time_left(self, step: int, images_per_second: float) -> str:
+        seconds = (self._num_steps - step) * self._images_per_step / images_per_second
+        return str(datetime.timedelta(seconds=round(seconds))) if np.isfinite(seconds) else "?"
+
+
+def _summary(metrics: Mapping[str, float], images_per_second: float) -> str:
+    return f"loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  {images_per_second:.1f} images/s"

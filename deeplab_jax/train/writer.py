@@ -1,0 +1,101 @@
+"""The curve of a run: workdir/metrics.jsonl, one JSON object per line, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from deeplab_jax.types import UserError
+
+FILE = "metrics.jsonl"
+
+
+class MetricWriter:
+    """Appends to the curve; on resume, what was written after the restored step goes first.
+
+    Lines are {"step", "loss", "learning_rate", ...} or {"step", "evaluation": {scores}}; a number that is not finite
+    is null, which JSON can hold.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, start_step: int, enabled: bool = True) -> None:
+        """Continues the curve of `workdir` at `start_step`; 0 begins a new one.
+
+        Args:
+          workdir: of the run.
+          start_step: the restored one.
+          enabled: False in all processes of a run but one.
+
+        Raises:
+          UserError: where the file cannot be written.
+        """
+        self._path, self._enabled = workdir / FILE, enabled
+        if not enabled:
+            return
+        try:
+            _drop_lines_after(self._path, start_step)
+            self._file = self._path.open("a")
+        except OSError as error:
+            raise self._user_error(error) from None
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One point of the training curve."""
+        if not self._enabled:
+            return
+        self._append({"step": step, **{name: _finite(value) for name, value in values.items()}})
+        self._write_scalars(step, values, "train")
+
+    def write_evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
+        """The scores of an evaluation, less the confusion matrix and the protocol."""
+        if not self._enabled:
+            return
+        kept = {name: value for name, value in scores.items() if name not in ("confusion", "protocol")}
+        self._append({"step": step, "evaluation": kept})
+        self._write_scalars(step, {k: v for k, v in kept.items() if isinstance(v, float)}, "evaluation")
+        self._write_scalars(step, {k: v for k, v in kept["iou_per_class"].items() if v is not None}, "iou")
+
+    def close(self) -> None:
+        if not self._enabled:
+            return
+        self._file.close()
+        self._board.close()
+
+    def _write_scalars(self, step: int, values: Mapping[str, float], group: str) -> None:
+        for name, value in values.items():
+            self._board.add_scalar(f"{group}/{name}", value, step)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._user_error(error) from None
+
+    def _user_error(self, error: OSError) -> UserError:
+        return UserError(f"cannot write {self._path}: {error.strerror}; make room or choose another --workdir")
+
+
+def _drop_lines_after(path: pathlib.Path, step: int) -> None:
+    """A killed run may be ahead of its last checkpoint, and its last line may be cut off."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text("".join(f"{line}\n" for line in kept if step > 0))
+    unfinished.replace(path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
