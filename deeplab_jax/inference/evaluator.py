@@ -29,7 +29,7 @@ class Evaluation:
 
     confusion: Int[np.ndarray, "c c"]  # int64 pixels; rows: truth, columns: prediction
     scores: dict[str, Any]  # mean_iou, iou_per_class, ...: ready for JSON
-    per_image: list[dict[str, Any]]  # {'name', 'mean_iou'} of this process's images, in the split's order
+    per_image: list[dict[str, Any]]  # {'name', 'mean_iou'} of this process's images, as the batches came
     num_images: int  # over all processes
 
 
@@ -46,13 +46,14 @@ def make_confusion_step(forward: Forward, mesh: Mesh, *, num_classes: int, ignor
     """
 
     def step(variables: Variables, batch: Batch) -> Counts:
-        prediction = jnp.argmax(forward(variables, batch.image), axis=-1)
+        image, label, valid = (jnp.asarray(rows) for rows in batch)
+        prediction = jnp.argmax(forward(variables, image), axis=-1)
 
         def count(label: Int[Array, "h w"], predicted: Int[Array, "h w"]) -> Int[Array, "c c"]:
             return confusion_matrix(label, predicted, num_classes=num_classes, ignore_label=ignore_label)
 
-        confusions = jax.vmap(count)(batch.label, prediction)
-        return jnp.where(batch.valid[:, None, None], confusions, 0), batch.valid
+        confusions = jax.vmap(count)(label, prediction)
+        return jnp.where(valid[:, None, None], confusions, 0), valid
 
     whole, rows = replicated(mesh), batch_sharding(mesh)
     return jax.jit(step, in_shardings=(whole, rows), out_shardings=whole)

@@ -33,10 +33,10 @@ class PredictorOptions:
 
 
 def padded_size(size: tuple[int, int], *, pad_to: tuple[int, int], bucket: int) -> tuple[int, int]:
-    """The (height, width) at which an image of `size` is computed."""
+    """The (height, width) at which an image of `size` is computed: `pad_to` where it fits in, else bucket * k + 1."""
     if size[0] <= pad_to[0] and size[1] <= pad_to[1]:
         return pad_to
-    height, width = (-(-(axis - 1) // bucket) * bucket + 1 for axis in size)
+    height, width = (max(1, -(-(axis - 1) // bucket)) * bucket + 1 for axis in size)
     return height, width
 
 

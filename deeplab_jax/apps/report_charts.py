@@ -1,0 +1,77 @@
+"""The report's drawings as text: curves as SVG in the page's colours, images as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from PIL import Image
+
+# Drawn in colours that nobody uses, then replaced by the page's, which differ between light and dark.
+_INK, _LINE, _ACCENT = "#010203", "#040506", "#070809"
+_PAGE_COLORS = {_INK: "currentColor", _LINE: "var(--line)", _ACCENT: "var(--accent)"}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "deeplab_jax",  # the same curve gives the same bytes
+    "font.size": 9.0,
+    "text.color": _INK,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-3, 5),
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+}
+_MAX_POINTS = 1000  # per curve: more are not visible and make the page heavy
+
+
+def line_chart(steps: Sequence[int], values: Sequence[float], *, marker: bool = False, from_zero: bool = False) -> str:
+    """A curve over training steps as an <svg> element.
+
+    Args:
+      steps: not empty.
+      values: as many; NaN leaves a gap.
+      marker: draw a dot at each value, for curves of few.
+      from_zero: let the axis of values begin at zero.
+    """
+    every = -(-len(steps) // _MAX_POINTS)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 2.3), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(
+            steps[::every], values[::every], color=_ACCENT, linewidth=1.5, marker="o" if marker else "", markersize=3.5
+        )
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.set_xlabel("step")
+        axes.locator_params(axis="both", nbins=6)
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for drawn, shown in _PAGE_COLORS.items():
+        svg = svg.replace(drawn, shown)
+    return svg
+
+
+def data_uri(image: UInt8[np.ndarray, "h w 3"], *, max_side: int = 480) -> str:
+    """The image as a JPEG data URI, shrunk so that neither side is longer than `max_side`."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=88, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
