@@ -15,13 +15,14 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from deeplab_jax.apps import assemble
+from deeplab_jax.apps.files import write_whole
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.loader import eval_batches
 from deeplab_jax.inference import evaluator
 from deeplab_jax.inference.evaluator import Evaluation
 from deeplab_jax.inference.forward import make_forward
-from deeplab_jax.types import NORMALIZATIONS, UserError, Variables
+from deeplab_jax.types import NORMALIZATIONS, Variables
 
 
 def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> None:
@@ -104,14 +105,8 @@ def write_evaluation(workdir: pathlib.Path, evaluation: Evaluation) -> None:
     Raises:
       UserError: where the workdir cannot be written.
     """
-    for name, content in (("scores.json", evaluation.scores), ("per_image.json", evaluation.per_image)):
-        path = workdir / name
-        unfinished = path.with_suffix(".unfinished")
-        try:
-            unfinished.write_text(json.dumps(content, indent=1) + "\n")
-            unfinished.replace(path)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; make room or choose another --workdir") from None
+    write_whole(workdir / "scores.json", json.dumps(evaluation.scores, indent=1) + "\n")
+    write_whole(workdir / "per_image.json", json.dumps(evaluation.per_image, indent=1) + "\n")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import numpy as np
 from deeplab_jax import visualize
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.evaluate import ClassRow, class_rows
+from deeplab_jax.apps.files import write_whole
 from deeplab_jax.apps.predict import options_of
 from deeplab_jax.apps.report_charts import data_uri, line_chart
 from deeplab_jax.config import Config, to_dict
@@ -200,14 +201,8 @@ def write_report(content: Content, workdir: pathlib.Path) -> None:
     Raises:
       UserError: where the workdir cannot be written.
     """
-    for name, text in (("report.html", render(content)), ("report.json", json.dumps(to_json(content), indent=1))):
-        path = workdir / name
-        unfinished = path.with_suffix(".unfinished")
-        try:
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; make room or choose another --workdir") from None
+    write_whole(workdir / "report.html", render(content))
+    write_whole(workdir / "report.json", json.dumps(to_json(content), indent=1) + "\n")
 
 
 def to_json(content: Content) -> dict[str, Any]:
@@ -269,4 +264,10 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 
 
 def _read_json(path: pathlib.Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+    """The file's content; None where there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged ({error}); write it anew with --mode=evaluate") from None
