@@ -1,0 +1,125 @@
+"""One suite for all backbones: what they declare is true, and atrous rates are strides left out."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
+from deeplab_jax.backbones.resnet import ResNet, resnet50, resnet50_beta, resnet101, resnet101_beta
+
+# Small members of each family, of every convention, for what has to run.
+_TINY_RESNET = functools.partial(ResNet, num_units=(2, 2, 2, 3))
+SMALL = {
+    "resnet": _TINY_RESNET,
+    "resnet_beta_multi_grid": functools.partial(_TINY_RESNET, stem="beta", multi_grid=(1, 2, 4)),
+    "resnet_first": functools.partial(_TINY_RESNET, strided_unit="first"),
+    "mobilenet_v2": functools.partial(mobilenet_v2, width=0.25),
+    "mobilenet_v2_gluon": functools.partial(
+        mobilenet_v2, width=0.25, expand_first=True, padding="symmetric", epsilon=1e-5
+    ),
+}
+
+# Trainable parameters without classifier; torchvision's and TF-slim's counts less their last layers.
+FULL = {
+    "resnet50": (resnet50, 23_508_032),
+    "resnet101": (resnet101, 42_500_160),
+    "resnet50_beta": (resnet50_beta, 23_631_808),
+    "resnet101_beta": (resnet101_beta, 42_623_936),
+    "mobilenet_v2": (mobilenet_v2, 1_811_712),
+    "mobilenet_v2_half": (functools.partial(mobilenet_v2, width=0.5), 480_320),
+}
+
+
+def _init(model, images):
+    """Variables of a small network, drawn without compiling its initialisation."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if "kernel" in name:
+            fan_in = np.prod(leaf.shape[:-1])
+            return rng.normal(size=leaf.shape, scale=(2 / fan_in) ** 0.5).astype(np.float32)
+        if name in ("scale", "var"):
+            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        return rng.normal(size=leaf.shape, scale=0.1).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@pytest.mark.parametrize("size", [(65, 97), (64, 96)], ids=["odd", "even"])
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", SMALL)
+def test_declared_features_are_true(name, output_stride, size):
+    model = SMALL[name](output_stride=output_stride)
+    features = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0], jnp.zeros((2, *size, 3))
+    )
+    assert [info.stride for info in model.feature_info] == [s for s in (4, 8, 16, 32) if s <= output_stride]
+    assert set(features) == {info.name for info in model.feature_info}
+    for info in model.feature_info:
+        cells = tuple(-(-axis // info.stride) for axis in size)
+        assert features[info.name].shape == (2, *cells, info.channels)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_atrous_consistency(name, rng):
+    """Features at output stride 8, subsampled, are those at 32; odd sizes, on which all grids share corners."""
+    images = rng.normal(size=(1, 65, 97, 3)).astype(np.float32)
+    coarse = SMALL[name](output_stride=32)
+    variables = _init(coarse, images)
+    nominal = jax.jit(lambda v, x: coarse.apply(v, x, train=False)["stride32"])(variables, images)
+    dense = SMALL[name](output_stride=8)
+    atrous = jax.jit(lambda v, x: dense.apply(v, x, train=False)["stride8"])(variables, images)
+    # The same products, summed by other formulations: float32 rounding through some 20 layers.
+    np.testing.assert_allclose(atrous[:, ::4, ::4], nominal, atol=1e-4 * float(jnp.abs(nominal).max()))
+
+
+@pytest.mark.parametrize("name", ["resnet_beta_multi_grid", "mobilenet_v2_gluon"])
+def test_every_parameter_gets_a_gradient_and_statistics_move_in_training_only(name, rng):
+    images = rng.normal(size=(2, 33, 33, 3)).astype(np.float32)
+    model = SMALL[name](output_stride=16)
+    variables = _init(model, images)
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            tree = {"params": params, "batch_stats": variables["batch_stats"]}
+            features, updates = model.apply(tree, images, train=True, mutable=["batch_stats"])
+            return sum((f * jnp.cos(jnp.arange(f.size).reshape(f.shape))).sum() for f in features.values()), updates
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    gradients, updates = gradient(variables["params"])
+    silent = [jax.tree_util.keystr(p) for p, g in jax.tree_util.tree_leaves_with_path(gradients) if not np.any(g)]
+    assert not silent
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), updates["batch_stats"], variables["batch_stats"])
+    assert all(jax.tree.leaves(moved))
+    evaluated = jax.eval_shape(lambda: model.apply(variables, images, train=False, mutable=["batch_stats"]))[1]
+    assert not jax.tree.leaves(evaluated) or jax.tree.structure(evaluated) == jax.tree.structure(updates)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_parameter_count_at_full_size(name):
+    factory, expected = FULL[name]
+    model = factory(output_stride=16)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 65, 65, 3)), train=False))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"multi_grid": (1, 2)}, "3 factors"),
+        ({"stem": "gamma"}, "'plain' or 'beta'"),
+        ({"strided_unit": "middle"}, "'first' or 'last'"),
+    ],
+)
+def test_options_that_do_not_exist_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        resnet50(output_stride=16, **arguments).feature_info  # noqa: B018

@@ -1,0 +1,117 @@
+"""Batch norm: statistics against NumPy, groups, freezing, and the cases that break others."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeplab_jax.nn.norm import MOMENTS, BatchNorm
+from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.ops.mesh import make_mesh, replicated, shard_batch
+
+
+def _variables(channels=3, mean=0.0, var=1.0):
+    stats = {"mean": jnp.full(channels, mean), "var": jnp.full(channels, var)}
+    return {"params": {"scale": jnp.full(channels, 1.5), "bias": jnp.full(channels, 0.25)}, "batch_stats": stats}
+
+
+def _train(x, variables=None, **options):
+    layer = BatchNorm(epsilon=1e-3, options=LayerOptions(bn_decay=0.9, **options))
+    y, updates = layer.apply(variables or _variables(), x, train=True, mutable=["batch_stats"])
+    return np.asarray(y), jax.tree.map(np.asarray, updates["batch_stats"])
+
+
+def _numpy(x, epsilon=1e-3):
+    x = np.asarray(x, np.float64)
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) / np.sqrt(var + epsilon) * 1.5 + 0.25, mean, var
+
+
+def test_normalises_by_the_batch_and_moves_the_statistics(rng):
+    x = rng.normal(2, 3, size=(4, 5, 6, 3)).astype(np.float32)
+    y, stats = _train(x)
+    want, mean, var = _numpy(x)
+    np.testing.assert_allclose(y, want, atol=1e-5)
+    np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * var, rtol=1e-5)
+
+
+def test_groups_have_their_own_statistics(rng):
+    x = rng.normal(size=(6, 4, 4, 3)).astype(np.float32)
+    x[2:4] += 5
+    y, stats = _train(x, bn_group_size=2)
+    for first in (0, 2, 4):
+        # One pass around a shift of 0 where |mean| / std = 5: 25 times float32's rounding.
+        np.testing.assert_allclose(y[first : first + 2], _numpy(x[first : first + 2])[0], atol=5e-5)
+    variances = [_numpy(x[first : first + 2])[2] for first in (0, 2, 4)]
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * np.mean(variances, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("group_size", [0, 1, 2, 8])
+def test_eight_devices_equal_one(rng, group_size):
+    x = rng.normal(size=(8, 3, 3, 3)).astype(np.float32)
+    layer = BatchNorm(options=LayerOptions(bn_group_size=group_size))
+
+    @jax.jit
+    def loss(x, variables):
+        y, updates = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+        return (y**3).sum(), updates
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    results = []
+    for num_devices in (1, 8):
+        mesh = make_mesh(num_devices)
+        results.append(gradient(shard_batch(x, mesh), jax.device_put(_variables(), replicated(mesh))))
+    # The all-reduce adds eight partial sums in another order: float32 rounding.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), *results)
+
+
+def test_a_group_within_a_device_needs_no_communication():
+    mesh = make_mesh(8)
+    layer = BatchNorm(options=LayerOptions(bn_group_size=2))
+    x = shard_batch(np.ones((16, 3, 3, 3), np.float32), mesh)
+    apply = jax.jit(lambda x: layer.apply(_variables(), x, train=True, mutable=["batch_stats"])[0])
+    assert "all-reduce" not in apply.lower(x).compile().as_text()
+
+
+def test_a_large_mean_costs_no_digits_once_the_running_mean_is_near(rng):
+    x = (1000 + rng.normal(size=(8, 16, 16, 3))).astype(np.float32)
+    y, _ = _train(x, _variables(mean=999.0))
+    np.testing.assert_allclose(y, _numpy(x)[0], atol=1e-3)  # |x| / std = 1000: inputs are rounded at 6e-5
+
+
+def test_one_value_per_channel_is_normalised_by_the_running_statistics():
+    """Image pooling at batch size 1: no constant output, and no variance that decays to zero."""
+    x = np.asarray([[[[4.0, 5.0, 6.0]]]], np.float32)
+    y, stats = _train(x, _variables(mean=1.0, var=4.0))
+    np.testing.assert_allclose(y, (x - 1) / np.sqrt(4 + 1e-3) * 1.5 + 0.25, rtol=1e-6)
+    np.testing.assert_array_equal(stats["var"], 4.0)
+
+
+def test_frozen_is_evaluation(rng):
+    x = rng.normal(size=(2, 3, 3, 3)).astype(np.float32)
+    y, stats = _train(x, _variables(mean=0.5, var=2.0), bn_frozen=True)
+    evaluated = BatchNorm(epsilon=1e-3).apply(_variables(mean=0.5, var=2.0), x, train=False)
+    np.testing.assert_array_equal(y, evaluated)
+    np.testing.assert_array_equal(stats["mean"], 0.5)
+
+
+def test_statistics_stay_float32_under_bfloat16(rng):
+    x = jnp.asarray(rng.normal(size=(4, 8, 8, 3)), jnp.bfloat16)
+    layer = BatchNorm(options=LayerOptions(dtype=jnp.bfloat16))
+    y, updates = layer.apply(_variables(), x, train=True, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    assert updates["batch_stats"]["var"].dtype == jnp.float32
+
+
+def test_moments_are_recorded_only_on_demand(rng):
+    x = rng.normal(size=(2, 4, 4, 3)).astype(np.float32)
+    _, recorded = BatchNorm().apply(_variables(), x, train=False, mutable=[MOMENTS])
+    np.testing.assert_allclose(recorded[MOMENTS]["mean"][0], x.mean((0, 1, 2)), atol=1e-6)
+
+
+def test_a_batch_that_does_not_divide_into_groups_is_refused(rng):
+    with pytest.raises(ValueError, match="a batch of 6 does not divide into batch norm groups of 4"):
+        _train(rng.normal(size=(6, 2, 2, 3)), bn_group_size=4)
