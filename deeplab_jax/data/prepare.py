@@ -138,13 +138,13 @@ def prepare(
       num_records: number of samples.
       make_record: index -> sample; called in threads.
       fingerprint: changes whenever a sample does.
-      prepared_dir: folder of all prepared copies; '': see `default_prepared_dir`.
+      prepared_dir: see `prepared_folder`.
 
     Raises:
       UserError: whatever `make_record` raises first, in the samples' order; or
         when the folder cannot be written.
     """
-    folder = writable_folder(pathlib.Path(prepared_dir).expanduser() if prepared_dir else default_prepared_dir())
+    folder = prepared_folder(prepared_dir)
 
     def make_records() -> Iterator[Record]:
         pool = WorkerPool(0)
@@ -177,10 +177,25 @@ def prepare(
     return PreparedSource(builder)
 
 
-def default_prepared_dir() -> pathlib.Path:
-    """The user's cache folder: XDG_CACHE_HOME/deeplab_jax, or ~/.cache/deeplab_jax."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "deeplab_jax"
+def prepared_folder(prepared_dir: str) -> pathlib.Path:
+    """The folder of all prepared copies, made where it does not exist.
+
+    Args:
+      prepared_dir: its path; '': the user's cache, XDG_CACHE_HOME/deeplab_jax
+        or ~/.cache/deeplab_jax.
+
+    Raises:
+      UserError: when it cannot be written.
+    """
+    if prepared_dir:
+        folder = pathlib.Path(prepared_dir).expanduser()
+    else:
+        cache = os.environ.get("XDG_CACHE_HOME")
+        folder = (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "deeplab_jax"
+    with _write_errors_for_users(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
 
 
 @contextlib.contextmanager
@@ -194,13 +209,6 @@ def _quiet_tfds() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def writable_folder(folder: pathlib.Path) -> pathlib.Path:
-    with _write_errors_for_users(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
 
 
 @contextlib.contextmanager

@@ -15,13 +15,14 @@ Source: Everingham et al. 2010, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 from __future__ import annotations
 
 import pathlib
+import urllib.request
 
 import tensorflow_datasets as tfds
 
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.file_dataset import file_dataset
 from deeplab_jax.data.palettes import voc_palette
-from deeplab_jax.data.prepare import default_prepared_dir, writable_folder
+from deeplab_jax.data.prepare import prepared_folder
 from deeplab_jax.data.samples import Sample, image_name, list_samples, read_list, require_folder
 from deeplab_jax.types import ExampleSource, UserError
 
@@ -128,29 +129,40 @@ def _inside(path: pathlib.Path, root: str) -> pathlib.Path:
 
 
 def _download(prepared_dir: str) -> pathlib.Path:
-    manager = _download_manager(prepared_dir, "downloaded")
+    folder = prepared_folder(prepared_dir)
+    unpacked = folder / "extracted" / "downloaded"
+    for path in unpacked.glob("*"):
+        if _find_inside(path) and "incomplete" not in path.name:
+            return path
     try:
-        return pathlib.Path(manager.download_and_extract(ARCHIVE_URL))
+        # TFDS would try an unreachable server for minutes.
+        with urllib.request.urlopen(urllib.request.Request(ARCHIVE_URL, method="HEAD"), timeout=20):
+            pass
+        return pathlib.Path(_download_manager(folder, unpacked).download_and_extract(ARCHIVE_URL))
     except Exception as error:  # the network, the server, the checksum, the disk: the remedy is the same
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"config.data.root is empty and the download failed ({reason}); {_WHAT_TO_PUT_WHERE}") from None
+        raise UserError(
+            f"config.data.root is empty and the download failed ({_reason(error)}); {_WHAT_TO_PUT_WHERE}"
+        ) from None
 
 
 def _extract(archive: pathlib.Path, prepared_dir: str) -> pathlib.Path:
+    folder = prepared_folder(prepared_dir)
     status = archive.stat()
-    manager = _download_manager(prepared_dir, f"{archive.stem}-{status.st_size}-{status.st_mtime_ns}")
+    manager = _download_manager(folder, folder / "extracted" / f"{status.st_size}-{status.st_mtime_ns}")
     try:
         return pathlib.Path(manager.extract(archive))
     except Exception as error:  # tarfile and TFDS raise many kinds for a damaged archive
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{archive}: cannot be unpacked ({reason}); {_WHAT_TO_PUT_WHERE}") from None
+        raise UserError(f"{archive}: cannot be unpacked ({_reason(error)}); {_WHAT_TO_PUT_WHERE}") from None
 
 
-def _download_manager(prepared_dir: str, extract_name: str) -> tfds.download.DownloadManager:
-    folder = writable_folder(pathlib.Path(prepared_dir).expanduser() if prepared_dir else default_prepared_dir())
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def _download_manager(folder: pathlib.Path, extract_dir: pathlib.Path) -> tfds.download.DownloadManager:
     return tfds.download.DownloadManager(
         download_dir=folder / "downloads",
-        extract_dir=folder / "extracted" / extract_name,
+        extract_dir=extract_dir,
         url_infos={ARCHIVE_URL: ARCHIVE_INFO},
         force_checksums_validation=True,
     )

@@ -1,0 +1,62 @@
+"""CamVid: street scenes from a driving car, 360x480, 11 classes.
+
+`root` is laid out like the data set `folder` (images/, masks/, splits/; no
+classes file is needed), or as in the SegNet tutorial: SPLIT/ and SPLITannot/
+for train, val and test, where mask value 11 means that nobody knows.
+
+Source: Brostow, Fauqueur, Cipolla 2008; 11 classes: SegNet (1511.00561), sec. 4
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.datasets.folder import find_splits
+from deeplab_jax.data.file_dataset import file_dataset
+from deeplab_jax.data.samples import find_images, list_samples, require_folder
+from deeplab_jax.types import UserError
+
+CLASSES = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign_symbol": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+IGNORE_LABEL = 255
+_SEGNET_VOID_ID = 11
+
+
+def open_dataset(root: str, prepared_dir: str) -> Dataset:
+    """Opens CamVid at `root`.
+
+    Raises:
+      UserError: when `root` holds neither layout.
+    """
+    if not root:
+        raise UserError("config.data.root is empty; give the folder with CamVid's images/, masks/ and splits/")
+    folder = require_folder(pathlib.Path(root).expanduser(), "data.root")
+    segnet_splits = [split for split in ("train", "val", "test") if (folder / f"{split}annot").is_dir()]
+    if segnet_splits:
+        splits = {
+            split: list_samples(find_images(folder / split), folder / split, folder / f"{split}annot")
+            for split in segnet_splits
+        }
+    else:
+        splits = find_splits(folder)
+    return file_dataset(
+        "camvid",
+        splits,
+        class_names=tuple(CLASSES),
+        palette=tuple(CLASSES.values()),
+        ignore_label=IGNORE_LABEL,
+        prepared_dir=prepared_dir,
+        void_ids=(_SEGNET_VOID_ID,) if segnet_splits else (),
+    )
