@@ -1,0 +1,67 @@
+"""The embedded data set: 480 + 96 scenes that the project renders itself, so that the demo needs no download."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pathlib
+
+import cv2
+import numpy as np
+
+from deeplab_jax.data import rendering
+from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.file_dataset import require_split
+from deeplab_jax.data.images import encode_mask
+from deeplab_jax.data.palettes import voc_palette
+from deeplab_jax.data.prepare import PreparedSource, Record, prepare
+from deeplab_jax.types import DatasetInfo
+
+IMAGE_SIZE = (128, 160)
+_SEED = 2018
+_JPEG_QUALITY = 92
+
+INFO = DatasetInfo(
+    name="shapes",
+    num_classes=len(rendering.CLASS_NAMES),
+    ignore_label=rendering.IGNORE_LABEL,
+    class_names=rendering.CLASS_NAMES,
+    palette=voc_palette(len(rendering.CLASS_NAMES)),
+    splits={"train": 480, "val": 96},
+)
+
+
+def open_dataset(root: str, prepared_dir: str) -> Dataset:
+    """Opens the rendered scenes; renders them where that has not been done yet.
+
+    Args:
+      root: not used, there are no original files.
+      prepared_dir: see `prepare`.
+    """
+    del root
+
+    def open_split(split: str) -> PreparedSource:
+        require_split(INFO, split)
+        return prepare(
+            INFO,
+            split,
+            num_records=INFO.splits[split],
+            make_record=functools.partial(_render, split),
+            fingerprint=_fingerprint(),
+            prepared_dir=prepared_dir,
+        )
+
+    return Dataset(INFO, functools.cache(open_split))
+
+
+def _render(split: str, index: int) -> Record:
+    rng = np.random.default_rng([_SEED, list(INFO.splits).index(split), index])
+    image, label = rendering.render_scene(rng, IMAGE_SIZE)
+    jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+    return Record(f"{split}_{index:03d}", jpeg, encode_mask(label), IMAGE_SIZE)
+
+
+def _fingerprint() -> str:
+    """Changes with the code that renders."""
+    code = b"".join(pathlib.Path(path).read_bytes() for path in (rendering.__file__, __file__))
+    return hashlib.sha256(code).hexdigest()[:16]
