@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeplab_jax.data import palettes
 from deeplab_jax.visualize import IGNORE_COLOR, colorize, error_map, full_palette, grid, overlay, voc_palette
 
 PALETTE = ((0, 0, 0), (200, 10, 20), (10, 200, 20))
@@ -17,6 +18,11 @@ def test_voc_palette_has_the_published_colours():
     assert palette[20].tolist() == [0, 64, 128]  # tv/monitor
     assert voc_palette()[255].tolist() == list(IGNORE_COLOR)
     assert len(np.unique(voc_palette(), axis=0)) == 256
+
+
+def test_data_sets_and_pictures_agree_on_the_palette():
+    """data may not import visualize, so each has the formula; this holds them together."""
+    np.testing.assert_array_equal(voc_palette(21), palettes.voc_palette(21))
 
 
 def test_full_palette_prefers_the_data_set():

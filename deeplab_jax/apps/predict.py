@@ -41,7 +41,7 @@ def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str,
         image cannot be read (after the others are done).
     """
     paths = find_images(images)
-    folder = pathlib.Path(output) if output else workdir / "predictions"
+    folder = pathlib.Path(output).expanduser() if output else workdir / "predictions"
     targets = name_results(paths, folder)
     _make_folder(folder)
 
@@ -81,7 +81,7 @@ def find_images(images: str) -> list[pathlib.Path]:
     if not images:
         raise UserError("--images is missing: give a file, several separated by commas, a glob, or a folder")
     parts = [images] if os.path.exists(images) else [part.strip() for part in images.split(",") if part.strip()]
-    found = {os.path.abspath(path): path for part in parts for path in _expand(part)}
+    found = {os.path.abspath(path): path for part in parts for path in _expand(os.path.expanduser(part))}
     return list(found.values())
 
 

@@ -237,6 +237,7 @@ def render(content: Content) -> str:
         content=content,
         scores=scores,
         class_rows=rows,
+        present=[k for k, row in enumerate(rows) if row.iou is not None],
         confusion=normalized_confusion(scores).tolist() if scores else [],
         largest_confusions=largest_confusions(scores, NUM_CONFUSIONS) if scores else [],
         never_predicted=never_predicted(scores) if scores else [],
