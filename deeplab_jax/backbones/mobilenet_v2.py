@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -28,7 +30,7 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
-        shared = {"epsilon": self.epsilon, "options": self.options}
+        shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
         y = x
         if self.expand:
             width = self.expansion * x.shape[-1]
@@ -72,7 +74,7 @@ class MobileNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
-        shared = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
+        shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         stem = self._channels(_STEM_CHANNELS)
         x = ConvNorm(stem, 3, stride=2, activation="relu6", name="stem", **shared)(x, train=train)
         features = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 from deeplab_jax.nn.layers import ConvNorm
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.nn.plan import UnitPlan, atrous_plan
-from deeplab_jax.ops.atrous import same_padding
+from deeplab_jax.ops.convolution import same_padding
 from deeplab_jax.types import FeatureInfo, Features
 
 _WIDTHS = (64, 128, 256, 512)
@@ -32,7 +33,7 @@ class Bottleneck(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
         features = _EXPANSION * self.width
         stride, rate, _ = self.plan
-        shared = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
+        shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         y = ConvNorm(self.width, name="conv1", **shared)(x, train=train)
         y = ConvNorm(self.width, 3, stride=stride, rate=rate, name="conv2", **shared)(y, train=train)
         y = ConvNorm(features, activation="none", name="conv3", **shared)(y, train=train)
@@ -76,7 +77,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
-        shared = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
+        shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         if self.stem == "plain":
             x = ConvNorm(64, 7, stride=2, name="stem", **shared)(x, train=train)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
-        shared = {"epsilon": self.epsilon, "options": self.options}
+        shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
         branches = [
             self._image_pooling(x, train=train),
             ConvNorm(self.channels, name="aspp0", **shared)(x, train=train),
@@ -55,7 +56,7 @@ class ASPP(nn.Module):
     def _image_pooling(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
         pooled = x.astype(jnp.float32).mean((1, 2), keepdims=True)
         conv = ConvNorm(self.channels, epsilon=self.epsilon, options=self.options, name="image_pooling")
-        return resize_bilinear(conv(pooled, train=train), x.shape[1:3], align_corners=self.align_corners)
+        return resize_bilinear(conv(pooled, train=train), (x.shape[1], x.shape[2]), align_corners=self.align_corners)
 
 
 class ASPPHead(nn.Module):

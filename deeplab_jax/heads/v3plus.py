@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -58,9 +59,9 @@ class V3PlusHead(nn.Module):
     def _decode(
         self, x: Float[Array, "b h w c"], low_level: Float[Array, "b h4 w4 l"], *, train: bool
     ) -> Float[Array, "b h4 w4 d"]:
-        shared = {"epsilon": self.epsilon, "options": self.options}
+        shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
         low_level = ConvNorm(self.low_level_channels, name="low_level", **shared)(low_level, train=train)
-        x = resize_bilinear(x, low_level.shape[1:3], align_corners=self.align_corners)
+        x = resize_bilinear(x, (low_level.shape[1], low_level.shape[2]), align_corners=self.align_corners)
         x = jnp.concatenate([x, low_level], axis=-1)
         conv = SeparableConvNorm if self.separable else functools.partial(ConvNorm, kernel_size=3)
         for conv_id in range(2):

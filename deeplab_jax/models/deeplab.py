@@ -29,4 +29,5 @@ class DeepLab(nn.Module):
         std = jnp.asarray(self.normalization.std, jnp.float32)
         x = (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
         logits = self.head(self.backbone(x, train=train), train=train)
-        return resize_bilinear(logits.astype(jnp.float32), images.shape[1:3], align_corners=self.align_corners)
+        size = (images.shape[1], images.shape[2])
+        return resize_bilinear(logits.astype(jnp.float32), size, align_corners=self.align_corners)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -86,7 +87,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
-        shared = {
+        shared: dict[str, Any] = {
             "kernel_size": self.kernel_size,
             "stride": self.stride,
             "rate": self.rate,
@@ -113,6 +114,6 @@ class SeparableConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
-        shared = {"epsilon": self.epsilon, "options": self.options}
+        shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
         x = ConvNorm(0, 3, rate=self.rate, kernel_init=normal(0.33), name="depthwise", **shared)(x, train=train)
         return ConvNorm(self.features, kernel_init=normal(0.06), name="pointwise", **shared)(x, train=train)

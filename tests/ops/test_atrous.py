@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from deeplab_jax.ops import atrous
+from deeplab_jax.ops import atrous, convolution, taps
 
 # Sums of up to 9 * 20 products of unit normals in float32, in another order: a few units of 1e-6.
 TOLERANCE = 3e-5
@@ -30,7 +30,7 @@ CASES = [
 
 def _reference(x, kernel, stride, rate, padding, groups):
     pads = [
-        atrous.same_padding(size, taps, stride, rate, padding)
+        convolution.same_padding(size, taps, stride, rate, padding)
         for size, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True)
     ]
     return lax.conv_general_dilated(
@@ -73,13 +73,13 @@ def test_equals_lax_with_rhs_dilation(rng, height, width, taps, stride, rate, pa
 @pytest.mark.parametrize(
     ("ours", "reference"),
     [
-        ("_dense_taps", "_lax_dense"),
-        ("_dense_input_taps", "_lax_dense_input"),
-        ("_dense_kernel_taps", "_lax_dense_kernel"),
-        ("_depthwise_taps", "_lax_depthwise"),
-        ("_depthwise_input_taps", "_lax_depthwise_input"),
-        ("_depthwise_kernel_taps", "_lax_depthwise_kernel"),
-        ("_depthwise_kernel_scan", "_lax_depthwise_kernel"),
+        ("dense_taps", "lax_dense"),
+        ("dense_input_taps", "lax_dense_input"),
+        ("dense_kernel_taps", "lax_dense_kernel"),
+        ("depthwise_taps", "lax_depthwise"),
+        ("depthwise_input_taps", "lax_depthwise_input"),
+        ("depthwise_kernel_taps", "lax_depthwise_kernel"),
+        ("depthwise_kernel_scan", "lax_depthwise_kernel"),
     ],
 )
 @pytest.mark.parametrize(("stride", "rate"), [(1, 1), (1, 4), (2, 1), (2, 3)])
@@ -88,12 +88,12 @@ def test_every_formulation_equals_lax(rng, ours, reference, stride, rate):
     depthwise = "depthwise" in ours
     x = rng.normal(size=(2, 9, 8, 5)).astype(np.float32)
     kernel = rng.normal(size=(3, 3, 1 if depthwise else 5, 5)).astype(np.float32)
-    geometry = atrous._geometry(x, kernel, (stride, stride), (rate, rate), "tf_same")
+    geometry = convolution.geometry_of(x, kernel, (stride, stride), (rate, rate), "tf_same")
     arguments = [x, kernel]
     if "input" in ours or "kernel" in ours:
-        arguments.append(rng.normal(size=(2, *atrous._out_shape(x, kernel, geometry), 5)).astype(np.float32))
-    got = getattr(atrous, ours)(*map(jnp.asarray, arguments), geometry)
-    want = getattr(atrous, reference)(*map(jnp.asarray, arguments), geometry)
+        arguments.append(rng.normal(size=(2, *convolution.output_size(x, kernel, geometry), 5)).astype(np.float32))
+    got = getattr(taps, ours)(*map(jnp.asarray, arguments), geometry)
+    want = getattr(convolution, reference)(*map(jnp.asarray, arguments), geometry)
     np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
 
 

@@ -1,0 +1,97 @@
+"""What a convolution is apart from its arrays, and the library's own convolution: the reference for all others."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+from jax import lax
+from jaxtyping import Array
+
+Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)), in pixels
+
+_DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
+
+
+class Geometry(NamedTuple):
+    """Everything about a convolution that is not an array."""
+
+    strides: tuple[int, int]
+    padding: Padding
+    rate: tuple[int, int]
+
+
+def geometry_of(x: Array, kernel: Array, strides: tuple[int, int], rate: tuple[int, int], padding: str) -> Geometry:
+    """The geometry of convolving `x` by `kernel` with named padding; see `same_padding`."""
+    rows, columns = (
+        same_padding(size, taps, stride, step, padding)
+        for size, taps, stride, step in zip(x.shape[1:3], kernel.shape[:2], strides, rate, strict=True)
+    )
+    return Geometry(strides, (rows, columns), rate)
+
+
+def spatial_size(x: Array) -> tuple[int, int]:
+    """Height and width of a batch."""
+    return x.shape[1], x.shape[2]
+
+
+def output_size(x: Array, kernel: Array, geometry: Geometry) -> tuple[int, int]:
+    """Height and width of the result."""
+    height, width = (
+        (size + sum(pad) - (taps - 1) * rate - 1) // stride + 1
+        for size, taps, stride, pad, rate in zip(x.shape[1:3], kernel.shape[:2], *geometry, strict=True)
+    )
+    return height, width
+
+
+def same_padding(size: int, taps: int, stride: int, rate: int, kind: str) -> tuple[int, int]:
+    """Pixels added before and after an axis of `size`, for an output of ceil(size / stride).
+
+    'tf_same': TensorFlow's SAME; the odd pixel goes behind, and it depends on the size.
+    'symmetric': equal on both sides whatever the size; PyTorch's usual, and TF-slim's fixed padding.
+    The two agree for odd kernels at stride 1, and at stride 2 on odd sizes.
+    """
+    extent = (taps - 1) * rate + 1
+    if kind == "symmetric":
+        return (extent - 1) // 2, extent // 2
+    if kind == "tf_same":
+        total = max((math.ceil(size / stride) - 1) * stride + extent - size, 0)
+        return total // 2, total - total // 2
+    raise ValueError(f"unknown padding '{kind}'; there are 'tf_same' and 'symmetric'")
+
+
+def _lax_conv(x: Array, kernel: Array, geometry: Geometry, groups: int) -> Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        geometry.strides,
+        geometry.padding,
+        rhs_dilation=geometry.rate,
+        dimension_numbers=_DIMENSION_NUMBERS,
+        feature_group_count=groups,
+    )
+
+
+def lax_dense(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    return _lax_conv(x, kernel, geometry, groups=1)
+
+
+def lax_depthwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    return _lax_conv(x, kernel, geometry, groups=x.shape[-1])
+
+
+def lax_dense_input(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
+    return jax.linear_transpose(lambda x: lax_dense(x, kernel, geometry), x)(dy)[0]
+
+
+def lax_dense_kernel(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
+    return jax.linear_transpose(lambda k: lax_dense(x, k, geometry), kernel)(dy)[0]
+
+
+def lax_depthwise_input(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
+    return jax.linear_transpose(lambda x: lax_depthwise(x, kernel, geometry), x)(dy)[0]
+
+
+def lax_depthwise_kernel(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
+    return jax.linear_transpose(lambda k: lax_depthwise(x, k, geometry), kernel)(dy)[0]
