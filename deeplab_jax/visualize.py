@@ -51,7 +51,7 @@ def colorize(label: LabelMap, palette: Sequence[Color], *, ignore_label: int = 2
 def overlay(
     image: RGBImage, label: LabelMap, palette: Sequence[Color], *, ignore_label: int = 255, opacity: float = 0.55
 ) -> RGBImage:
-    """The image tinted by class, with outlines where the class changes.
+    """The image tinted by class, with a light outline around each region.
 
     Class 0, as a rule the background, and ignored pixels keep the image's own colours.
 
@@ -71,7 +71,7 @@ def overlay(
     tinted = (label != 0) & (label != ignore_label)
     blend = np.where(tinted, opacity, 0.0)[..., None]
     result = image * (1 - blend) + colors * blend
-    outline = _boundaries(label) & (label != ignore_label)
+    outline = _boundaries(label) & tinted
     result[outline] = 255 - (255 - colors[outline].astype(np.float64)) * 0.35
     return np.rint(result).astype(np.uint8)
 
@@ -104,8 +104,11 @@ def grid(rows: Sequence[Sequence[RGBImage]], *, gap: int = 4, background: Color 
 
 
 def _boundaries(label: LabelMap) -> np.ndarray:
-    """True for pixels whose right or lower neighbour is of another class."""
+    """True for pixels with a neighbour above, below, left or right of another class."""
     edges = np.zeros(label.shape, bool)
-    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
-    edges[:-1] |= label[:-1] != label[1:]
+    beside, below = label[:, :-1] != label[:, 1:], label[:-1] != label[1:]
+    edges[:, :-1] |= beside
+    edges[:, 1:] |= beside
+    edges[:-1] |= below
+    edges[1:] |= below
     return edges

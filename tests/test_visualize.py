@@ -44,9 +44,10 @@ def test_overlay_tints_objects_only():
     label[0] = 255
     result = overlay(image, label, PALETTE, opacity=0.5)
     assert (result[0] == 100).all()  # ignored
-    assert (result[2, :3] == 100).all()  # background
+    assert (result[:, :4] == 100).all()  # background
     assert result[2, 6].tolist() == [150, 55, 60]  # halfway between the image and the class's colour
-    assert (result[2, 3] > 150).all()  # a light outline on the border
+    assert (result[2, 4] > 150).all()  # a light outline, inside the object
+    assert (result[1, 6] > 150).all()  # and where it borders on ignored pixels
 
 
 def test_overlay_refuses_another_size():
