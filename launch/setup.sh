@@ -76,7 +76,7 @@ install_requirements() {
     return
   fi
   echo "installing $1 (once; about a minute)"
-  "$python" -m pip install --quiet --disable-pip-version-check -r "$1" ||
+  "$python" -m pip install -qq --disable-pip-version-check -r "$1" ||
     fail "pip could not install $1: see above; without a network, point pip at a mirror or a folder of wheels (PIP_INDEX_URL, PIP_FIND_LINKS)"
   printf '%s\n' "$checksum" >"$stamp"
 }
