@@ -197,7 +197,7 @@ class _PendingBatch(NamedTuple):
 @functools.lru_cache(maxsize=8)  # batches made ahead may lie in the next epoch already
 def _epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     # A 1 in the counter's highest word: numbers that no sample's augmentation can reach.
-    bits = np.random.Philox(key=[seed % 2**64, epoch], counter=[0, 0, 0, 1])
+    bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64), counter=[0, 0, 0, 1])
     return np.random.Generator(bits).permutation(num_examples)
 
 

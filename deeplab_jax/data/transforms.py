@@ -27,7 +27,7 @@ class CropPlan:
 
 def sample_rng(seed: int, position: int) -> np.random.Generator:
     """The random numbers of the sample at `position` of the endless sequence of samples."""
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, position]))
+    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, position], np.uint64)))
 
 
 def random_scale(rng: np.random.Generator, *, min_scale: float, max_scale: float, scale_step: float) -> float:
