@@ -10,10 +10,12 @@ import contextlib
 import math
 import pathlib
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
 
+import jax
 import orbax.checkpoint as ocp
 from flax import traverse_util
 from orbax.checkpoint import checkpoint_managers
@@ -38,6 +40,7 @@ class Checkpointer:
         self._directory = directory.absolute()
         self._config = dict(config)
         with self._user_errors("open"):
+            self._directory.mkdir(parents=True, exist_ok=True)
             self._manager = _open_manager(self._directory, keep=keep)
 
     def __enter__(self) -> Checkpointer:
@@ -81,6 +84,7 @@ class Checkpointer:
         if scores is not None:
             items["scores"] = ocp.args.JsonSave(dict(scores))
         metrics = {"mean_iou": scores["mean_iou"]} if scores and scores["mean_iou"] is not None else None
+        self._check_room(state)
         with self._user_errors(f"save step {step} in"):
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
@@ -116,6 +120,16 @@ class Checkpointer:
         finally:
             with contextlib.suppress(Exception):  # told by wait() already
                 self._manager.close()
+
+    def _check_room(self, state: TrainState) -> None:
+        """A full disk is better met before the background threads meet it: they stumble noisily."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise UserError(
+                f"cannot save in {self._directory}: no space left on device, {needed / 1e6:.1f} MB needed, "
+                f"{free / 1e6:.1f} MB free; make room or choose another --workdir (earlier checkpoints are intact)"
+            )
 
     @contextlib.contextmanager
     def _user_errors(self, action: str) -> Iterator[None]:
@@ -175,7 +189,7 @@ def _open_manager(directory: pathlib.Path, *, keep: int = 1, read_only: bool = F
             best_fn=_rank,
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
             cleanup_tmp_directories=not read_only,
-            create=not read_only,
+            create=False,
             read_only=read_only,
         ),
     )

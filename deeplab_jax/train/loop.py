@@ -103,6 +103,7 @@ def train_loop(
             progress.say(f"step {step}: {_describe(scores)}")
         if is_saved or (scores is not None and checkpointer.is_best(scores)):
             checkpointer.save(step, state, data=loader.get_state(), scores=scores)
+            window.restart()
         if is_end:
             break
     progress.close()

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 
 class Window:
-    """Means over the steps since the last point of the curve, and the pace at which they came."""
+    """Means over the steps since the last point of the curve or checkpoint, and the pace at which they came."""
 
     def __init__(self, images_per_step: int) -> None:
         self._images_per_step = images_per_step
@@ -31,6 +31,11 @@ class Window:
     def pause(self) -> None:
         """Something other than training comes next."""
         self._start = None
+
+    def restart(self) -> None:
+        """A checkpoint: whoever resumes there knows nothing of earlier steps, so the curve must not depend on them."""
+        self._rows.clear()
+        self.pause()
 
     @property
     def images_per_second(self) -> float:

@@ -67,7 +67,8 @@ class MetricWriter:
 
     def _write_scalars(self, step: int, values: Mapping[str, float], group: str) -> None:
         for name, value in values.items():
-            self._board.add_scalar(f"{group}/{name}", value, step)
+            if math.isfinite(value):
+                self._board.add_scalar(f"{group}/{name}", value, step)
 
     def _append(self, line: Mapping[str, Any]) -> None:
         try:
