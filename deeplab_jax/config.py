@@ -6,7 +6,7 @@ that look parts up, so that it can refuse a wrong name before any device is
 touched.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: the command line reads the fields' types, which must not be strings.
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -204,7 +204,10 @@ def _check_model(model: ModelConfig) -> None:
         f"one of {', '.join(NORMALIZATIONS)}",
     )
     _require(
-        model.compute_dtype in ("float32", "bfloat16"), "model.compute_dtype", model.compute_dtype, "float32 or bfloat16"
+        model.compute_dtype in ("float32", "bfloat16"),
+        "model.compute_dtype",
+        model.compute_dtype,
+        "float32 or bfloat16",
     )
     _require(0 <= model.batch_norm.decay < 1, "model.batch_norm.decay", model.batch_norm.decay, "in [0, 1)")
     _require(
@@ -223,7 +226,8 @@ def _check_data(data: DataConfig, model: ModelConfig) -> None:
             size % stride == 1 and size > stride,
             "data.crop_size",
             data.crop_size,
-            f"output_stride * k + 1 on each axis; nearest {axis} for output stride {stride}: {lower} or {lower + stride}",
+            f"output_stride * k + 1 on each axis; nearest {axis} for output stride {stride}: "
+            f"{lower} or {lower + stride}",
         )
     _require(data.batch_size > 0, "data.batch_size", data.batch_size, "at least 1")
     _require(0 < data.min_scale <= data.max_scale, "data.min_scale", data.min_scale, "in (0, data.max_scale]")
