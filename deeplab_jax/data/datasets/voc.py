@@ -14,10 +14,15 @@ Source: Everingham et al. 2010, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 
 from __future__ import annotations
 
+import os
 import pathlib
+import shutil
+import tarfile
+import tempfile
 import urllib.request
 
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.file_dataset import file_dataset
@@ -63,7 +68,8 @@ _WHAT_TO_PUT_WHERE = (
     f"get {ARCHIVE_URL} and give config.data.root the folder that it lies in, "
     "or the unpacked folder with JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/"
 )
-_LISTS = pathlib.Path("ImageSets") / "Segmentation"
+_LISTS = pathlib.PurePosixPath("ImageSets/Segmentation")
+_UNPACKED = ("JPEGImages", "SegmentationClass", "SegmentationClassAug", str(_LISTS))
 
 
 def open_dataset(root: str, prepared_dir: str) -> Dataset:
@@ -105,12 +111,17 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
 def _find_folder(root: str, prepared_dir: str) -> pathlib.Path:
     """The folder with JPEGImages, SegmentationClass and ImageSets/Segmentation."""
     if not root:
-        return _inside(_download(prepared_dir), "")
+        return _download(prepared_folder(prepared_dir) / "voc-downloaded")
     path = pathlib.Path(root).expanduser()
     archive = path if path.is_file() else path / ARCHIVE
     if path.is_file() or (archive.is_file() and _find_inside(path) is None):
-        return _inside(_extract(archive, prepared_dir), root)
-    return _inside(require_folder(path, "data.root"), root)
+        status = archive.stat()
+        target = prepared_folder(prepared_dir) / f"voc-unpacked-{status.st_size}-{status.st_mtime_ns}"
+        return target if target.is_dir() else _unpack(archive, target)
+    folder = _find_inside(require_folder(path, "data.root"))
+    if folder is None:
+        raise UserError(f"config.data.root={root!r}: holds no VOC data; {_WHAT_TO_PUT_WHERE}")
+    return folder
 
 
 def _find_inside(path: pathlib.Path) -> pathlib.Path | None:
@@ -121,48 +132,53 @@ def _find_inside(path: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def _inside(path: pathlib.Path, root: str) -> pathlib.Path:
-    folder = _find_inside(path)
-    if folder is None:
-        raise UserError(f"config.data.root={root!r}: holds no VOC data; {_WHAT_TO_PUT_WHERE}")
-    return folder
-
-
-def _download(prepared_dir: str) -> pathlib.Path:
-    folder = prepared_folder(prepared_dir)
-    unpacked = folder / "extracted" / "downloaded"
-    for path in unpacked.glob("*"):
-        if _find_inside(path) and "incomplete" not in path.name:
-            return path
+def _download(target: pathlib.Path) -> pathlib.Path:
+    if target.is_dir():
+        return target
+    downloads = target.with_name("downloads")
     try:
         # TFDS would try an unreachable server for minutes.
         with urllib.request.urlopen(urllib.request.Request(ARCHIVE_URL, method="HEAD"), timeout=20):
             pass
-        return pathlib.Path(_download_manager(folder, unpacked).download_and_extract(ARCHIVE_URL))
+        manager = tfds.download.DownloadManager(
+            download_dir=downloads, url_infos={ARCHIVE_URL: ARCHIVE_INFO}, force_checksums_validation=True
+        )
+        archive = pathlib.Path(manager.download(ARCHIVE_URL))
     except Exception as error:  # the network, the server, the checksum, the disk: the remedy is the same
         raise UserError(
             f"config.data.root is empty and the download failed ({_reason(error)}); {_WHAT_TO_PUT_WHERE}"
         ) from None
+    return _unpack(archive, target)
 
 
-def _extract(archive: pathlib.Path, prepared_dir: str) -> pathlib.Path:
-    folder = prepared_folder(prepared_dir)
-    status = archive.stat()
-    manager = _download_manager(folder, folder / "extracted" / f"{status.st_size}-{status.st_mtime_ns}")
-    try:
-        return pathlib.Path(manager.extract(archive))
-    except Exception as error:  # tarfile and TFDS raise many kinds for a damaged archive
-        raise UserError(f"{archive}: cannot be unpacked ({_reason(error)}); {_WHAT_TO_PUT_WHERE}") from None
+def _unpack(archive: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    """Unpacks what segmentation needs into the folder `target`, which appears when it is complete."""
+    # TFDS would need TensorFlow for this.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}-") as temporary:
+        unfinished = pathlib.Path(temporary) / "VOC2012"
+        try:
+            with tarfile.open(archive) as tar:
+                for member in tqdm(tar, desc=f"unpacking {archive.name}", unit="file"):
+                    _unpack_member(tar, member, unfinished)
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise UserError(f"{archive}: cannot be unpacked ({_reason(error)}); {_WHAT_TO_PUT_WHERE}") from None
+        if _find_inside(unfinished) is None:
+            raise UserError(f"{archive}: holds no VOC data; {_WHAT_TO_PUT_WHERE}")
+        unfinished.rename(target)
+    return target
+
+
+def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: pathlib.Path) -> None:
+    parent, name = pathlib.PurePosixPath(member.name).parent, pathlib.PurePosixPath(member.name).name
+    needed = next((inner for inner in _UNPACKED if str(parent).endswith(inner)), None)
+    content = tar.extractfile(member) if needed and member.isfile() else None
+    if needed and content:
+        path = folder / needed / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file)
+        os.utime(path, (member.mtime, member.mtime))  # the copy's fingerprint outlives unpacking anew
 
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
-
-
-def _download_manager(folder: pathlib.Path, extract_dir: pathlib.Path) -> tfds.download.DownloadManager:
-    return tfds.download.DownloadManager(
-        download_dir=folder / "downloads",
-        extract_dir=extract_dir,
-        url_infos={ARCHIVE_URL: ARCHIVE_INFO},
-        force_checksums_validation=True,
-    )
