@@ -40,7 +40,7 @@ def main() -> None:
     rows = read_rows(arguments.report.read_text())
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(grid([rows[0], rows[1], rows[-1]], gap=6))
-    picture.quantize(256, dither=Image.Dither.NONE).save(arguments.output, optimize=True)
+    picture.quantize(256).save(arguments.output, optimize=True)
 
 
 if __name__ == "__main__":
