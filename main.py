@@ -5,11 +5,14 @@ python main.py --config=configs/quickstart.py --workdir=DIR [--mode=MODE] [--con
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import os
 import pathlib
 import sys
+from collections.abc import Iterable
 
-from absl import flags, logging
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from deeplab_jax.config import Config, validate
@@ -38,22 +41,44 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> Config:
     """Reads the flags; whatever absl and ml_collections find wrong with them becomes a UserError."""
+    app.define_help_flags()
+    _check_overrides(argv)
     try:
         rest = flags.FLAGS(argv)[1:]
-    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise UserError(_one_line(error)) from error
+    except KeyError as error:
+        raise UserError(f"no key {error} to override in the config: a new key goes into the config file") from error
+    except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}': flags look like --name=value; see python main.py --help")
-    for flag in (_CONFIG, _WORKDIR):
-        if not flag.value:
-            raise UserError(f"--{flag.name} is missing: python main.py --config=configs/quickstart.py --workdir=DIR")
+    if not flags.FLAGS["config"].present or not _WORKDIR.value:
+        raise UserError("give --config and --workdir: python main.py --config=configs/quickstart.py --workdir=DIR")
     if not isinstance(_CONFIG.value, Config):
         raise UserError("--config: get_config() of the file must return a deeplab_jax.config.Config")
     return _CONFIG.value
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _check_overrides(argv: list[str]) -> None:
+    """Raises UserError where a config file or an overridden field does not exist, with the near names."""
+    for argument in argv[1:]:
+        name, _, value = argument.lstrip("-").partition("=")
+        path = pathlib.Path(value.partition(":")[0])  # FILE, or FILE:ARGUMENT
+        if name == "config" and not path.is_file():
+            raise UserError(f"--config={value}: no such file{_near(str(path), map(str, path.parent.glob('*.py')))}")
+        known: object = Config()
+        for position, field in enumerate(parts := name.split(".")[1:] if name.startswith("config.") else []):
+            if not dataclasses.is_dataclass(known):
+                break  # the keys of a dictionary belong to the part they are for
+            names = [each.name for each in dataclasses.fields(known)]
+            if field not in names:
+                place = ".".join(["config", *parts[:position]])
+                raise UserError(f"--{name}: {place} has no field '{field}'{_near(field, names)}")
+            known = getattr(known, field)
+
+
+def _near(name: str, candidates: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
