@@ -43,11 +43,11 @@ def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str,
     paths = find_images(images)
     folder = pathlib.Path(output).expanduser() if output else workdir / "predictions"
     targets = name_results(paths, folder)
-    _make_folder(folder)
-
     info = assemble.open_dataset(config).info
     model = assemble.build(config, info)
     variables = assemble.load_variables(config, model, workdir, checkpoint)
+    _make_folder(folder)
+
     segment = make_segmenter(model.apply, variables, options_of(config))
     start = time.perf_counter()
     failures = segment_files(segment, paths, targets, info)
