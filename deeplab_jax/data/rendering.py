@@ -1,25 +1,28 @@
 """Scenes of textured objects with exact masks, drawn from a seed: the demo's photographs.
 
-Only the outline tells an object's class: colours, textures and lighting are
-drawn from the same distributions for all classes and for the background.
-Objects hide one another, poles are a few pixels thin, and outlines carry a
-border of ignored pixels as in PASCAL VOC.
+An object's outline tells its class, and so does the kind of pattern on it; its
+colours, the scale and strength of the pattern, and the light do not: they are
+drawn from the same distributions for all classes. Objects hide one another,
+poles are a few pixels thin, and outlines carry a border of ignored pixels as in
+PASCAL VOC.
 """
 
 from __future__ import annotations
 
 import colorsys
+import dataclasses
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-CLASS_NAMES = ("background", "disc", "box", "triangle", "ring", "star", "pole")
 IGNORE_LABEL = 255
 
 Rng = np.random.Generator
+Plane = Float[np.ndarray, "h w"]
 Points = Float[np.ndarray, "n 2"]  # outline, (x, y)
+Color = Float[np.ndarray, "3"]  # RGB in [0, 255]
 Texture = Float[np.ndarray, "h w 3"]  # RGB in [0, 255]
 
 _SUBPIXEL_BITS = 4
@@ -37,88 +40,124 @@ def render_scene(rng: Rng, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h 
       (RGB image, class ids with an ignored border around objects).
     """
     background_color = _random_color(rng)
-    scene = _random_texture(rng, size, background_color, contrast=0.5)
+    scene = _background(rng, size, background_color)
     ids = np.zeros(size, np.uint8)
     for class_id, center in _place_objects(rng, size):
-        coverage = _cover(_OUTLINES[CLASS_NAMES[class_id]](rng), center, size)
+        kind = _KINDS[CLASS_NAMES[class_id]]
+        turn = rng.uniform(-kind.max_turn, kind.max_turn)
+        coverage = _cover([_rotate(points, turn) for points in kind.outlines(rng)], center, size)
+        x, y = _coordinates(size, center, turn)
+        texture = _texture(rng, kind.pattern(rng, x, y), _random_color(rng, unlike=background_color))
         scene = _cast_shadow(rng, scene, coverage)
-        texture = _random_texture(rng, size, _random_color(rng, unlike=background_color), contrast=1.0)
         scene += coverage[..., None] * (_shade(rng, texture, coverage) - scene)
         ids[coverage > 0.5] = class_id
     return _photograph(rng, scene), _with_border(ids)
 
 
 def _place_objects(rng: Rng, size: tuple[int, int]) -> list[tuple[int, tuple[float, float]]]:
-    """Class ids and centres (x, y) of three to five objects, back to front, which may overlap in part."""
+    """Class ids and centres (x, y) of four to six objects, back to front, which may overlap in part."""
     height, width = size
     placed: list[tuple[int, tuple[float, float]]] = []
-    num_objects = int(rng.integers(3, 6))
+    num_objects = int(rng.integers(4, 7))
     for _ in range(50):
         if len(placed) == num_objects:
             break
         center = (float(rng.uniform(0.08, 0.92) * width), float(rng.uniform(0.12, 0.88) * height))
-        if all(np.hypot(center[0] - x, center[1] - y) > 0.2 * width for _, (x, y) in placed):
+        if all(np.hypot(center[0] - x, center[1] - y) > 0.21 * width for _, (x, y) in placed):
             placed.append((int(rng.integers(1, len(CLASS_NAMES))), center))
     return placed
 
 
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What makes a class: its outlines about (0, 0), its pattern at coordinates (x, y), and how far it turns."""
+
+    outlines: Callable[[Rng], list[Points]]
+    pattern: Callable[[Rng, Plane, Plane], Plane]
+    max_turn: float = np.pi  # radians to either side
+
+
 def _disc(rng: Rng) -> list[Points]:
-    return [_ellipse(rng.uniform(13, 26), rng.uniform(0.85, 1.0), rng)]
+    return [_ellipse(rng, rng.uniform(17, 28))]
 
 
 def _ring(rng: Rng) -> list[Points]:
-    outer = _ellipse(rng.uniform(17, 28), rng.uniform(0.85, 1.0), rng)
-    return [outer, outer * rng.uniform(0.5, 0.62)]
+    outer = _ellipse(rng, rng.uniform(20, 30))
+    return [outer, outer * rng.uniform(0.45, 0.58)]
 
 
 def _box(rng: Rng) -> list[Points]:
-    width, height = rng.uniform(11, 22, size=2)
-    return [_rotate(np.array([[-width, -height], [width, -height], [width, height], [-width, height]]), rng)]
+    return [_rectangle(*rng.uniform(14, 25, size=2))]
 
 
 def _triangle(rng: Rng) -> list[Points]:
     angles = np.array([0, 2, 4]) * np.pi / 3 + rng.uniform(-0.25, 0.25, size=3)
-    return [_rotate(rng.uniform(19, 31) * _on_circle(angles), rng)]
+    return [rng.uniform(24, 34) * _on_circle(angles)]
 
 
 def _star(rng: Rng) -> list[Points]:
-    radii = np.where(np.arange(10) % 2, rng.uniform(0.4, 0.5), 1.0) * rng.uniform(20, 31)
-    return [_rotate(radii[:, None] * _on_circle(np.arange(10) * np.pi / 5), rng)]
+    radii = np.where(np.arange(10) % 2, rng.uniform(0.45, 0.55), 1.0) * rng.uniform(25, 35)
+    return [radii[:, None] * _on_circle(np.arange(10) * np.pi / 5)]
 
 
 def _pole(rng: Rng) -> list[Points]:
-    width, height = rng.uniform(2.2, 3.6), rng.uniform(32, 64)
-    corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]])
-    return [corners @ _rotation(rng.uniform(-0.3, 0.3)).T]
-
-
-_OUTLINES: dict[str, Callable[[Rng], list[Points]]] = {
-    "disc": _disc,
-    "box": _box,
-    "triangle": _triangle,
-    "ring": _ring,
-    "star": _star,
-    "pole": _pole,
-}
+    return [_rectangle(rng.uniform(2.6, 4.2), rng.uniform(36, 64))]
 
 
 def _on_circle(angles: Float[np.ndarray, " n"]) -> Points:
     return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
 
-def _ellipse(radius: float, aspect: float, rng: Rng) -> Points:
-    return _rotate(_on_circle(np.linspace(0, 2 * np.pi, 48, endpoint=False)) * (radius, radius * aspect), rng)
+def _ellipse(rng: Rng, radius: float) -> Points:
+    return _on_circle(np.linspace(0, 2 * np.pi, 48, endpoint=False)) * (radius, radius * rng.uniform(0.85, 1.0))
 
 
-def _rotation(angle: float) -> Float[np.ndarray, "2 2"]:
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+def _rectangle(half_width: float, half_height: float) -> Points:
+    return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (half_width, half_height)
 
 
-def _rotate(points: Points, rng: Rng) -> Points:
-    return points @ _rotation(rng.uniform(0, 2 * np.pi)).T
+def _rotate(points: Points, turn: float) -> Points:
+    return points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
 
 
-def _cover(outlines: list[Points], center: tuple[float, float], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+def _target(rng: Rng, x: Plane, y: Plane) -> Plane:
+    return _wave(rng, np.hypot(x, y))
+
+
+def _spokes(rng: Rng, x: Plane, y: Plane) -> Plane:
+    return 0.5 + 0.5 * np.sin(rng.integers(9, 15) * np.arctan2(y, x))
+
+
+def _checks(rng: Rng, x: Plane, y: Plane) -> Plane:
+    return 0.5 + 0.5 * np.tanh(12 * (_wave(rng, x) - 0.5) * (_wave(rng, y) - 0.5))
+
+
+def _stripes(rng: Rng, x: Plane, y: Plane) -> Plane:
+    del y
+    return _wave(rng, x)
+
+
+def _grain(rng: Rng, x: Plane, y: Plane) -> Plane:
+    del y
+    return np.clip(1.6 * _noise(rng, (x.shape[0], x.shape[1]), cell=3) - 0.3, 0, 1)
+
+
+def _bands(rng: Rng, x: Plane, y: Plane) -> Plane:
+    return (_wave(rng, y + rng.uniform(-1, 1) * x) > 0.5).astype(np.float32)
+
+
+_KINDS = {
+    "disc": _Kind(_disc, _target),
+    "box": _Kind(_box, _checks),
+    "triangle": _Kind(_triangle, _stripes),
+    "ring": _Kind(_ring, _spokes),
+    "star": _Kind(_star, _grain),
+    "pole": _Kind(_pole, _bands, max_turn=0.35),
+}
+CLASS_NAMES = ("background", *_KINDS)
+
+
+def _cover(outlines: list[Points], center: tuple[float, float], size: tuple[int, int]) -> Plane:
     """The share of each pixel inside the outlines (an inner one cuts a hole), in [0, 1]."""
     height, width = size
     factor = _SUPERSAMPLING * 2**_SUBPIXEL_BITS
@@ -129,59 +168,50 @@ def _cover(outlines: list[Points], center: tuple[float, float], size: tuple[int,
     return coverage.astype(np.float32) / 255
 
 
-def _random_color(rng: Rng, unlike: Float[np.ndarray, "3"] | None = None) -> Float[np.ndarray, "3"]:
-    """RGB in [0, 255]; one that stands out against the colour `unlike`, where that is given."""
-    while True:
-        hue, saturation, value = rng.uniform((0, 0.25, 0.3), (1, 0.85, 0.95))
-        color = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
-        if unlike is None or np.abs(color - unlike).sum() > 150:
-            return color
+def _coordinates(size: tuple[int, int], center: tuple[float, float], turn: float) -> tuple[Plane, Plane]:
+    """Each pixel's (x, y) as seen from an object at `center` that is turned by `turn` radians."""
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    x, y = columns - center[0], rows - center[1]
+    return np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
 
 
-def _random_texture(rng: Rng, size: tuple[int, int], color: Float[np.ndarray, "3"], contrast: float) -> Texture:
-    """A pattern between `color` and a tint of it; `contrast` in [0, 1] is how far apart they are at most."""
-    pattern = _PATTERNS[rng.integers(len(_PATTERNS))](rng, size)
-    tint = color + rng.uniform(-70, 70, size=3).astype(np.float32) * contrast
-    mottle = 14 * (_noise(rng, size, cell=5) - 0.5)
-    return color + pattern[..., None] * (tint - color) + mottle[..., None]
+def _wave(rng: Rng, distance: Plane) -> Plane:
+    """A sine wave in [0, 1] with a period of 6 to 10 pixels."""
+    return 0.5 + 0.5 * np.sin(2 * np.pi / rng.uniform(6, 10) * distance + rng.uniform(0, 2 * np.pi))
 
 
-def _noise(rng: Rng, size: tuple[int, int], cell: int) -> Float[np.ndarray, "h w"]:
+def _noise(rng: Rng, size: tuple[int, int], cell: int) -> Plane:
     """Smooth noise in [0, 1] (nearly); `cell` is the size of its blobs in pixels."""
     height, width = size
     grid = rng.random((height // cell + 3, width // cell + 3), dtype=np.float32)
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _clouds(rng: Rng, size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    return 0.65 * _noise(rng, size, cell=32) + 0.35 * _noise(rng, size, cell=10)
+def _random_color(rng: Rng, unlike: Color | None = None) -> Color:
+    """A random colour; one that stands out against `unlike`, where that is given."""
+    while True:
+        hue, saturation, value = rng.uniform((0, 0.25, 0.35), (1, 0.85, 0.95))
+        color = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
+        if unlike is None or np.abs(color - unlike).sum() > 150:
+            return color
 
 
-def _stripes(rng: Rng, size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    return 0.5 + 0.5 * np.sin(_phase(rng, size))
+def _texture(rng: Rng, pattern: Plane, color: Color) -> Texture:
+    """`color` where the pattern is 0; a darker or brighter shade of it, of a slightly other hue, where it is 1."""
+    factor = rng.uniform(0.35, 0.6) if color.max() > 130 else rng.uniform(1.5, 2.0)
+    shade = np.clip(color * factor + rng.uniform(-25, 25, size=3), 0, 255).astype(np.float32)
+    return color + pattern[..., None] * (shade - color)
 
 
-def _checks(rng: Rng, size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    return 0.5 + 0.5 * np.tanh(3 * np.sin(_phase(rng, size)) * np.sin(_phase(rng, size)))
+def _background(rng: Rng, size: tuple[int, int], color: Color) -> Texture:
+    """Large soft clouds and a fine mottle."""
+    clouds = 0.65 * _noise(rng, size, cell=36) + 0.35 * _noise(rng, size, cell=14)
+    other = np.clip(color + rng.uniform(-60, 60, size=3), 0, 255).astype(np.float32)
+    mottle = 16 * (_noise(rng, size, cell=5) - 0.5)
+    return color + clouds[..., None] * (other - color) + mottle[..., None]
 
 
-def _plain(rng: Rng, size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    return 0.4 * _noise(rng, size, cell=48)
-
-
-_PATTERNS = (_clouds, _stripes, _checks, _plain)
-
-
-def _phase(rng: Rng, size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """A plane wave's phase in radians, of 6 to 14 pixels a period, slightly bent."""
-    angle, period = rng.uniform(0, np.pi), rng.uniform(6, 14)
-    wave = 2 * np.pi / period
-    rows, columns = np.ogrid[: size[0], : size[1]]
-    plane = wave * (np.cos(angle) * columns + np.sin(angle) * rows)
-    return (plane + 1.5 * _noise(rng, size, cell=40)).astype(np.float32)
-
-
-def _shade(rng: Rng, texture: Texture, coverage: Float[np.ndarray, "h w"]) -> Texture:
+def _shade(rng: Rng, texture: Texture, coverage: Plane) -> Texture:
     """Lit from one side: brighter there, darker across, as if the object bulged."""
     bulge = cv2.GaussianBlur(coverage, (0, 0), sigmaX=6)
     angle = rng.uniform(0, 2 * np.pi)
@@ -189,7 +219,7 @@ def _shade(rng: Rng, texture: Texture, coverage: Float[np.ndarray, "h w"]) -> Te
     return texture * (1 + 0.9 * np.clip(slope, -0.4, 0.4))[..., None]
 
 
-def _cast_shadow(rng: Rng, scene: Texture, coverage: Float[np.ndarray, "h w"]) -> Texture:
+def _cast_shadow(rng: Rng, scene: Texture, coverage: Plane) -> Texture:
     shift = np.array([[1, 0, rng.uniform(-4, 4)], [0, 1, rng.uniform(1, 5)]])
     shadow = cv2.GaussianBlur(cv2.warpAffine(coverage, shift, coverage.shape[::-1]), (0, 0), sigmaX=2.5)
     return scene * (1 - rng.uniform(0.15, 0.4) * shadow[..., None])
