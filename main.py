@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging as stdlib_logging
 import os
 import pathlib
 import sys
@@ -30,13 +31,20 @@ _OUTPUT = flags.DEFINE_string("output", "", "predict: folder of the results; def
 
 def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit status: 0 on success, 2 on a user's mistake."""
-    logging.set_verbosity(logging.FATAL)  # what matters is raised; the libraries' talk would bury it
+    _quiet()
     try:
         config = _parse(argv)
         return _run(_MODE.value, config, pathlib.Path(_WORKDIR.value).expanduser().absolute())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _quiet() -> None:
+    """What matters is raised; the talk of the libraries, and of their threads when a disk is full, would bury it."""
+    logging.set_verbosity(logging.FATAL)
+    stdlib_logging.getLogger("asyncio").setLevel(stdlib_logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
 
 
 def _parse(argv: list[str]) -> Config:
@@ -116,4 +124,7 @@ def _keep_compilations() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    status = main(sys.argv)
+    sys.stdout.flush()
+    if status:
+        os._exit(status)  # a save that failed leaves threads behind that would hold the process for five minutes
