@@ -134,12 +134,9 @@ def ids_up_to(largest: int) -> np.ndarray:
 
 
 def test_palette_mask_gives_indices_not_colors():
-    picture = Image.fromarray(ids_up_to(20), mode=None)
-    picture = picture.convert("L")
-    palette_picture = Image.new("P", picture.size)
-    palette_picture.putdata(list(ids_up_to(20).ravel().tolist()))
-    palette_picture.putpalette([level for index in range(256) for level in (255 - index, index // 2, 7)])
-    data = encode(palette_picture, "PNG")
+    picture = Image.frombytes("P", (9, 8), ids_up_to(20).tobytes())
+    picture.putpalette([level for index in range(256) for level in (255 - index, index // 2, 7)])
+    data = encode(picture, "PNG")
     assert Image.open(io.BytesIO(data)).mode == "P"
     np.testing.assert_array_equal(decode_mask(data, "m.png"), ids_up_to(20))
 
