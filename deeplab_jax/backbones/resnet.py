@@ -55,6 +55,7 @@ class ResNet(nn.Module):
       multi_grid: factors on the rates of the last stage's units.
       padding: of strided convolutions and the pooling, 'tf_same' or 'symmetric'.
       epsilon: of batch norm.
+      width: multiplier on all channels.
 
     Raises:
       ValueError: by `feature_info` and the call, for an option that does not exist or a multi-grid that does
@@ -69,6 +70,7 @@ class ResNet(nn.Module):
     multi_grid: tuple[int, ...] = (1, 1, 1)
     padding: str = "symmetric"
     epsilon: float = 1e-5
+    width: float = 1.0
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
@@ -79,11 +81,13 @@ class ResNet(nn.Module):
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
         shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         if self.stem == "plain":
-            x = ConvNorm(64, 7, stride=2, name="stem", **shared)(x, train=train)
+            x = ConvNorm(self._channels(64), 7, stride=2, name="stem", **shared)(x, train=train)
         else:
             for conv_id, channels in enumerate(_BETA_STEM, start=1):
                 stride = 2 if conv_id == 1 else 1
-                x = ConvNorm(channels, 3, stride=stride, name=f"stem{conv_id}", **shared)(x, train=train)
+                x = ConvNorm(self._channels(channels), 3, stride=stride, name=f"stem{conv_id}", **shared)(
+                    x, train=train
+                )
         x = _max_pool(x, self.padding)
         features = {}
         for name, width, plan in self._units():
@@ -96,11 +100,14 @@ class ResNet(nn.Module):
         self._check()
         units, strides, rates = [], [], []
         for stage_id, (count, width) in enumerate(zip(self.num_units, _WIDTHS, strict=True), start=1):
-            units += [(f"block{stage_id}_unit{unit_id}", width) for unit_id in range(1, count + 1)]
+            units += [(f"block{stage_id}_unit{unit_id}", self._channels(width)) for unit_id in range(1, count + 1)]
             strides += self._stage_strides(stage_id, count)
             rates += list(self.multi_grid) if stage_id == 4 else [1] * count
         plans = atrous_plan(strides, output_stride=self.output_stride, unit_rates=rates)
         return [(name, width, plan) for (name, width), plan in zip(units, plans, strict=True)]
+
+    def _channels(self, nominal: int) -> int:
+        return max(1, round(nominal * self.width))
 
     def _check(self) -> None:
         if len(self.multi_grid) != self.num_units[-1]:

@@ -41,7 +41,7 @@ class V3PlusHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
-        deepest = self.feature_info[-1]
+        deepest, low_level = self.feature_info[-1], self._low_level()
         x = ASPP(
             deepest.stride,
             self.atrous_rates,
@@ -53,8 +53,15 @@ class V3PlusHead(nn.Module):
             self.options,
             name="aspp",
         )(features[deepest.name], train=train)
-        x = self._decode(x, features[f"stride{self.low_level_stride}"], train=train)
+        x = self._decode(x, features[low_level.name], train=train)
         return logits_layer(self.num_classes)(x)
+
+    def _low_level(self) -> FeatureInfo:
+        for info in self.feature_info:
+            if info.stride == self.low_level_stride:
+                return info
+        strides = ", ".join(str(info.stride) for info in self.feature_info)
+        raise ValueError(f"low_level_stride={self.low_level_stride}: the backbone has features at strides {strides}")
 
     def _decode(
         self, x: Float[Array, "b h w c"], low_level: Float[Array, "b h4 w4 l"], *, train: bool

@@ -16,6 +16,8 @@ from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.ops.atrous import atrous_conv, atrous_depthwise_conv
 
 he_normal = variance_scaling(2.0, "fan_out", "normal")
+# A depthwise kernel has one input per output, so its fan is its number of taps.
+he_normal_depthwise = variance_scaling(2.0, "fan_in", "normal")
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": nn.relu, "relu6": nn.relu6, "none": lambda x: x}
 
@@ -56,7 +58,7 @@ class AtrousDepthwiseConv(nn.Module):
     stride: int = 1
     rate: int = 1
     padding: str = "tf_same"
-    kernel_init: Initializer = he_normal
+    kernel_init: Initializer = he_normal_depthwise
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -82,7 +84,7 @@ class ConvNorm(nn.Module):
     padding: str = "tf_same"
     activation: str = "relu"
     epsilon: float = 1e-5
-    kernel_init: Initializer = he_normal
+    kernel_init: Initializer | None = None  # None: He's, for the kind of kernel
     options: LayerOptions = LayerOptions()
 
     @nn.compact
@@ -92,7 +94,7 @@ class ConvNorm(nn.Module):
             "stride": self.stride,
             "rate": self.rate,
             "padding": self.padding,
-            "kernel_init": self.kernel_init,
+            "kernel_init": self.kernel_init or (he_normal if self.features else he_normal_depthwise),
             "dtype": self.options.dtype,
             "name": "conv",
         }
