@@ -38,7 +38,7 @@ def mobilenet_v2_finetune() -> Config:
     return Config(
         model=ModelConfig(
             backbone=PartConfig("mobilenet_v2.mobilenet_v2"),
-            head=PartConfig("v3plus.v3plus", {"separable": True}),
+            head=PartConfig("v3plus.v3plus", {"separable": True, "logits_stddev": 0.06}),
             normalization="minus_one_to_one",
             batch_norm=BatchNormConfig(decay=0.99),
         ),

@@ -2,26 +2,43 @@
 
     python main.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Takes: some minutes on 2 CPU cores; no download.    val mIoU: paper's - | ours not measured yet
+Takes: under 5 minutes on 2 CPU cores; no download.    val mIoU: paper's - | ours not measured yet
 """
 
 from __future__ import annotations
 
-from configs import common
-from deeplab_jax.config import Config, DataConfig, InferenceConfig
+from deeplab_jax.config import (
+    BatchNormConfig,
+    Config,
+    DataConfig,
+    InferenceConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PartConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> Config:
-    config = common.mobilenet_v2_finetune()
-    config.model.backbone.args = {"width": 0.5}
-    config.model.head.args |= {"aspp_channels": 64, "decoder_channels": 64, "low_level_channels": 24}
-    config.model.output_stride = 8
-    config.data = DataConfig(dataset="shapes", batch_size=8, crop_size=(129, 161), min_scale=0.75, max_scale=1.5)
-    config.optimizer.learning_rate = 0.05
-    config.optimizer.warmup_steps = 30
-    config.train.num_steps = 600
-    config.train.log_every = 20
-    config.train.eval_every = 300
-    config.train.checkpoint_every = 300
-    config.inference = InferenceConfig(batch_size=16, pad_to=(128, 160))
-    return config
+    return Config(
+        model=ModelConfig(
+            backbone=PartConfig(
+                "resnet.ResNet",
+                {
+                    "num_units": (2, 2, 2, 2),
+                    "multi_grid": (1, 2),
+                    "stem": "beta",
+                    "strided_unit": "first",
+                    "width": 0.25,
+                },
+            ),
+            # A network that starts from nothing needs larger logits than the papers', which start pretrained.
+            head=PartConfig("v3plus.v3plus", {"aspp_channels": 64, "decoder_channels": 64, "logits_stddev": 0.125}),
+            normalization="minus_one_to_one",
+            batch_norm=BatchNormConfig(decay=0.95),
+        ),
+        data=DataConfig(dataset="shapes", batch_size=8, crop_size=(129, 161), min_scale=0.75, max_scale=1.5),
+        optimizer=OptimizerConfig(name="adamw", learning_rate=0.003, weight_decay=0.01),
+        train=TrainConfig(num_steps=600, log_every=20, eval_every=300, checkpoint_every=300),
+        inference=InferenceConfig(batch_size=16, pad_to=(128, 160)),
+    )

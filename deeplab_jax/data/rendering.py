@@ -1,10 +1,11 @@
 """Scenes of textured objects with exact masks, drawn from a seed: the demo's photographs.
 
-An object's outline tells its class, and so does the kind of pattern on it; its
-colours, the scale and strength of the pattern, and the light do not: they are
-drawn from the same distributions for all classes. Objects hide one another,
-poles are a few pixels thin, and outlines carry a border of ignored pixels as in
-PASCAL VOC.
+An object's outline tells its class, and so does the kind of pattern on it. Its
+hue helps, as it does with real things, but does not decide: each class has a
+third of the colour circle, shared with its neighbours and with the background.
+Scale, light and strength of the pattern are the same for all classes. Objects
+hide one another, poles are a few pixels thin, and outlines carry a border of
+ignored pixels as in PASCAL VOC.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def render_scene(rng: Rng, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h 
         turn = rng.uniform(-kind.max_turn, kind.max_turn)
         coverage = _cover([_rotate(points, turn) for points in kind.outlines(rng)], center, size)
         x, y = _coordinates(size, center, turn)
-        texture = _texture(rng, kind.pattern(rng, x, y), _random_color(rng, unlike=background_color))
+        color = _random_color(rng, hue=class_id / len(_KINDS), unlike=background_color)
+        texture = _texture(rng, kind.pattern(rng, x, y), color)
         scene = _cast_shadow(rng, scene, coverage)
         scene += coverage[..., None] * (_shade(rng, texture, coverage) - scene)
         ids[coverage > 0.5] = class_id
@@ -176,8 +178,8 @@ def _coordinates(size: tuple[int, int], center: tuple[float, float], turn: float
 
 
 def _wave(rng: Rng, distance: Plane) -> Plane:
-    """A sine wave in [0, 1] with a period of 6 to 10 pixels."""
-    return 0.5 + 0.5 * np.sin(2 * np.pi / rng.uniform(6, 10) * distance + rng.uniform(0, 2 * np.pi))
+    """A sine wave in [0, 1] with a period of 8 to 13 pixels."""
+    return 0.5 + 0.5 * np.sin(2 * np.pi / rng.uniform(8, 13) * distance + rng.uniform(0, 2 * np.pi))
 
 
 def _noise(rng: Rng, size: tuple[int, int], cell: int) -> Plane:
@@ -187,12 +189,14 @@ def _noise(rng: Rng, size: tuple[int, int], cell: int) -> Plane:
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _random_color(rng: Rng, unlike: Color | None = None) -> Color:
-    """A random colour; one that stands out against `unlike`, where that is given."""
+def _random_color(rng: Rng, hue: float | None = None, unlike: Color | None = None) -> Color:
+    """A random colour; within a sixth of the colour circle of `hue`, and unlike `unlike`, where they are given."""
     while True:
-        hue, saturation, value = rng.uniform((0, 0.25, 0.35), (1, 0.85, 0.95))
-        color = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
-        if unlike is None or np.abs(color - unlike).sum() > 150:
+        turn, saturation, value = rng.uniform((0, 0.35, 0.4), (1, 0.85, 0.95))
+        if hue is not None:
+            turn = (hue + (turn - 0.5) / 3) % 1
+        color = 255 * np.array(colorsys.hsv_to_rgb(turn, saturation, value), np.float32)
+        if unlike is None or np.abs(color - unlike).sum() > 120:
             return color
 
 

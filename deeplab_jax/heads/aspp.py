@@ -71,6 +71,7 @@ class ASPPHead(nn.Module):
     separable: bool = False
     dropout: float = 0.1
     epsilon: float = 1e-5
+    logits_stddev: float = 0.01
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
@@ -86,12 +87,12 @@ class ASPPHead(nn.Module):
             self.options,
             name="aspp",
         )(features[deepest.name], train=train)
-        return logits_layer(self.num_classes)(x)
+        return logits_layer(self.num_classes, self.logits_stddev)(x)
 
 
-def logits_layer(num_classes: int) -> AtrousConv:
+def logits_layer(num_classes: int, stddev: float) -> AtrousConv:
     """The last 1x1 convolution, in float32 whatever the compute dtype."""
-    return AtrousConv(num_classes, use_bias=True, kernel_init=normal(0.01), name="logits")
+    return AtrousConv(num_classes, use_bias=True, kernel_init=normal(stddev), name="logits")
 
 
 aspp = ASPPHead  # spelled as configs spell it

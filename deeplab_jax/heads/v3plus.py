@@ -24,6 +24,8 @@ class V3PlusHead(nn.Module):
       atrous_rates: of ASPP at output stride 16; empty: image pooling and 1x1 alone.
       separable: depthwise separable 3x3 convolutions in ASPP and decoder.
       low_level_channels: to which low-level features are projected, so that they do not outweigh ASPP's.
+      logits_stddev: of the last kernel's initial values; TF deeplab's 0.01 suits pretrained backbones and long
+        schedules, a network trained from nothing in few steps needs about 1 / sqrt(decoder_channels).
     """
 
     num_classes: int
@@ -38,6 +40,7 @@ class V3PlusHead(nn.Module):
     separable: bool = False
     dropout: float = 0.1
     epsilon: float = 1e-5
+    logits_stddev: float = 0.01
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
@@ -54,7 +57,7 @@ class V3PlusHead(nn.Module):
             name="aspp",
         )(features[deepest.name], train=train)
         x = self._decode(x, features[low_level.name], train=train)
-        return logits_layer(self.num_classes)(x)
+        return logits_layer(self.num_classes, self.logits_stddev)(x)
 
     def _low_level(self) -> FeatureInfo:
         for info in self.feature_info:
