@@ -37,10 +37,10 @@ class BatchNormConfig:
 
 @dataclasses.dataclass(slots=True)
 class PretrainedConfig:
-    """Weights to start from; an empty source starts from random ones."""
+    """Weights to start from; with neither source nor layout, training starts from random ones."""
 
     source: str = ""  # path of the file
-    layout: str = ""  # whose names it uses, e.g. 'tfslim_folded', 'gluon'
+    layout: str = ""  # whose names it uses, e.g. 'tfslim_folded', 'gluon'; where set, training asks for a source
     calibration_batches: int = 8  # where the file has batch norm folded away: batches to re-estimate it
 
 
@@ -211,10 +211,16 @@ def _check_model(model: ModelConfig) -> None:
     )
     _require(0 <= model.batch_norm.decay < 1, "model.batch_norm.decay", model.batch_norm.decay, "in [0, 1)")
     _require(
-        bool(model.pretrained.source) == bool(model.pretrained.layout),
+        bool(model.pretrained.layout) or not model.pretrained.source,
         "model.pretrained.layout",
         model.pretrained.layout,
-        "given together with model.pretrained.source",
+        "the name of the source's layout",
+    )
+    _require(
+        model.pretrained.calibration_batches > 0,
+        "model.pretrained.calibration_batches",
+        model.pretrained.calibration_batches,
+        "at least 1",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from deeplab_jax import registry
+from deeplab_jax.apps.files import write_whole
 from deeplab_jax.config import Config, LossConfig, differences, to_dict
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.models.build import build_model
@@ -24,11 +26,13 @@ from deeplab_jax.train.step import StepLoss
 from deeplab_jax.types import DatasetInfo, Label, Logits, UserError, Variables
 
 CONFIG_FILE = "config.json"  # inside a workdir
+DATASET_FILE = "dataset.json"  # what prediction must know of the data set, so that it can do without it
 
-# What a run may change between two starts: neither the state nor the data of a step depends on it.
+# What a run may change when it is continued: neither the state nor the data of its later steps depends on it.
 _FREE = (
     "inference.",
     "mesh.",
+    "model.pretrained.",
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
@@ -49,6 +53,25 @@ def open_dataset(config: Config) -> Dataset:
     """The data set, prepared first where it has to be."""
     factory = registry.resolve("data.datasets", f"{config.data.dataset}.open_dataset")
     return factory(config.data.root, config.data.prepared_dir)
+
+
+def keep_info(info: DatasetInfo, workdir: pathlib.Path) -> None:
+    """Writes what is known of the data set into the workdir."""
+    write_whole(workdir / DATASET_FILE, json.dumps(dataclasses.asdict(info), indent=1) + "\n")
+
+
+def find_info(config: Config, workdir: pathlib.Path) -> DatasetInfo:
+    """What the workdir knows of its data set, or else the data set itself."""
+    path = workdir / DATASET_FILE
+    if not path.exists():
+        return open_dataset(config).info
+    try:
+        known = json.loads(path.read_text())
+        known["class_names"] = tuple(known["class_names"])
+        known["palette"] = tuple(tuple(color) for color in known["palette"])
+        return DatasetInfo(**known)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {path} ({error}): remove it, and the data set is opened instead") from None
 
 
 def make_mesh(config: Config) -> Mesh:
@@ -142,13 +165,7 @@ def open_workdir(config: Config, workdir: pathlib.Path) -> None:
         _check_same_config(path, wanted)
     if jax.process_index() != 0:
         return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(wanted, indent=1) + "\n")
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}; choose another one") from None
+    write_whole(path, json.dumps(wanted, indent=1) + "\n")
 
 
 def _check_same_config(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str,
     paths = find_images(images)
     folder = pathlib.Path(output).expanduser() if output else workdir / "predictions"
     targets = name_results(paths, folder)
-    info = assemble.open_dataset(config).info
+    info = assemble.find_info(config, workdir)
     model = assemble.build(config, info)
     variables = assemble.load_variables(config, model, workdir, checkpoint)
     _make_folder(folder)

@@ -38,7 +38,7 @@ from deeplab_jax.train.state import (
 )
 from deeplab_jax.train.step import make_train_step
 from deeplab_jax.train.writer import MetricWriter
-from deeplab_jax.types import NORMALIZATIONS, Loader, Variables
+from deeplab_jax.types import NORMALIZATIONS, Loader, UserError, Variables
 from deeplab_jax.weights.pretrained import load_pretrained_part
 
 
@@ -55,6 +55,8 @@ def train(config: Config, workdir: pathlib.Path) -> int:
     assemble.check_batch(config, mesh)
     assemble.open_workdir(config, workdir)
     dataset = assemble.open_dataset(config)
+    if jax.process_index() == 0:
+        assemble.keep_info(dataset.info, workdir)
     model = assemble.build(config, dataset.info)
     init = assemble.make_init(config, model)
     shapes = abstract_variables(init, mesh)
@@ -114,8 +116,14 @@ def _start_or_resume(
         loader.set_state(position)
         _say(f"resuming at step {int(state.step)}")
         return state
+    pretrained = config.model.pretrained
+    if pretrained.layout and not pretrained.source:
+        raise UserError(
+            f"config.model.pretrained.source is empty: give the file of layout '{pretrained.layout}', or start from "
+            "random weights with --config.model.pretrained.layout="
+        )
     variables = create_variables(init, seed=config.seed, mesh=mesh)
-    if config.model.pretrained.source:
+    if pretrained.source:
         variables = _load_pretrained(config, model, variables, loader, mesh)
         loader.set_state({"position": 0})  # calibration has looked ahead
     return create_train_state(variables, tx, ema=ema, mesh=mesh)

@@ -200,3 +200,19 @@ def test_an_image_is_read_once_ahead_and_in_order(tmp_path):
     assert [next(ahead) for _ in range(3)] == [0, 1, 2]
     assert len(waiting) < 20
     assert list(ahead) == list(range(3, 100))
+
+
+def test_a_trained_workdir_predicts_without_its_data_set(run, tmp_path, monkeypatch):
+    assemble.keep_info(INFO, tmp_path / "workdir")
+    monkeypatch.setattr(assemble, "open_dataset", lambda config: pytest.fail("opened the data set"))
+    run(save_halves(tmp_path / "in" / "photo.png"))
+    assert (tmp_path / "workdir" / "predictions" / "photo.png").exists()
+    assert assemble.find_info(Config(), tmp_path / "workdir") == INFO
+
+
+def test_a_broken_description_of_the_data_set_is_one_line(run, tmp_path):
+    (tmp_path / "workdir").mkdir()
+    (tmp_path / "workdir" / "dataset.json").write_text("{")
+    with pytest.raises(UserError, match=r"cannot read .*dataset\.json.*: remove it") as error:
+        run(save_halves(tmp_path / "in" / "photo.png"))
+    one_line(error)

@@ -220,3 +220,9 @@ def test_folded_weights_are_calibrated_before_the_first_step(config, monkeypatch
     want = model.apply(made_up, images, train=False)
     # Two ways to write one affine map, in float32.
     np.testing.assert_allclose(model.apply(got, images, train=False), want, rtol=1e-4)
+
+
+def test_a_recipe_for_pretrained_weights_asks_for_them(config, tmp_path):
+    config.model.pretrained.layout = "gluon"
+    with pytest.raises(UserError, match=r"pretrained\.source is empty: give the file of layout 'gluon', or start from"):
+        app.train(config, tmp_path / "run")
