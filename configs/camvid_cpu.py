@@ -19,9 +19,9 @@ def get_config() -> Config:
     config.data = DataConfig(dataset="camvid", batch_size=8, crop_size=(241, 321), min_scale=0.75, max_scale=1.5)
     config.optimizer.learning_rate = 0.04
     config.optimizer.warmup_steps = 50
-    config.train.num_steps = 1300
+    config.train.num_steps = 1000
     config.train.log_every = 20
-    config.train.eval_every = 650
-    config.train.checkpoint_every = 650
+    config.train.eval_every = 500
+    config.train.checkpoint_every = 500
     config.inference = InferenceConfig(batch_size=4, pad_to=(360, 480))
     return config

@@ -160,10 +160,11 @@ def validate(config: Config, check_part: CheckPart) -> None:
         except ValueError as error:
             raise UserError(f"config.{path}: {error}") from None
     _check_model(config.model)
-    _check_data(config.data, config.model)
+    _check_data(config.data, config.model.output_stride)
     _check_loss(config.loss)
     _check_optimizer(config.optimizer)
     _check_train(config.train, config.data)
+    _check_batch_norm(config)
     _check_inference(config.inference)
     _require(config.mesh.data >= 0, "mesh.data", config.mesh.data, "a number of devices, or 0 for all")
 
@@ -224,8 +225,7 @@ def _check_model(model: ModelConfig) -> None:
     )
 
 
-def _check_data(data: DataConfig, model: ModelConfig) -> None:
-    stride = model.output_stride
+def _check_data(data: DataConfig, stride: int) -> None:
     for axis, size in zip(("height", "width"), data.crop_size, strict=True):
         lower = max(size - 1, stride) // stride * stride + 1
         _require(
@@ -240,13 +240,6 @@ def _check_data(data: DataConfig, model: ModelConfig) -> None:
     _require(data.scale_step >= 0, "data.scale_step", data.scale_step, "0 (continuous) or a positive step")
     _require(data.num_workers >= 0, "data.num_workers", data.num_workers, "0 (one for each core) or more")
     _require(data.prefetch >= 1, "data.prefetch", data.prefetch, "at least 1")
-    group = model.batch_norm.group_size
-    _require(
-        group >= 0 and (group == 0 or data.batch_size % group == 0),
-        "model.batch_norm.group_size",
-        group,
-        f"0 (the whole batch) or a divisor of data.batch_size={data.batch_size}",
-    )
 
 
 def _check_loss(loss: LossConfig) -> None:
@@ -272,6 +265,17 @@ def _check_train(train: TrainConfig, data: DataConfig) -> None:
         "train.accumulation_steps",
         train.accumulation_steps,
         f"a divisor of data.batch_size={data.batch_size}",
+    )
+
+
+def _check_batch_norm(config: Config) -> None:
+    group = config.model.batch_norm.group_size
+    rows = config.data.batch_size // config.train.accumulation_steps
+    _require(
+        group >= 0 and (group == 0 or rows % group == 0),
+        "model.batch_norm.group_size",
+        group,
+        f"0 (the whole batch) or a divisor of the {rows} images that go through the network at a time",
     )
 
 

@@ -1,0 +1,86 @@
+"""The schema's checks: each setting that cannot work is one line with its field, its value and the remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from deeplab_jax.config import Config, differences, to_dict, validate
+from deeplab_jax.types import UserError
+
+
+def _accept(package, name, args):
+    """Parts are looked up elsewhere; see test_registry.py."""
+
+
+def _with(path, value):
+    config = Config()
+    *parents, field = path.split(".")
+    node = config
+    for parent in parents:
+        node = getattr(node, parent)
+    setattr(node, field, value)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("model.output_stride", 12, "8, 16 or 32"),
+        ("model.normalization", "caffe", "imagenet, minus_one_to_one"),
+        ("model.compute_dtype", "float16", "float32 or bfloat16"),
+        ("model.batch_norm.decay", 1.0, r"in \[0, 1\)"),
+        ("model.batch_norm.group_size", 3, "a divisor of the 16 images"),
+        ("model.pretrained.source", "weights.npz", "the name of the source's layout"),
+        ("data.crop_size", (512, 513), "nearest height for output stride 16: 497 or 513"),
+        ("data.batch_size", 0, "at least 1"),
+        ("data.min_scale", 3.0, r"in \(0, data.max_scale\]"),
+        ("data.num_workers", -1, "0 .one for each core. or more"),
+        ("loss.top_k_fraction", 0.0, r"in \(0, 1\]"),
+        ("loss.class_weights", (1.0, -1.0), "not negative"),
+        ("optimizer.name", "sdg", "sgd or adamw"),
+        ("optimizer.learning_rate", 0.0, "positive"),
+        ("train.num_steps", 0, "at least 1"),
+        ("train.ema_decay", 1.0, r"in \[0, 1\)"),
+        ("train.accumulation_steps", 3, "a divisor of data.batch_size=16"),
+        ("inference.scales", (), "one or more positive factors"),
+        ("inference.pad_to", (0, 513), r"\(0, 0\) for buckets"),
+        ("mesh.data", -1, "0 for all"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named_with_its_remedy(path, value, words):
+    with pytest.raises(UserError, match=words) as error:
+        validate(_with(path, value), _accept)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"config.{path}")
+
+
+def test_the_defaults_are_valid():
+    validate(Config(), _accept)
+
+
+def test_groups_of_batch_norm_must_fit_into_a_slice_of_the_batch():
+    config = _with("model.batch_norm.group_size", 8)
+    validate(config, _accept)
+    config.train.accumulation_steps = 4
+    with pytest.raises(UserError, match="a divisor of the 4 images"):
+        validate(config, _accept)
+
+
+def test_a_part_that_cannot_be_found_is_named_by_its_field():
+    def refuse(package, name, args):
+        if package == "heads":
+            raise ValueError("no such head")
+
+    with pytest.raises(UserError, match=r"config\.model\.head: no such head"):
+        validate(Config(), refuse)
+
+
+def test_differences_name_the_fields():
+    changed = _with("optimizer.learning_rate", 0.01)
+    assert differences(to_dict(Config()), to_dict(changed)) == ["optimizer.learning_rate: 0.007 -> 0.01"]
+
+
+def test_a_config_read_from_json_is_no_different():
+    read = to_dict(Config())
+    read["data"]["crop_size"] = [513, 513]
+    assert differences(to_dict(Config()), read) == []
