@@ -30,7 +30,6 @@ def _with(path, value):
         ("model.compute_dtype", "float16", "float32 or bfloat16"),
         ("model.batch_norm.decay", 1.0, r"in \[0, 1\)"),
         ("model.batch_norm.group_size", 3, "a divisor of the 16 images"),
-        ("model.pretrained.source", "weights.npz", "the name of the source's layout"),
         ("data.crop_size", (512, 513), "nearest height for output stride 16: 497 or 513"),
         ("data.batch_size", 0, "at least 1"),
         ("data.min_scale", 3.0, r"in \(0, data.max_scale\]"),
@@ -56,6 +55,11 @@ def test_a_setting_that_cannot_work_is_named_with_its_remedy(path, value, words)
 
 def test_the_defaults_are_valid():
     validate(Config(), _accept)
+
+
+def test_weights_without_a_layout_are_refused():
+    with pytest.raises(UserError, match=r"config\.model\.pretrained\.layout='': must be the name"):
+        validate(_with("model.pretrained.source", "weights.npz"), _accept)
 
 
 def test_groups_of_batch_norm_must_fit_into_a_slice_of_the_batch():
