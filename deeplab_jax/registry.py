@@ -24,15 +24,15 @@ def resolve(package: str, name: str) -> Callable[..., Any]:
     """
     module_name, _, factory_name = name.rpartition(".")
     if not module_name:
-        raise ValueError(f"'{name}' must read 'module.factory' (in {_ROOT}/{package}/)")
+        raise ValueError(f"'{name}' must read 'module.factory' (in {_folder(package)})")
     modules = _module_names(package)
     if module_name not in modules:
-        raise ValueError(f"no module '{module_name}' in {_ROOT}/{package}/{_near(module_name, modules)}")
+        raise ValueError(f"no module '{module_name}' in {_folder(package)}{_near(module_name, modules)}")
     module = importlib.import_module(f"{_ROOT}.{package}.{module_name}")
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ValueError(f"no '{factory_name}' in {_ROOT}/{package}/{module_name}.py{_near(factory_name, public)}")
+        raise ValueError(f"no '{factory_name}' in {_folder(package)}{module_name}.py{_near(factory_name, public)}")
     return factory
 
 
@@ -48,6 +48,10 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """The default of each argument of `function` that has one."""
     parameters = inspect.signature(function).parameters
     return {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+
+
+def _folder(package: str) -> str:
+    return f"{_ROOT}/{package.replace('.', '/')}/"
 
 
 def _module_names(package: str) -> list[str]:

@@ -150,7 +150,7 @@ def prepare(
         pool = WorkerPool(0)
         made = pool.ordered_map(make_record, range(num_records), window=_AHEAD)
         try:
-            yield from tqdm(made, total=num_records, desc=f"preparing {info.name}/{split}", unit="image")
+            yield from tqdm(made, total=num_records, desc=f"preparing {info.name}/{split}", unit="image", disable=None)
         finally:
             made.close()
             pool.close()

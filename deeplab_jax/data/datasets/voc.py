@@ -158,7 +158,7 @@ def _unpack(archive: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
         unfinished = pathlib.Path(temporary) / "VOC2012"
         try:
             with tarfile.open(archive) as tar:
-                for member in tqdm(tar, desc=f"unpacking {archive.name}", unit="file"):
+                for member in tqdm(tar, desc=f"unpacking {archive.name}", unit="file", disable=None):
                     _unpack_member(tar, member, unfinished)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise UserError(f"{archive}: cannot be unpacked ({_reason(error)}); {_WHAT_TO_PUT_WHERE}") from None
