@@ -1,6 +1,6 @@
 """Kills a training run with SIGKILL at random moments, continues it, and compares it with one never killed.
 
-    python benchmarks/kill_and_resume.py [--num_kills=5] [--seed=0] [--config=configs/quickstart.py --steps=60]
+    python benchmarks/kill_and_resume.py [--num_kills=5] [--seed=0] [--config=configs/quickstart.py --steps=200]
 
 Both runs use one device. Every array of the last checkpoint, the loader's position, the curve and the scores must be
 equal bit for bit; the exit status is 1 where they are not.
@@ -29,7 +29,7 @@ def main() -> int:
     arguments.add_argument("--num_kills", type=int, default=5)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--config", default="configs/quickstart.py")
-    arguments.add_argument("--steps", type=int, default=60)
+    arguments.add_argument("--steps", type=int, default=200)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = pathlib.Path(folder, "whole"), pathlib.Path(folder, "killed")
@@ -62,7 +62,7 @@ def _run_with_kills(options: argparse.Namespace, workdir: pathlib.Path, duration
     num_done = 0
     while num_done < options.num_kills:
         process = subprocess.Popen(_command(options, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        moment = rng.uniform(0.1, 0.7) * duration
+        moment = rng.uniform(0.05, 0.3) * duration
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:

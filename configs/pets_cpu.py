@@ -23,5 +23,5 @@ def get_config() -> Config:
     config.train.log_every = 20
     config.train.eval_every = 350
     config.train.checkpoint_every = 350
-    config.inference = InferenceConfig(batch_size=4, pad_to=(321, 321))
+    config.inference = InferenceConfig(batch_size=4, scales=(0.75, 1.0, 1.25), flip=True, pad_to=(321, 321))
     return config
