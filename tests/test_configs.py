@@ -8,7 +8,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import REPOSITORY
 
 from deeplab_jax.apps import assemble
 from deeplab_jax.config import validate
@@ -19,6 +18,7 @@ from deeplab_jax.train.state import abstract_train_state, abstract_variables
 from deeplab_jax.train.step import make_train_step
 from deeplab_jax.types import Batch, DatasetInfo
 
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
 INFO = DatasetInfo("any", 21, 255, ("thing",) * 21, ((0, 0, 0),) * 21, {})
 
