@@ -44,8 +44,8 @@ def test_bfloat16_computes_and_float32_stores(rng):
     model = build_model(_config(compute_dtype="bfloat16"), INFO)
     variables = jax.jit(lambda x: model.init(jax.random.key(0, impl="rbg"), x))(images)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    exact = build_model(_config(), INFO).apply(variables, images)
-    rounded = model.apply(variables, images)
+    exact = jax.jit(build_model(_config(), INFO).apply)(variables, images)
+    rounded = jax.jit(model.apply)(variables, images)
     assert rounded.dtype == jnp.float32
     # bfloat16 keeps 8 bits: a relative 2^-8 per layer, through some 20 layers
     np.testing.assert_allclose(rounded, exact, atol=0.1 * float(jnp.abs(exact).max()))

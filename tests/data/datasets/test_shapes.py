@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import cv2
 import numpy as np
 import pytest
@@ -42,16 +44,15 @@ def test_border_lies_between_different_ids_and_nowhere_else(scenes):
         assert (cv2.dilate(known.astype(np.uint8), np.ones((5, 5), np.uint8)) == 1).all()
 
 
-def test_color_does_not_give_the_class_away(scenes):
-    """Classes differ in their mean colour by no more than chance: some 25 objects each, so a fifth of their spread."""
-    means = {class_id: [] for class_id in range(1, 7)}
+def test_color_helps_but_does_not_decide(scenes):
+    """The class of the nearest hue is right for about half of the objects: more than chance, far from always."""
+    right = []
     for image, label in scenes:
         for class_id in range(1, 7):
             if (label == class_id).sum() > 20:
-                means[class_id].append(image[label == class_id].mean(axis=0))
-    between = np.std([np.mean(values, axis=0) for values in means.values()], axis=0).max()
-    within = np.mean([np.std(values, axis=0) for values in means.values()])
-    assert within > 3 * between  # the largest of three channels
+                hue = colorsys.rgb_to_hsv(*image[label == class_id].mean(axis=0))[0]
+                right.append(round(6 * hue) % 6 == class_id % 6)
+    assert 0.3 < np.mean(right) < 0.7
 
 
 def test_objects_stand_out(scenes):
