@@ -17,7 +17,7 @@ _TINY_RESNET = functools.partial(ResNet, num_units=(2, 2, 2, 3))
 SMALL = {
     "resnet": _TINY_RESNET,
     "resnet_beta_multi_grid": functools.partial(_TINY_RESNET, stem="beta", multi_grid=(1, 2, 4)),
-    "resnet_first": functools.partial(_TINY_RESNET, strided_unit="first"),
+    "resnet_first_quarter": functools.partial(_TINY_RESNET, strided_unit="first", width=0.25),
     "mobilenet_v2": functools.partial(mobilenet_v2, width=0.25),
     "mobilenet_v2_gluon": functools.partial(
         mobilenet_v2, width=0.25, expand_first=True, padding="symmetric", epsilon=1e-5

@@ -90,3 +90,9 @@ def test_image_pooling_reaches_every_pixel(rng):
     variables = jax.jit(lambda x: module.init(jax.random.key(0, impl="rbg"), x, train=False))(x)
     gradient = jax.grad(lambda x: module.apply(variables, x, train=False)[0, 0, 0].sum())(x)
     assert (np.abs(gradient).max(-1) > 0).all()
+
+
+def test_a_decoder_without_features_at_its_stride_names_those_there_are(rng):
+    head = _V3PLUS(num_classes=3, feature_info=INFO, align_corners=True, low_level_stride=8)
+    with pytest.raises(ValueError, match="low_level_stride=8: the backbone has features at strides 4, 16"):
+        jax.eval_shape(lambda f: head.init(jax.random.key(0), f, train=False), _features(rng))
