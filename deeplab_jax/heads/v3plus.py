@@ -26,6 +26,9 @@ class V3PlusHead(nn.Module):
       low_level_channels: to which low-level features are projected, so that they do not outweigh ASPP's.
       logits_stddev: of the last kernel's initial values; TF deeplab's 0.01 suits pretrained backbones and long
         schedules, a network trained from nothing in few steps needs about 1 / sqrt(decoder_channels).
+
+    Raises:
+      ValueError: when the backbone has no features at `low_level_stride`.
     """
 
     num_classes: int
@@ -41,6 +44,10 @@ class V3PlusHead(nn.Module):
     dropout: float = 0.1
     epsilon: float = 1e-5
     logits_stddev: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._low_level()  # a decoder that has nothing to read is refused when it is built
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:

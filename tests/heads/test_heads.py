@@ -92,7 +92,6 @@ def test_image_pooling_reaches_every_pixel(rng):
     assert (np.abs(gradient).max(-1) > 0).all()
 
 
-def test_a_decoder_without_features_at_its_stride_names_those_there_are(rng):
-    head = _V3PLUS(num_classes=3, feature_info=INFO, align_corners=True, low_level_stride=8)
+def test_a_decoder_without_features_at_its_stride_names_those_there_are():
     with pytest.raises(ValueError, match="low_level_stride=8: the backbone has features at strides 4, 16"):
-        jax.eval_shape(lambda f: head.init(jax.random.key(0), f, train=False), _features(rng))
+        _V3PLUS(num_classes=3, feature_info=INFO, align_corners=True, low_level_stride=8)
