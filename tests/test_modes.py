@@ -1,0 +1,81 @@
+"""`main.py` as a user runs it, in every mode, one process after the other on one workdir."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+CONFIG = """
+from deeplab_jax.config import Config
+
+def get_config():
+    config = Config()
+    config.model.backbone.name = "mobilenet_v2.mobilenet_v2"
+    config.model.backbone.args = {"width": 0.25}
+    config.model.head.args = {"aspp_channels": 8, "decoder_channels": 8, "low_level_channels": 4}
+    config.data.dataset = "folder"
+    config.data.batch_size = 2
+    config.data.crop_size = (33, 33)
+    config.train.num_steps = 2
+    config.inference.pad_to = (40, 48)
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of someone's own: images whose brighter half is the second class."""
+    root = tmp_path_factory.mktemp("own")
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (root / part).mkdir()
+    for index in range(5):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[:, 20 + index :] = 1
+        image = rng.integers(0, 100, (40, 48, 3)) + 120 * mask[..., None]
+        Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"{index}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{index}.png")
+    (root / "classes.txt").write_text("dark\nbright\n")
+    (root / "config.py").write_text(CONFIG)
+    return root
+
+
+def _run(folder, *arguments):
+    command = [sys.executable, str(REPOSITORY / "main.py"), f"--config={folder / 'config.py'}"]
+    command += [f"--workdir={folder / 'run'}", f"--config.data.root={folder}"]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment |= {
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "JAX_COMPILATION_CACHE_DIR": str(REPOSITORY / ".jax_cache"),
+    }
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_mode_on_a_folder_of_ones_own(folder):
+    workdir = folder / "run"
+    assert "wrote" in _run(folder)
+    scores = json.loads((workdir / "scores.json").read_text())
+    assert set(scores["iou_per_class"]) == {"dark", "bright"}
+
+    (workdir / "scores.json").unlink()
+    assert "mean" in _run(folder, "--mode=evaluate")
+    assert json.loads((workdir / "scores.json").read_text())["confusion"] == scores["confusion"]
+
+    _run(folder, "--mode=predict", f"--images={folder / 'images'}")
+    ids = Image.open(workdir / "predictions" / "3.png")
+    assert (ids.mode, ids.size) == ("P", (48, 40))
+    assert Image.open(workdir / "predictions" / "3_overlay.png").size == (48, 40)
+
+    (workdir / "report.html").unlink()
+    _run(folder, "--mode=report")
+    assert "bright" in (workdir / "report.html").read_text()
