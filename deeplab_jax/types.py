@@ -148,5 +148,4 @@ class Loader(Protocol):
     def set_state(self, state: Mapping[str, int]) -> None: ...
 
 
-LossFn = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]  # -> (sum, weight)
 ApplyFn = Callable[..., Any]
