@@ -21,7 +21,7 @@ else:
 Image = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]  # RGB, range [0, 255]
 Label = Int[Array, "b h w"]  # class ids, or the data set's ignore label
 Logits = Float[Array, "b h w c"]  # float32 whatever the compute dtype
-Features = Mapping[str, Float[Array, "b h w c"]]  # keyed 'stride4', 'stride8', ...
+Features = Mapping[str, Float[Array, "b h w c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
 Metrics = Mapping[str, Float[Array, ""]]
 
@@ -38,9 +38,21 @@ class UserError(Exception):
 class FeatureInfo:
     """What a backbone promises about one of its feature maps."""
 
-    name: str  # 'stride4', 'stride8', ...
+    name: str  # 'stride4', 'stride8', ...; others, as 'penultimate', where a stride has more than one map of use
     channels: int
     stride: int  # input pixels per feature cell, per axis
+
+
+def find_feature(feature_info: tuple[FeatureInfo, ...], name: str) -> FeatureInfo:
+    """The feature map called `name`; a backbone's deepest is always the last.
+
+    Raises:
+      ValueError: where the backbone has none of that name.
+    """
+    for info in feature_info:
+        if info.name == name:
+            return info
+    raise ValueError(f"no feature map '{name}': the backbone has {', '.join(info.name for info in feature_info)}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +74,10 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
     "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     # tensorflow/models: x / 127.5 - 1 (MobileNet, Xception, the beta ResNets)
     "minus_one_to_one": Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    # TF-slim's ResNet v1: the mean alone
+    "slim_mean": Normalization((123.15, 115.90, 103.06), (1.0, 1.0, 1.0)),
+    # Caffe: the mean alone (its BGR order is undone in the kernel that reads the image)
+    "caffe_mean": Normalization((122.675, 116.669, 104.008), (1.0, 1.0, 1.0)),
 }
 
 

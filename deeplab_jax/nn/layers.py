@@ -19,16 +19,21 @@ he_normal = variance_scaling(2.0, "fan_out", "normal")
 # A depthwise kernel has one input per output, so its fan is its number of taps.
 he_normal_depthwise = variance_scaling(2.0, "fan_in", "normal")
 
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": nn.relu, "relu6": nn.relu6, "none": lambda x: x}
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "relu6": nn.relu6,
+    "hard_swish": nn.hard_swish,
+    "none": lambda x: x,
+}
 
 
 class AtrousConv(nn.Module):
-    """`ops.atrous.atrous_conv` with its weights; `kernel_size`, `stride` and `rate` hold for both axes."""
+    """`ops.atrous.atrous_conv` with its weights; `kernel_size` and `stride` hold for both axes, as one `rate` does."""
 
     features: int
     kernel_size: int = 1
     stride: int = 1
-    rate: int = 1
+    rate: int | tuple[int, int] = 1  # (vertical, horizontal)
     padding: str = "tf_same"
     use_bias: bool = False
     kernel_init: Initializer = he_normal
@@ -42,7 +47,7 @@ class AtrousConv(nn.Module):
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             strides=(self.stride, self.stride),
-            rate=(self.rate, self.rate),
+            rate=_pair(self.rate),
             padding=self.padding,
         )
         if self.use_bias:
@@ -56,7 +61,7 @@ class AtrousDepthwiseConv(nn.Module):
 
     kernel_size: int = 3
     stride: int = 1
-    rate: int = 1
+    rate: int | tuple[int, int] = 1
     padding: str = "tf_same"
     kernel_init: Initializer = he_normal_depthwise
     dtype: DTypeLike = jnp.float32
@@ -69,7 +74,7 @@ class AtrousDepthwiseConv(nn.Module):
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             strides=(self.stride, self.stride),
-            rate=(self.rate, self.rate),
+            rate=_pair(self.rate),
             padding=self.padding,
         )
 
@@ -80,7 +85,7 @@ class ConvNorm(nn.Module):
     features: int
     kernel_size: int = 1
     stride: int = 1
-    rate: int = 1
+    rate: int | tuple[int, int] = 1
     padding: str = "tf_same"
     activation: str = "relu"
     epsilon: float = 1e-5
@@ -104,18 +109,31 @@ class ConvNorm(nn.Module):
 
 
 class SeparableConvNorm(nn.Module):
-    """Depthwise 3x3, batch norm, ReLU, then pointwise, batch norm, ReLU.
+    """Depthwise convolution, batch norm, ReLU, then pointwise, batch norm, ReLU.
+
+    Attributes:
+      inner_norm: batch norm and ReLU between the two, as in the paper; segmentation_models.pytorch has none.
 
     Source: DeepLab v3+ (1802.02611), sec. 3.1 and fig. 3; initial values as in TF deeplab.
     """
 
     features: int
-    rate: int = 1
+    kernel_size: int = 3
+    rate: int | tuple[int, int] = 1
     epsilon: float = 1e-5
+    inner_norm: bool = True
     options: LayerOptions = LayerOptions()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
         shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
-        x = ConvNorm(0, 3, rate=self.rate, kernel_init=normal(0.33), name="depthwise", **shared)(x, train=train)
+        depthwise: dict[str, Any] = {"kernel_size": self.kernel_size, "rate": self.rate, "kernel_init": normal(0.33)}
+        if self.inner_norm:
+            x = ConvNorm(0, name="depthwise", **depthwise, **shared)(x, train=train)
+        else:
+            x = AtrousDepthwiseConv(dtype=self.options.dtype, name="depthwise", **depthwise)(x)
         return ConvNorm(self.features, kernel_init=normal(0.06), name="pointwise", **shared)(x, train=train)
+
+
+def _pair(rate: int | tuple[int, int]) -> tuple[int, int]:
+    return (rate, rate) if isinstance(rate, int) else rate

@@ -20,32 +20,39 @@ def atrous_plan(
     output_stride: int,
     stem_stride: int = 4,
     unit_rates: Sequence[int] | None = None,
+    carrier_rate: str = "old",
 ) -> tuple[UnitPlan, ...]:
     """Stride and rate of each unit, so that the backbone never goes beyond `output_stride`.
 
     Until the output stride is reached each unit keeps its stride. From there on a stride becomes a larger rate
     for the units AFTER it: the unit that carried the stride still reads the old grid, so its own rate is the
-    one before. The features, subsampled, are then exactly those of the network with its nominal strides.
+    one before. The features, subsampled, are then exactly those of the network with its nominal strides. Some
+    systems give the carrying unit the new rate already: right where its stride lies before its atrous
+    convolution (Caffe's bottlenecks), a change of the features where not (torchvision's MobileNetV3).
 
     Args:
       unit_strides: nominal stride of each unit, in order.
       output_stride: the largest stride wanted.
       stem_stride: stride of what the first unit reads.
       unit_rates: extra factor on each unit's rate (multi-grid); all 1 where absent.
+      carrier_rate: of a unit whose stride was left out: the 'old' rate or the 'new' one.
 
     Raises:
-      ValueError: when the strides cannot meet `output_stride` exactly.
+      ValueError: when the strides cannot meet `output_stride` exactly, or for an unknown `carrier_rate`.
 
     Source: DeepLab v3 (1706.05587), sec. 3.2 and 3.2.1.
     """
+    if carrier_rate not in ("old", "new"):
+        raise ValueError(f"carrier_rate='{carrier_rate}' must be 'old' or 'new'")
     unit_rates = unit_rates or (1,) * len(unit_strides)
     if stem_stride > output_stride:
         raise ValueError(f"output stride {output_stride} is below the stem's stride {stem_stride}")
     current, rate, plan = stem_stride, 1, []
     for stride, unit_rate in zip(unit_strides, unit_rates, strict=True):
         if current == output_stride:
-            plan.append(UnitPlan(1, rate * unit_rate, current))
+            own_rate = rate
             rate *= stride
+            plan.append(UnitPlan(1, unit_rate * (rate if carrier_rate == "new" else own_rate), current))
         else:
             current *= stride
             plan.append(UnitPlan(stride, unit_rate, current))

@@ -1,4 +1,4 @@
-"""Bilinear resizing under both corner conventions; the only place that knows how.
+"""Resizing, bilinear under both corner conventions and nearest; the only place that knows how.
 
 `jax.image.resize` antialiases when it shrinks and would resize channels too if given a full shape, so it is
 not used. A resize is two small matrix products, one for each axis: exact, fast in both directions of
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def resize_bilinear(
@@ -37,6 +37,19 @@ def resize_bilinear(
             continue
         weights = jnp.asarray(_weights(in_size, out_size, align_corners), x.dtype)
         x = jnp.einsum("bhwc,Hh->bHwc" if axis == 1 else "bhwc,Ww->bhWc", x, weights)
+    return x
+
+
+def resize_nearest(x: Int[Array, "b h w"], size: tuple[int, int]) -> Int[Array, "b h2 w2"]:
+    """Labels at another size: each cell takes the nearest pixel, the corners' centres kept.
+
+    From 8 k + 1 to k + 1 it is every eighth pixel, as DeepLab v1 and v2 shrink their labels.
+    """
+    for axis, out_size in zip((1, 2), size, strict=True):
+        in_size = x.shape[axis]
+        if in_size != out_size:
+            index = np.rint(np.arange(out_size) * ((in_size - 1) / max(out_size - 1, 1))).astype(int)
+            x = jnp.take(x, index, axis=axis)
     return x
 
 

@@ -1,0 +1,70 @@
+"""Pooling under the conventions of the systems whose weights are read: padding, ceil mode, atrous windows."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from deeplab_jax.ops.convolution import same_padding
+
+
+def max_pool(
+    x: Float[Array, "b h w c"], window: int, *, stride: int = 1, rate: int = 1, padding: str = "symmetric"
+) -> Float[Array, "b h2 w2 c"]:
+    """The largest value under each window; padding never wins.
+
+    Args:
+      x: images or features.
+      window: rows and columns under a window.
+      stride: steps of the window, in cells.
+      rate: distance of neighbouring cells under the window.
+      padding: as `pool_padding` knows it.
+    """
+    return lax.reduce_window(
+        x,
+        np.array(-np.inf, x.dtype),
+        lax.max,
+        (1, window, window, 1),
+        (1, stride, stride, 1),
+        ((0, 0), *_edges(x, window, stride, rate, padding), (0, 0)),
+        window_dilation=(1, rate, rate, 1),
+    )
+
+
+def average_pool(
+    x: Float[Array, "b h w c"], window: tuple[int, int], *, stride: int = 1, padding: str = "valid"
+) -> Float[Array, "b h2 w2 c"]:
+    """The mean under each window, summed in float32; padding counts as zeros (Caffe's way).
+
+    Args: as for `max_pool`; `window` is (height, width).
+    """
+    edges = ((0, 0), (0, 0)) if padding == "valid" else _edges(x, window[0], stride, 1, padding)
+    total = lax.reduce_window(
+        x.astype(jnp.float32), 0.0, lax.add, (1, *window, 1), (1, stride, stride, 1), ((0, 0), *edges, (0, 0))
+    )
+    return (total / np.prod(window)).astype(x.dtype)
+
+
+def pool_padding(size: int, window: int, stride: int, rate: int, kind: str) -> tuple[int, int]:
+    """Cells added before and after an axis of `size`.
+
+    'tf_same' and 'symmetric': as for convolutions. 'ceil': symmetric, and as much more behind as lets a last,
+    partly empty window begin inside (Caffe, PyTorch's ceil_mode): one output more on even sizes at stride 2.
+    """
+    if kind != "ceil":
+        return same_padding(size, window, stride, rate, kind)
+    extent = (window - 1) * rate + 1
+    before = (extent - 1) // 2
+    num_windows = -(-(size + 2 * before - extent) // stride) + 1
+    if (num_windows - 1) * stride >= size + before:
+        num_windows -= 1
+    return before, max((num_windows - 1) * stride + extent - size - before, 0)
+
+
+def _edges(
+    x: Float[Array, "b h w c"], window: int, stride: int, rate: int, padding: str
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    rows, columns = (pool_padding(size, window, stride, rate, padding) for size in x.shape[1:3])
+    return rows, columns
