@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -22,15 +24,18 @@ def max_pool(
       rate: distance of neighbouring cells under the window.
       padding: as `pool_padding` knows it.
     """
-    return lax.reduce_window(
-        x,
-        np.array(-np.inf, x.dtype),
-        lax.max,
-        (1, window, window, 1),
-        (1, stride, stride, 1),
-        ((0, 0), *_edges(x, window, stride, rate, padding), (0, 0)),
-        window_dilation=(1, rate, rate, 1),
-    )
+    rows, columns = _edges(x, window, stride, rate, padding)
+    lowest = np.array(-np.inf, x.dtype)
+    if rate == 1:
+        sizes, steps = (1, window, window, 1), (1, stride, stride, 1)
+        return lax.reduce_window(x, lowest, lax.max, sizes, steps, ((0, 0), rows, columns, (0, 0)))
+    # Windows with holes have no gradient in JAX: the maximum of shifted copies has.
+    x = lax.pad(x, lowest, ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
+    extent = (window - 1) * rate
+    height, width = x.shape[1] - extent, x.shape[2] - extent
+    shifts = [(i * rate, j * rate) for i in range(window) for j in range(window)]
+    copies = [x[:, i : i + height : stride, j : j + width : stride] for i, j in shifts]
+    return functools.reduce(jnp.maximum, copies)
 
 
 def average_pool(
