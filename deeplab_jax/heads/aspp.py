@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,10 +13,16 @@ from jaxtyping import Array, Float
 
 from deeplab_jax.nn.layers import AtrousConv, ConvNorm, SeparableConvNorm
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.ops.pooling import average_pool
 from deeplab_jax.ops.resize import resize_bilinear
 from deeplab_jax.types import FeatureInfo, Features, Logits
 
 _RATES_OUTPUT_STRIDE = 16  # the output stride for which rates are given, as in the papers
+
+
+def scaled_rate(nominal_rate: int, output_stride: int) -> int:
+    """The rate at `output_stride` that spans as many pixels of the image as `nominal_rate` does at 16."""
+    return nominal_rate * _RATES_OUTPUT_STRIDE // output_stride
 
 
 class ASPP(nn.Module):
@@ -27,6 +34,10 @@ class ASPP(nn.Module):
       atrous_rates: of the 3x3 branches, at output stride 16; empty: image pooling and 1x1 alone, the
         MobileNet form.
       separable: depthwise separable 3x3 branches (v3+).
+      inner_norm: of separable branches; see SeparableConvNorm.
+      projection_kernel_size: of the convolution behind the concatenation: 1, or 3 (mmsegmentation).
+      pooling_size: (height, width) in pixels of the image that image pooling averages over, as TF deeplab's
+        image_pooling_crop_size; (0, 0): the whole image.
       dropout: of the projected features, in training.
     """
 
@@ -34,6 +45,9 @@ class ASPP(nn.Module):
     atrous_rates: tuple[int, ...] = (6, 12, 18)
     channels: int = 256
     separable: bool = False
+    inner_norm: bool = True
+    projection_kernel_size: int = 1
+    pooling_size: tuple[int, int] = (0, 0)
     dropout: float = 0.1
     epsilon: float = 1e-5
     align_corners: bool = True
@@ -46,48 +60,86 @@ class ASPP(nn.Module):
             self._image_pooling(x, train=train),
             ConvNorm(self.channels, name="aspp0", **shared)(x, train=train),
         ]
+        conv = conv3x3(self.separable, self.inner_norm)
         for branch_id, nominal_rate in enumerate(self.atrous_rates, start=1):
-            rate = nominal_rate * _RATES_OUTPUT_STRIDE // self.output_stride
-            conv = SeparableConvNorm if self.separable else functools.partial(ConvNorm, kernel_size=3)
+            rate = scaled_rate(nominal_rate, self.output_stride)
             branches.append(conv(self.channels, rate=rate, name=f"aspp{branch_id}", **shared)(x, train=train))
-        x = ConvNorm(self.channels, name="projection", **shared)(jnp.concatenate(branches, axis=-1), train=train)
+        projection = ConvNorm(self.channels, self.projection_kernel_size, name="projection", **shared)
+        x = projection(jnp.concatenate(branches, axis=-1), train=train)
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
     def _image_pooling(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
-        pooled = x.astype(jnp.float32).mean((1, 2), keepdims=True)
+        size = x.shape[1], x.shape[2]
+        if self.pooling_size == (0, 0):
+            pooled = x.astype(jnp.float32).mean((1, 2), keepdims=True)
+        else:
+            cells = [(pixels - 1) // self.output_stride + 1 for pixels in self.pooling_size]
+            pooled = average_pool(x, (min(cells[0], size[0]), min(cells[1], size[1])))
         conv = ConvNorm(self.channels, epsilon=self.epsilon, options=self.options, name="image_pooling")
-        return resize_bilinear(conv(pooled, train=train), (x.shape[1], x.shape[2]), align_corners=self.align_corners)
+        return resize_bilinear(conv(pooled, train=train), size, align_corners=self.align_corners)
 
 
 class ASPPHead(nn.Module):
-    """DeepLab v3: ASPP on the deepest features, then logits at their stride."""
+    """DeepLab v3: ASPP on the deepest features, then logits at their stride.
+
+    Attributes:
+      feature_info: of the backbone.
+      num_refinements: 3x3 convolutions behind ASPP: none in the papers, one in torchvision and
+        segmentation_models.pytorch.
+      logits_stddev: of the last kernel's initial values; TF deeplab's 0.01 suits pretrained backbones and long
+        schedules, a network trained from nothing in few steps needs about 1 / sqrt(channels).
+      others: as for `ASPP`.
+    """
 
     num_classes: int
     feature_info: tuple[FeatureInfo, ...]
     align_corners: bool
     options: LayerOptions = LayerOptions()
     atrous_rates: tuple[int, ...] = (6, 12, 18)
-    channels: int = 256
+    aspp_channels: int = 256
     separable: bool = False
+    inner_norm: bool = True
+    projection_kernel_size: int = 1
+    pooling_size: tuple[int, int] = (0, 0)
+    num_refinements: int = 0
     dropout: float = 0.1
     epsilon: float = 1e-5
     logits_stddev: float = 0.01
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
+        return logits_layer(self.num_classes, self.logits_stddev)(self.encode(features, train=train))
+
+    def encode(self, features: Features, *, train: bool) -> Float[Array, "b h w d"]:
+        """ASPP and its refinements; to be called inside a compact method."""
         deepest = self.feature_info[-1]
-        x = ASPP(
-            deepest.stride,
-            self.atrous_rates,
-            self.channels,
-            self.separable,
-            self.dropout,
-            self.epsilon,
-            self.align_corners,
-            self.options,
+        pyramid = ASPP(
+            output_stride=deepest.stride,
+            atrous_rates=self.atrous_rates,
+            channels=self.aspp_channels,
+            separable=self.separable,
+            inner_norm=self.inner_norm,
+            projection_kernel_size=self.projection_kernel_size,
+            pooling_size=self.pooling_size,
+            dropout=self.dropout,
+            epsilon=self.epsilon,
+            align_corners=self.align_corners,
+            options=self.options,
             name="aspp",
-        )(features[deepest.name], train=train)
-        return logits_layer(self.num_classes, self.logits_stddev)(x)
+        )
+        x = pyramid(features[deepest.name], train=train)
+        conv = conv3x3(self.separable, self.inner_norm)
+        for conv_id in range(self.num_refinements):
+            refinement = conv(self.aspp_channels, epsilon=self.epsilon, options=self.options, name=f"refine{conv_id}")
+            x = refinement(x, train=train)
+        return x
+
+
+def conv3x3(separable: bool, inner_norm: bool = True) -> Callable[..., nn.Module]:
+    """The 3x3 convolution, with norm and ReLU, that a head is made of."""
+    if separable:
+        return functools.partial(SeparableConvNorm, inner_norm=inner_norm)
+    return functools.partial(ConvNorm, kernel_size=3)
 
 
 def logits_layer(num_classes: int, stddev: float) -> AtrousConv:

@@ -18,6 +18,12 @@ SMALL = {
     "resnet": _TINY_RESNET,
     "resnet_beta_multi_grid": functools.partial(_TINY_RESNET, stem="beta", multi_grid=(1, 2, 4)),
     "resnet_first_quarter": functools.partial(_TINY_RESNET, strided_unit="first", width=0.25),
+    "resnet_caffe": functools.partial(
+        _TINY_RESNET, strided_unit="first", strided_conv="conv1", carrier_rate="new", pool_padding="ceil", width=0.25
+    ),
+    "resnet_cascade_tap": functools.partial(
+        ResNet, num_units=(2, 1, 1, 2, 2), multi_grid=(1, 2), stem="v1c", low_level_tap="pre_add", width=0.25
+    ),
     "mobilenet_v2": functools.partial(mobilenet_v2, width=0.25),
     "mobilenet_v2_gluon": functools.partial(
         mobilenet_v2, width=0.25, expand_first=True, padding="symmetric", epsilon=1e-5
@@ -60,8 +66,12 @@ def test_declared_features_are_true(name, output_stride, size):
     features = jax.eval_shape(
         lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0], jnp.zeros((2, *size, 3))
     )
-    assert [info.stride for info in model.feature_info] == [s for s in (4, 8, 16, 32) if s <= output_stride]
+    by_stride = [info for info in model.feature_info if info.name == f"stride{info.stride}"]
+    assert [info.stride for info in by_stride] == [s for s in (4, 8, 16, 32) if s <= output_stride]
+    assert model.feature_info[-1].stride == output_stride
     assert set(features) == {info.name for info in model.feature_info}
+    if "caffe" in name:  # ceil pooling treats an even size as the next odd one
+        size = tuple(axis | 1 for axis in size)
     for info in model.feature_info:
         cells = tuple(-(-axis // info.stride) for axis in size)
         assert features[info.name].shape == (2, *cells, info.channels)
@@ -116,7 +126,9 @@ def test_parameter_count_at_full_size(name):
     ("arguments", "words"),
     [
         ({"multi_grid": (1, 2)}, "3 factors"),
-        ({"stem": "gamma"}, "'plain' or 'beta'"),
+        ({"stem": "gamma"}, "'plain' or 'beta' or 'v1c'"),
+        ({"strided_conv": "conv3"}, "'conv1' or 'conv2'"),
+        ({"carrier_rate": "newest"}, "'old' or 'new'"),
         ({"strided_unit": "middle"}, "'first' or 'last'"),
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from deeplab_jax.heads.aspp import ASPP, aspp
+from deeplab_jax.heads.auxiliary import auxiliary
 from deeplab_jax.heads.v3plus import v3plus
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.types import FeatureInfo
@@ -17,10 +18,17 @@ from deeplab_jax.types import FeatureInfo
 INFO = (FeatureInfo("stride4", 12, 4), FeatureInfo("stride16", 20, 16))
 _V3PLUS = functools.partial(v3plus, aspp_channels=8, decoder_channels=8, low_level_channels=4)
 HEADS = {
-    "aspp": (functools.partial(aspp, channels=8), 16),
-    "aspp_separable": (functools.partial(aspp, channels=8, separable=True), 16),
-    "aspp_pool_and_1x1": (functools.partial(aspp, channels=8, atrous_rates=()), 16),
+    "aspp": (functools.partial(aspp, aspp_channels=8), 16),
+    "aspp_separable": (functools.partial(aspp, aspp_channels=8, separable=True), 16),
+    "aspp_pool_and_1x1": (functools.partial(aspp, aspp_channels=8, atrous_rates=()), 16),
+    "aspp_of_mmsegmentation": (functools.partial(aspp, aspp_channels=8, projection_kernel_size=3), 16),
+    "aspp_fixed_pooling": (functools.partial(aspp, aspp_channels=8, pooling_size=(33, 65)), 16),
+    "aspp_refined": (functools.partial(aspp, aspp_channels=8, num_refinements=1), 16),
+    "auxiliary": (functools.partial(auxiliary, channels=8, feature="stride4"), 4),
+    "logits_alone": (functools.partial(auxiliary, num_convs=0), 16),
     "v3plus": (_V3PLUS, 4),
+    "v3plus_of_smp": (functools.partial(_V3PLUS, separable=True, inner_norm=False, num_refinements=1), 4),
+    "v3plus_5x5": (functools.partial(_V3PLUS, separable=True, num_decoder_convs=1, decoder_kernel_size=5), 4),
     "v3plus_separable": (functools.partial(_V3PLUS, separable=True), 4),
 }
 
@@ -93,5 +101,5 @@ def test_image_pooling_reaches_every_pixel(rng):
 
 
 def test_a_decoder_without_features_at_its_stride_names_those_there_are():
-    with pytest.raises(ValueError, match="low_level_stride=8: the backbone has features at strides 4, 16"):
+    with pytest.raises(ValueError, match="no feature map 'stride8': the backbone has stride4, stride16"):
         _V3PLUS(num_classes=3, feature_info=INFO, align_corners=True, low_level_stride=8)

@@ -1,0 +1,62 @@
+"""A light head on an earlier feature map, and a network's whole head where nothing more is wanted."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from deeplab_jax.heads.aspp import logits_layer
+from deeplab_jax.nn.layers import ConvNorm
+from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.types import FeatureInfo, Features, Logits, find_feature
+
+
+class AuxiliaryHead(nn.Module):
+    """3x3 convolution, dropout, logits: an FCN head in torchvision's words.
+
+    Attributes:
+      feature: name of the map it reads; '': the deepest.
+      channels: of the convolution; 0: a quarter of the map's.
+      num_convs: 3x3 convolutions; 0: the logits alone, as behind DeepLab v3's cascaded blocks.
+
+    Raises:
+      ValueError: when the backbone has no map called `feature`.
+
+    Source: PSPNet (1612.01105), sec. 3.3, for training; torchvision and mmsegmentation for its form.
+    """
+
+    num_classes: int
+    feature_info: tuple[FeatureInfo, ...]
+    align_corners: bool
+    options: LayerOptions = LayerOptions()
+    feature: str = ""
+    channels: int = 0
+    num_convs: int = 1
+    dropout: float = 0.1
+    epsilon: float = 1e-5
+    logits_stddev: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._read()  # a head that has nothing to read is refused when it is built
+
+    @nn.compact
+    def __call__(self, features: Features, *, train: bool) -> Logits:
+        info = self._read()
+        x = features[info.name]
+        for conv_id in range(self.num_convs):
+            conv = ConvNorm(
+                self.channels or info.channels // 4,
+                3,
+                epsilon=self.epsilon,
+                options=self.options,
+                name=f"conv{conv_id}",
+            )
+            x = conv(x, train=train)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return logits_layer(self.num_classes, self.logits_stddev)(x)
+
+    def _read(self) -> FeatureInfo:
+        return find_feature(self.feature_info, self.feature) if self.feature else self.feature_info[-1]
+
+
+auxiliary = AuxiliaryHead  # spelled as configs spell it
