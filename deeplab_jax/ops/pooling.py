@@ -24,7 +24,7 @@ def max_pool(
       rate: distance of neighbouring cells under the window.
       padding: as `pool_padding` knows it.
     """
-    rows, columns = _edges(x, window, stride, rate, padding)
+    rows, columns = _edges(x, (window, window), stride, rate, padding)
     lowest = np.array(-np.inf, x.dtype)
     if rate == 1:
         sizes, steps = (1, window, window, 1), (1, stride, stride, 1)
@@ -43,9 +43,18 @@ def average_pool(
 ) -> Float[Array, "b h2 w2 c"]:
     """The mean under each window, summed in float32; padding counts as zeros (Caffe's way).
 
-    Args: as for `max_pool`; `window` is (height, width).
+    Args:
+      x: images or features.
+      window: (height, width) of a window, in cells.
+      stride: steps of the window, in cells.
+      padding: 'valid' (none), 'tf_same' or 'symmetric'.
+
+    Raises:
+      ValueError: for any other padding.
     """
-    edges = ((0, 0), (0, 0)) if padding == "valid" else _edges(x, window[0], stride, 1, padding)
+    if padding == "ceil":  # a window that overhangs the padding would need a divisor of its own
+        raise ValueError("padding='ceil': averages know 'valid', 'tf_same' and 'symmetric'")
+    edges = ((0, 0), (0, 0)) if padding == "valid" else _edges(x, window, stride, 1, padding)
     total = lax.reduce_window(
         x.astype(jnp.float32), 0.0, lax.add, (1, *window, 1), (1, stride, stride, 1), ((0, 0), *edges, (0, 0))
     )
@@ -55,13 +64,24 @@ def average_pool(
 def pool_padding(size: int, window: int, stride: int, rate: int, kind: str) -> tuple[int, int]:
     """Cells added before and after an axis of `size`.
 
-    'tf_same' and 'symmetric': as for convolutions. 'ceil': symmetric, and as much more behind as lets a last,
-    partly empty window begin inside (Caffe, PyTorch's ceil_mode): one output more on even sizes at stride 2.
+    'tf_same': as for convolutions.
+    'symmetric': half a window on each side, the odd cell behind; holes widen it as they widen the window, so
+      that a stride may become a rate.
+    'ceil': symmetric, without the odd cell but with as many behind as let a last, partly empty window begin
+      inside (Caffe, PyTorch's ceil_mode): 3x3 windows at stride 2 give one output more on even sizes, 2x2
+      windows at stride 1 one less on all.
+
+    Raises:
+      ValueError: for an unknown kind.
     """
-    if kind != "ceil":
+    if kind == "tf_same":
         return same_padding(size, window, stride, rate, kind)
+    before = (window - 1) // 2 * rate
+    if kind == "symmetric":
+        return before, window // 2 * rate
+    if kind != "ceil":
+        raise ValueError(f"unknown padding '{kind}'; there are 'tf_same', 'symmetric' and 'ceil'")
     extent = (window - 1) * rate + 1
-    before = (extent - 1) // 2
     num_windows = -(-(size + 2 * before - extent) // stride) + 1
     if (num_windows - 1) * stride >= size + before:
         num_windows -= 1
@@ -69,7 +89,9 @@ def pool_padding(size: int, window: int, stride: int, rate: int, kind: str) -> t
 
 
 def _edges(
-    x: Float[Array, "b h w c"], window: int, stride: int, rate: int, padding: str
+    x: Float[Array, "b h w c"], windows: tuple[int, int], stride: int, rate: int, padding: str
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    rows, columns = (pool_padding(size, window, stride, rate, padding) for size in x.shape[1:3])
+    rows, columns = (
+        pool_padding(size, window, stride, rate, padding) for size, window in zip(x.shape[1:3], windows, strict=True)
+    )
     return rows, columns
