@@ -11,6 +11,7 @@ import pytest
 
 from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
 from deeplab_jax.backbones.resnet import ResNet, resnet50, resnet50_beta, resnet101, resnet101_beta
+from deeplab_jax.backbones.vgg16 import vgg16
 
 # Small members of each family, of every convention, for what has to run.
 _TINY_RESNET = functools.partial(ResNet, num_units=(2, 2, 2, 3))
@@ -28,6 +29,9 @@ SMALL = {
     "mobilenet_v2_gluon": functools.partial(
         mobilenet_v2, width=0.25, expand_first=True, padding="symmetric", epsilon=1e-5
     ),
+    "vgg16": functools.partial(vgg16, width=1 / 16, dilated_pooling=True),
+    "vgg16_caffe": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_padding="ceil"),
+    "vgg16_2x2": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_size=2),
 }
 
 # Trainable parameters without classifier; torchvision's and TF-slim's counts less their last layers.
@@ -38,6 +42,7 @@ FULL = {
     "resnet101_beta": (resnet101_beta, 42_623_936),
     "mobilenet_v2": (mobilenet_v2, 1_811_712),
     "mobilenet_v2_half": (functools.partial(mobilenet_v2, width=0.5), 480_320),
+    "vgg16": (vgg16, 14_714_688),
 }
 
 
@@ -70,9 +75,9 @@ def test_declared_features_are_true(name, output_stride, size):
     assert [info.stride for info in by_stride] == [s for s in (4, 8, 16, 32) if s <= output_stride]
     assert model.feature_info[-1].stride == output_stride
     assert set(features) == {info.name for info in model.feature_info}
-    if "caffe" in name:  # ceil pooling treats an even size as the next odd one
-        size = tuple(axis | 1 for axis in size)
     for info in model.feature_info:
+        if "caffe" in name and info.stride > 1:  # ceil pooling treats an even size as the next odd one
+            size = tuple(axis | 1 for axis in size)
         cells = tuple(-(-axis // info.stride) for axis in size)
         assert features[info.name].shape == (2, *cells, info.channels)
 
@@ -90,7 +95,7 @@ def test_atrous_consistency(name, rng):
     np.testing.assert_allclose(atrous[:, ::4, ::4], nominal, atol=1e-4 * float(jnp.abs(nominal).max()))
 
 
-@pytest.mark.parametrize("name", ["resnet_beta_multi_grid", "mobilenet_v2_gluon"])
+@pytest.mark.parametrize("name", ["resnet_beta_multi_grid", "mobilenet_v2_gluon", "vgg16"])
 def test_every_parameter_gets_a_gradient_and_statistics_move_in_training_only(name, rng):
     images = rng.normal(size=(2, 33, 33, 3)).astype(np.float32)
     model = SMALL[name](output_stride=16)
@@ -99,7 +104,7 @@ def test_every_parameter_gets_a_gradient_and_statistics_move_in_training_only(na
     @jax.jit
     def gradient(params):
         def loss(params):
-            tree = {"params": params, "batch_stats": variables["batch_stats"]}
+            tree = {**variables, "params": params}
             features, updates = model.apply(tree, images, train=True, mutable=["batch_stats"])
             return sum((f * jnp.cos(jnp.arange(f.size).reshape(f.shape))).sum() for f in features.values()), updates
 
@@ -108,7 +113,8 @@ def test_every_parameter_gets_a_gradient_and_statistics_move_in_training_only(na
     gradients, updates = gradient(variables["params"])
     silent = [jax.tree_util.keystr(p) for p, g in jax.tree_util.tree_leaves_with_path(gradients) if not np.any(g)]
     assert not silent
-    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), updates["batch_stats"], variables["batch_stats"])
+    statistics = (tree.get("batch_stats", {}) for tree in (updates, variables))  # VGG has none
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), *statistics)
     assert all(jax.tree.leaves(moved))
     evaluated = jax.eval_shape(lambda: model.apply(variables, images, train=False, mutable=["batch_stats"]))[1]
     assert not jax.tree.leaves(evaluated) or jax.tree.structure(evaluated) == jax.tree.structure(updates)
