@@ -40,7 +40,9 @@ class PretrainedConfig:
     """Weights to start from; with neither source nor layout, training starts from random ones."""
 
     source: str = ""  # path of the file
-    layout: str = ""  # whose names it uses, e.g. 'tfslim_folded', 'gluon'; where set, training asks for a source
+    layout: str = ""  # a module of weights/layouts, e.g. 'torchvision'; where set, training asks for a source
+    # 'backbone': it alone; 'model': every array must be found; 'fitting': all that fit, the others are listed.
+    scope: str = "backbone"
     calibration_batches: int = 8  # where the file has batch norm folded away: batches to re-estimate it
 
 
@@ -48,9 +50,13 @@ class PretrainedConfig:
 class ModelConfig:
     backbone: PartConfig = field(default_factory=lambda: PartConfig("resnet.resnet50"))
     head: PartConfig = field(default_factory=lambda: PartConfig("v3plus.v3plus"))
+    auxiliary: PartConfig = field(default_factory=PartConfig)  # a second head, in training; no name: none
+    # Sizes of the image that the network reads and fuses by maximum (v2); empty: the image alone.
+    scales: tuple[float, ...] = ()
     num_classes: int = 0  # 0: the data set's
     output_stride: int = 16
     align_corners: bool = True  # how logits are resized: TensorFlow's way; torchvision: False
+    upsample_in_training: bool = True  # False: the labels are shrunk to the logits' size (v1, v2)
     normalization: str = "imagenet"  # see types.NORMALIZATIONS
     compute_dtype: str = "float32"  # or 'bfloat16'; parameters, statistics and logits stay float32
     batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
@@ -81,14 +87,18 @@ class LossConfig:
     class_weights: tuple[float, ...] = ()  # one per class; empty: all 1
     top_k_fraction: float = 1.0  # share of each image's pixels that count, hardest first
     top_k_ramp_steps: int = 0  # steps over which the share falls from 1 to top_k_fraction
+    side_weight: float = 1.0  # of the loss of each side output: the auxiliary head's, those of model.scales
 
 
 @dataclasses.dataclass(slots=True)
 class OptimizerConfig:
     name: str = "sgd"  # or 'adamw'
     learning_rate: float = 0.007
-    end_learning_rate: float = 0.0
+    schedule: str = "poly"  # or 'step' (v1)
+    end_learning_rate: float = 0.0  # of the poly schedule
     poly_power: float = 0.9
+    step_size: int = 2_000  # of the step schedule: steps between two drops
+    step_factor: float = 0.1  # by which it drops
     warmup_steps: int = 0  # linear, from 0
     momentum: float = 0.9
     weight_decay: float = 4e-5  # on kernels only: never on batch norm, biases or depthwise kernels
@@ -152,6 +162,7 @@ def validate(config: Config, check_part: CheckPart) -> None:
     for path, package, part in (
         ("model.backbone", "backbones", config.model.backbone),
         ("model.head", "heads", config.model.head),
+        *([("model.auxiliary", "heads", config.model.auxiliary)] if config.model.auxiliary.name else []),
         ("loss.name", "losses", PartConfig(config.loss.name)),
         ("data.dataset", "data.datasets", PartConfig(f"{config.data.dataset}.open_dataset")),
     ):
@@ -196,7 +207,13 @@ def _require(condition: bool, path: str, value: Any, wanted: str) -> None:
 
 
 def _check_model(model: ModelConfig) -> None:
-    _require(model.output_stride in (8, 16, 32), "model.output_stride", model.output_stride, "8, 16 or 32")
+    _require(
+        model.output_stride in (8, 16, 32, 64, 128, 256),
+        "model.output_stride",
+        model.output_stride,
+        "8, 16 or 32 (or up to 256 with cascaded blocks)",
+    )
+    _require(all(s > 0 for s in model.scales), "model.scales", model.scales, "positive factors")
     _require(model.num_classes >= 0, "model.num_classes", model.num_classes, "0 (the data set's) or more")
     _require(
         model.normalization in NORMALIZATIONS,
@@ -216,6 +233,12 @@ def _check_model(model: ModelConfig) -> None:
         "model.pretrained.layout",
         model.pretrained.layout,
         "the name of the source's layout",
+    )
+    _require(
+        model.pretrained.scope in ("backbone", "model", "fitting"),
+        "model.pretrained.scope",
+        model.pretrained.scope,
+        "backbone, model or fitting",
     )
     _require(
         model.pretrained.calibration_batches > 0,
@@ -245,11 +268,15 @@ def _check_data(data: DataConfig, stride: int) -> None:
 def _check_loss(loss: LossConfig) -> None:
     _require(0 < loss.top_k_fraction <= 1, "loss.top_k_fraction", loss.top_k_fraction, "in (0, 1]")
     _require(loss.top_k_ramp_steps >= 0, "loss.top_k_ramp_steps", loss.top_k_ramp_steps, "0 or more")
+    _require(loss.side_weight >= 0, "loss.side_weight", loss.side_weight, "0 or more")
     _require(all(w >= 0 for w in loss.class_weights), "loss.class_weights", loss.class_weights, "not negative")
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
     _require(optimizer.name in ("sgd", "adamw"), "optimizer.name", optimizer.name, "sgd or adamw")
+    _require(optimizer.schedule in ("poly", "step"), "optimizer.schedule", optimizer.schedule, "poly or step")
+    _require(optimizer.step_size > 0, "optimizer.step_size", optimizer.step_size, "at least 1")
+    _require(optimizer.step_factor > 0, "optimizer.step_factor", optimizer.step_factor, "positive")
     _require(optimizer.learning_rate > 0, "optimizer.learning_rate", optimizer.learning_rate, "positive")
     _require(optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "0 or more")
     _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "in [0, 1)")

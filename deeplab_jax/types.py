@@ -25,6 +25,8 @@ Features = Mapping[str, Float[Array, "b h w c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
 Metrics = Mapping[str, Float[Array, ""]]
 
+SIDE_LOGITS = "side_logits"  # collection: what a network would have compared with the label besides its result
+
 
 class UserError(Exception):
     """A mistake that the user can mend.

@@ -43,6 +43,7 @@ def test_config(name):
         seed=0,
         accumulation_steps=config.train.accumulation_steps,
         ema_decay=config.train.ema_decay,
+        side_weight=config.loss.side_weight,
     )
     size = (config.data.batch_size, *config.data.crop_size)
     image = jax.ShapeDtypeStruct((*size, 3), jnp.uint8)

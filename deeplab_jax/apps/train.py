@@ -71,6 +71,7 @@ def train(config: Config, workdir: pathlib.Path) -> int:
         seed=config.seed,
         accumulation_steps=config.train.accumulation_steps,
         ema_decay=config.train.ema_decay,
+        side_weight=config.loss.side_weight,
     )
     _say(_describe(config, dataset, mesh, shapes))
     with (

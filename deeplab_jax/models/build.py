@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from deeplab_jax import registry
-from deeplab_jax.config import ModelConfig
+from deeplab_jax.config import ModelConfig, PartConfig
 from deeplab_jax.models.deeplab import DeepLab
+from deeplab_jax.models.multi_scale import MultiScaleDeepLab
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, UserError, WeightLayout
 
@@ -32,16 +35,29 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
         backbone = registry.resolve("backbones", config.backbone.name)(
             output_stride=config.output_stride, options=options, **_hashable(config.backbone.args)
         )
-        head = registry.resolve("heads", config.head.name)(
-            num_classes=num_classes,
-            feature_info=backbone.feature_info,
-            align_corners=config.align_corners,
-            options=options,
-            **_hashable(config.head.args),
-        )
+
+        def make_head(part: PartConfig) -> nn.Module:
+            return registry.resolve("heads", part.name)(
+                num_classes=num_classes,
+                feature_info=backbone.feature_info,
+                align_corners=config.align_corners,
+                options=options,
+                **_hashable(part.args),
+            )
+
+        head = make_head(config.head)
+        auxiliary = make_head(config.auxiliary) if config.auxiliary.name else None
     except (TypeError, ValueError) as error:
         raise UserError(f"config.model: {error}") from None
-    return DeepLab(backbone, head, NORMALIZATIONS[config.normalization], config.align_corners)
+    network = functools.partial(MultiScaleDeepLab, scales=tuple(config.scales)) if config.scales else DeepLab
+    return network(
+        backbone,
+        head,
+        NORMALIZATIONS[config.normalization],
+        config.align_corners,
+        auxiliary,
+        config.upsample_in_training,
+    )
 
 
 def find_layout(config: ModelConfig) -> WeightLayout:

@@ -1,4 +1,4 @@
-"""The papers' optimiser: momentum SGD (or AdamW), a poly schedule, decay on kernels only."""
+"""The papers' optimiser: momentum SGD (or AdamW), a poly or step schedule, decay on kernels only."""
 
 from __future__ import annotations
 
@@ -44,19 +44,27 @@ def make_optimizer(
         parts += [decay, optax.trace(config.momentum)]
     if config.learning_rate_multipliers:
         parts.append(_scale_by(_multipliers(params, config.learning_rate_multipliers)))
-    return optax.chain(*parts), poly_schedule(config, num_steps)
+    return optax.chain(*parts), make_schedule(config, num_steps)
 
 
-def poly_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
-    """r(t) = min(1, t / warmup) (end + (start - end) (1 - t / num_steps)^power).
+def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """The learning rate at step t, times min(1, t / warmup_steps).
 
-    Source: DeepLab v2 (1606.00915), sec. 4.1.2 (poly); warm-up as everyone does it.
+        poly:  end + (start - end) (1 - t / num_steps)^power
+        step:  start step_factor^floor(t / step_size)
+
+    Source: DeepLab v2 (1606.00915), sec. 4.1.2 (poly); v1 (1412.7062), sec. 5 (step).
     """
-    poly = optax.polynomial_schedule(config.learning_rate, config.end_learning_rate, config.poly_power, num_steps)
+    if config.schedule == "step":
+        schedule = optax.exponential_decay(config.learning_rate, config.step_size, config.step_factor, staircase=True)
+    else:
+        schedule = optax.polynomial_schedule(
+            config.learning_rate, config.end_learning_rate, config.poly_power, num_steps
+        )
     if not config.warmup_steps:
-        return poly
+        return schedule
     warmup = optax.linear_schedule(0.0, 1.0, config.warmup_steps)
-    return lambda step: warmup(step) * poly(step)
+    return lambda step: warmup(step) * schedule(step)
 
 
 def _decay_mask(params: Any, decay_depthwise: bool) -> Any:

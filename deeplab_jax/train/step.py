@@ -17,8 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from deeplab_jax.ops.mesh import DATA_AXIS, batch_sharding, replicated
+from deeplab_jax.ops.resize import resize_nearest
 from deeplab_jax.train.state import TrainState
-from deeplab_jax.types import ApplyFn, Batch, Label, Logits, Metrics
+from deeplab_jax.types import SIDE_LOGITS, ApplyFn, Batch, Label, Logits, Metrics
 
 TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 StepLoss: TypeAlias = Callable[[Logits, Label, Int[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]]
@@ -44,11 +45,15 @@ def make_train_step(
     seed: int,
     accumulation_steps: int = 1,
     ema_decay: float = 0.0,
+    side_weight: float = 1.0,
 ) -> TrainStep:
     """Compiles (state, batch) -> (state, metrics); the state is donated.
 
         loss = Σ sum_j / max(Σ weight_j, 1),   (sum_j, weight_j) = loss_fn of slice j
         p <- p - r(t) tx(d loss / dp)
+
+    Side outputs, where the network records any, add `side_weight` times their own loss. A label is shrunk to the
+    size of the logits that it is compared with.
 
     With accumulation the batch goes through the network in slices, one after the other. Sums
     are added before the one division, so for a network without batch norm the result is that
@@ -69,6 +74,7 @@ def make_train_step(
       accumulation_steps: slices of the batch.
       ema_decay: weight of the old average, min(ema_decay, (1 + t) / (10 + t)) at step t, so that
         the random start is forgotten at once. Used only where the state keeps an average.
+      side_weight: of the loss of each side output.
 
     Returns:
       The step. Its metrics are float32 scalars: loss, learning_rate, gradient_norm (before
@@ -80,11 +86,14 @@ def make_train_step(
             {"params": params, "batch_stats": batch_stats},
             batch.image,
             train=True,
-            mutable=["batch_stats"],
+            mutable=["batch_stats", SIDE_LOGITS],
             rngs={"dropout": key},
         )
-        label = jnp.where(batch.valid[:, None, None], batch.label.astype(jnp.int32), ignore_label)
+        full_label = jnp.where(batch.valid[:, None, None], batch.label.astype(jnp.int32), ignore_label)
+        label = _label_for(logits, full_label)
         loss, weight = loss_fn(logits, label, step)
+        for side in jax.tree.leaves(updated.get(SIDE_LOGITS, {})):
+            loss += side_weight * _side_loss(loss_fn(side, _label_for(side, full_label), step), weight)
         counted = label != ignore_label
         correct = counted & (jnp.argmax(logits, axis=-1) == label)
         totals = _Totals(loss, weight, _count(correct), _count(counted))
@@ -142,6 +151,17 @@ def make_train_step(
         out_shardings=(everywhere, everywhere),
         donate_argnums=0,
     )
+
+
+def _label_for(logits: Logits, label: Label) -> Label:
+    """The label at the logits' size."""
+    return resize_nearest(label, (logits.shape[1], logits.shape[2]))
+
+
+def _side_loss(side: tuple[Float[Array, ""], Float[Array, ""]], weight: Float[Array, ""]) -> Float[Array, ""]:
+    """The sum that, divided by the main output's weight, is the side output's own mean over the slice."""
+    total, own_weight = side
+    return total * (weight / jnp.maximum(own_weight, 1.0))
 
 
 def _slices(batch: Batch, num_slices: int, mesh: Mesh) -> Batch:

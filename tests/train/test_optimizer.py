@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deeplab_jax.config import OptimizerConfig
-from deeplab_jax.train.optimizer import make_optimizer, poly_schedule
+from deeplab_jax.train.optimizer import make_optimizer, make_schedule
 from deeplab_jax.types import UserError
 
 NUM_STEPS = 10
@@ -131,7 +131,7 @@ def test_adamw_decays_beside_the_moments(params):
 
 def test_schedule_starts_at_zero_with_warmup_and_ends_at_its_end():
     config = OptimizerConfig(learning_rate=0.5, end_learning_rate=0.01, warmup_steps=4)
-    schedule = poly_schedule(config, NUM_STEPS)
+    schedule = make_schedule(config, NUM_STEPS)
     got = [float(schedule(jnp.int32(step))) for step in range(NUM_STEPS + 1)]
     np.testing.assert_allclose(got, [rate_at(config, step) for step in range(NUM_STEPS + 1)], rtol=1e-5)
     assert got[0] == 0
