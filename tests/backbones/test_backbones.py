@@ -12,6 +12,7 @@ import pytest
 from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
 from deeplab_jax.backbones.resnet import ResNet, resnet50, resnet50_beta, resnet101, resnet101_beta
 from deeplab_jax.backbones.vgg16 import vgg16
+from deeplab_jax.backbones.xception import xception41, xception65, xception71
 
 # Small members of each family, of every convention, for what has to run.
 _TINY_RESNET = functools.partial(ResNet, num_units=(2, 2, 2, 3))
@@ -29,12 +30,14 @@ SMALL = {
     "mobilenet_v2_gluon": functools.partial(
         mobilenet_v2, width=0.25, expand_first=True, padding="symmetric", epsilon=1e-5
     ),
+    "xception": functools.partial(xception41, num_middle_units=1, width=0.03),
+    "xception71_multi_grid": functools.partial(xception71, num_middle_units=1, multi_grid=(1, 2, 4), width=0.03),
     "vgg16": functools.partial(vgg16, width=1 / 16, dilated_pooling=True),
     "vgg16_caffe": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_padding="ceil"),
     "vgg16_2x2": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_size=2),
 }
 
-# Trainable parameters without classifier; torchvision's and TF-slim's counts less their last layers.
+# Trainable parameters without classifier; torchvision's, timm's and TF-slim's counts less their last layers.
 FULL = {
     "resnet50": (resnet50, 23_508_032),
     "resnet101": (resnet101, 42_500_160),
@@ -42,6 +45,9 @@ FULL = {
     "resnet101_beta": (resnet101_beta, 42_623_936),
     "mobilenet_v2": (mobilenet_v2, 1_811_712),
     "mobilenet_v2_half": (functools.partial(mobilenet_v2, width=0.5), 480_320),
+    "xception41": (xception41, 24_920_560),
+    "xception65": (xception65, 37_867_312),
+    "xception71": (xception71, 40_289_736),
     "vgg16": (vgg16, 14_714_688),
 }
 
@@ -95,7 +101,7 @@ def test_atrous_consistency(name, rng):
     np.testing.assert_allclose(atrous[:, ::4, ::4], nominal, atol=1e-4 * float(jnp.abs(nominal).max()))
 
 
-@pytest.mark.parametrize("name", ["resnet_beta_multi_grid", "mobilenet_v2_gluon", "vgg16"])
+@pytest.mark.parametrize("name", ["resnet_beta_multi_grid", "mobilenet_v2_gluon", "xception", "vgg16"])
 def test_every_parameter_gets_a_gradient_and_statistics_move_in_training_only(name, rng):
     images = rng.normal(size=(2, 33, 33, 3)).astype(np.float32)
     model = SMALL[name](output_stride=16)
