@@ -1,0 +1,173 @@
+"""DeepLab v1's heads: a classifier's connected layers made atrous, and multi-scale branches (1412.7062)."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+from jax.nn.initializers import Initializer, normal
+from jaxtyping import Array, Float
+
+from deeplab_jax.heads.aspp import logits_layer
+from deeplab_jax.nn.layers import AtrousConv, he_normal
+from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.ops.pooling import average_pool
+from deeplab_jax.ops.resize import resize_bilinear
+from deeplab_jax.types import FeatureInfo, Features, Logits
+
+_RATES_OUTPUT_STRIDE = 8  # the output stride for which rates are given, as in the papers
+
+
+class LargeFOVHead(nn.Module):
+    """fc6, fc7 and logits on the deepest features; no batch norm.
+
+        logits = fc8(fc7(fc6(mean3x3(deepest)))) + sum over earlier maps of their branch, where `multi_scale`
+
+    The paper concatenates the branches to fc7's output (640 channels more) and classifies once; as the classifier
+    is linear, that is the sum of a classifier on each, which is how the authors' networks have it.
+
+    Attributes:
+      feature_info: of the backbone; with `multi_scale` all its maps are read, else the deepest.
+      kernel_size: of fc6.
+      rate: of fc6 at output stride 8; it shrinks as the output stride grows, to stay the same in pixels.
+      channels: of fc6 and fc7.
+      average_pool: a 3x3 mean at stride 1 before fc6.
+      dropout: behind fc6 and fc7 and both convolutions of a branch, in training.
+      logits_stddev: of the classifiers' initial kernels.
+      multi_scale: a branch (3x3, 1x1, classifier) for each map before the deepest, the image among them.
+      branch_channels: of a branch's convolutions.
+      branch_stddev: of their initial kernels: at first the branches hardly count.
+      dense_evaluation: outside training each branch keeps the stride of its map, and the logits are added on the
+        finest grid, as in the authors' test networks; False: at the deepest's stride, as in training.
+
+    Raises:
+      ValueError: when the rate is no whole number at the backbone's output stride.
+
+    Source: sec. 3.1, 3.2, 4.3 and table 2; pooling, padding and initial values as in the authors' networks.
+    """
+
+    num_classes: int
+    feature_info: tuple[FeatureInfo, ...]
+    align_corners: bool
+    options: LayerOptions = LayerOptions()
+    kernel_size: int = 3
+    rate: int = 12
+    channels: int = 1024
+    average_pool: bool = True
+    dropout: float = 0.5
+    logits_stddev: float = 0.01
+    multi_scale: bool = False
+    branch_channels: int = 128
+    branch_stddev: float = 0.001
+    dense_evaluation: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rate_at(self.feature_info[-1].stride, self.rate)  # a rate that cannot be is refused when the head is built
+
+    @nn.compact
+    def __call__(self, features: Features, *, train: bool) -> Logits:
+        *earlier, deepest = self.feature_info
+        x = features[deepest.name]
+        if self.average_pool:
+            x = average_pool(x, (3, 3), padding="symmetric")
+        x = connected_layers(
+            x,
+            ("fc6", "fc7"),
+            kernel_size=self.kernel_size,
+            rate=rate_at(deepest.stride, self.rate),
+            channels=self.channels,
+            dropout=self.dropout,
+            options=self.options,
+            train=train,
+        )
+        logits = logits_layer(self.num_classes, self.logits_stddev)(x)
+        for branch_id, info in enumerate(earlier if self.multi_scale else ()):
+            strided = train or not self.dense_evaluation
+            stride = deepest.stride // info.stride if strided else 1
+            logits = self._add(logits, self._branch(features[info.name], branch_id, stride, train=train))
+        return logits
+
+    def _branch(self, x: Float[Array, "b h w c"], branch_id: int, stride: int, *, train: bool) -> Logits:
+        x = connected_layers(
+            x,
+            (f"branch{branch_id}_conv", f"branch{branch_id}_fc"),
+            kernel_size=3,
+            stride=stride,
+            channels=self.branch_channels,
+            dropout=self.dropout,
+            options=self.options,
+            train=train,
+            kernel_init=normal(self.branch_stddev),
+        )
+        classifier = AtrousConv(
+            self.num_classes,
+            use_bias=True,
+            kernel_init=normal(self.logits_stddev),
+            name=f"branch{branch_id}_logits",
+        )
+        return classifier(x)
+
+    def _add(self, first: Logits, second: Logits) -> Logits:
+        """The sum on the finer of the two grids."""
+        size = max(first.shape[1], second.shape[1]), max(first.shape[2], second.shape[2])
+        same_size = [resize_bilinear(logits, size, align_corners=self.align_corners) for logits in (first, second)]
+        return same_size[0] + same_size[1]
+
+
+def connected_layers(
+    x: Float[Array, "b h w c"],
+    names: tuple[str, str],
+    *,
+    kernel_size: int,
+    channels: int,
+    dropout: float,
+    options: LayerOptions,
+    train: bool,
+    stride: int = 1,
+    rate: int = 1,
+    kernel_init: Initializer = he_normal,
+) -> Float[Array, "b h2 w2 d"]:
+    """Two connected layers of a classifier as convolutions: k x k, then 1x1, each with ReLU and dropout.
+
+    To be called inside a compact method, whose module then owns the layers called `names`.
+    """
+    first = AtrousConv(
+        channels,
+        kernel_size,
+        stride=stride,
+        rate=rate,
+        padding="symmetric",
+        use_bias=True,
+        kernel_init=kernel_init,
+        dtype=options.dtype,
+        name=names[0],
+    )
+    second = AtrousConv(channels, use_bias=True, kernel_init=kernel_init, dtype=options.dtype, name=names[1])
+    for layer in (first, second):
+        x = nn.Dropout(dropout, deterministic=not train)(nn.relu(layer(x)))
+    return x
+
+
+def rate_at(output_stride: int, nominal_rate: int) -> int:
+    """The rate at `output_stride` that spans as many pixels of the image as `nominal_rate` does at 8.
+
+    Raises:
+      ValueError: when it is no whole number.
+    """
+    rate, rest = divmod(nominal_rate * _RATES_OUTPUT_STRIDE, output_stride)
+    if rest:
+        raise ValueError(
+            f"rate {nominal_rate} (at output stride 8) is no whole number at output stride {output_stride}: "
+            f"give a multiple of {output_stride // _RATES_OUTPUT_STRIDE}"
+        )
+    return rate
+
+
+# Spelled as configs spell them: table 2's rows 'LargeFOV', '7x7', the plain one, and '4x4' with its wider view.
+large_fov = LargeFOVHead
+msc_large_fov = functools.partial(LargeFOVHead, multi_scale=True)
+deeplab_7x7 = functools.partial(LargeFOVHead, kernel_size=7, rate=4, channels=4096, average_pool=False)
+deeplab_4x4 = functools.partial(LargeFOVHead, kernel_size=4, rate=4, channels=4096, average_pool=False)
+deeplab_4x4_large_fov = functools.partial(deeplab_4x4, rate=8)
+msc_deeplab_4x4 = functools.partial(deeplab_4x4, multi_scale=True)
