@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_peers
 
 from deeplab_jax.backbones.vgg16 import vgg16
 from deeplab_jax.ops.pooling import max_pool
+from deeplab_jax.types import WeightRule
 
 TINY = functools.partial(vgg16, width=1 / 16)
 
@@ -83,40 +85,26 @@ def test_options_that_do_not_exist_are_refused(arguments, words):
 @pytest.mark.peer
 def test_features_are_torchvisions(rng):
     """The original, 2x2 poolings and stride 32, an eighth as wide: every pooled map for the same weights."""
-    torch = pytest.importorskip("torch")
-    vgg = _torchvision_vgg(torch)
-    torch.manual_seed(0)
+    vgg = torch_peers.import_peer("torchvision.models.vgg")
     peer = vgg.make_layers([c if c == "M" else c // 8 for c in vgg.cfgs["D"]])
-    names = [f"conv{stage}_{conv}" for stage, count in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, count + 1)]
-    convs = [layer for layer in peer if isinstance(layer, torch.nn.Conv2d)]
-    params = {
-        name: {
-            "kernel": conv.weight.detach().numpy().transpose(2, 3, 1, 0),
-            "bias": conv.bias.detach().numpy(),
-        }
-        for name, conv in zip(names, convs, strict=True)
-    }
-    images = rng.normal(size=(1, 64, 96, 3)).astype(np.float32)
+    peer = torch_peers.draw_weights(peer, rng).requires_grad_(False)
     model = vgg16(output_stride=32, pool_size=2, width=1 / 8)
-    features = jax.jit(lambda v, x: model.apply(v, x, train=False))({"params": params}, images)
+    images = rng.normal(size=(1, 64, 96, 3)).astype(np.float32)
 
-    x, wanted = torch.from_numpy(images).permute(0, 3, 1, 2), []
-    with torch.no_grad():
-        for layer in peer:
-            x = layer(x)
-            if isinstance(layer, torch.nn.MaxPool2d):
-                wanted.append(x.permute(0, 2, 3, 1).numpy())
-    for info, peer_map in zip(model.feature_info[1:], wanted, strict=True):
-        # Float32 sums in another order, through up to 13 layers.
-        np.testing.assert_allclose(features[info.name], peer_map, atol=1e-5 * np.abs(peer_map).max())
+    names = [f"conv{stage}_{conv}" for stage, count in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, count + 1)]
+    conv_ids = [layer_id for layer_id, layer in enumerate(peer) if hasattr(layer, "bias")]
+    rules = [
+        WeightRule(rf"{layer_id}\.{leaf}", f"params/{name}/{ours}", transform)
+        for name, layer_id in zip(names, conv_ids, strict=True)
+        for leaf, ours, transform in (("weight", "kernel", "oihw"), ("bias", "bias", "copy"))
+    ]
+    variables = torch_peers.load_state(peer, rules, model, images)
+    features = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
 
-
-def _torchvision_vgg(torch):
-    """torchvision's module of VGG networks, also where its compiled operators are missing."""
-    try:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except RuntimeError:  # the operators are there
-        pass
-    return pytest.importorskip("torchvision.models.vgg")
+    x, pooled = torch_peers.to_torch(images), iter(model.feature_info[1:])
+    for layer in peer:
+        x = layer(x)
+        if type(layer).__name__ == "MaxPool2d":
+            # Float32 sums in another order, through up to 13 layers.
+            assert torch_peers.relative_error(features[next(pooled).name], x) < 1e-4
+    assert next(pooled, None) is None
