@@ -19,13 +19,15 @@ from ml_collections import config_flags
 from deeplab_jax.config import Config, validate
 from deeplab_jax.types import UserError
 
-MODES = ("train", "evaluate", "predict", "report")
+MODES = ("train", "evaluate", "predict", "import", "report")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.field=value overrides one field.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, curves, scores, report.")
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "evaluate, predict: another checkpoint than the workdir's best.")
 _IMAGES = flags.DEFINE_string("images", "", "predict: a file, several (comma separated), a glob or a folder.")
+_SOURCE = flags.DEFINE_string("source", "", "import: the file with someone else's weights.")
+_LAYOUT = flags.DEFINE_string("layout", "", "import: whose names it uses, e.g. torchvision; default: recognised.")
 _OUTPUT = flags.DEFINE_string("output", "", "predict: folder of the results; default: workdir/predictions.")
 
 
@@ -91,10 +93,15 @@ def _near(name: str, candidates: Iterable[str]) -> str:
 
 def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
     """Imports what the mode needs, and nothing before the flags are known to be good."""
-    from deeplab_jax.apps import assemble
+    from deeplab_jax.apps import assemble, import_weights
 
     validate(config, assemble.check_part)
     _keep_compilations()
+    if mode == "import":
+        import_weights.import_weights(config, workdir, _SOURCE.value, _LAYOUT.value)
+        return 0
+    config = import_weights.adopt_model(config, workdir, config_flags.get_override_values(flags.FLAGS["config"]))
+    validate(config, assemble.check_part)
     if mode == "train":
         from deeplab_jax.apps.train import train
 

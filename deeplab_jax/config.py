@@ -159,12 +159,14 @@ def validate(config: Config, check_part: CheckPart) -> None:
       config: the experiment.
       check_part: looks a part up and binds its arguments, without building it.
     """
+    layout = config.model.pretrained.layout
     for path, package, part in (
         ("model.backbone", "backbones", config.model.backbone),
         ("model.head", "heads", config.model.head),
         *([("model.auxiliary", "heads", config.model.auxiliary)] if config.model.auxiliary.name else []),
         ("loss.name", "losses", PartConfig(config.loss.name)),
         ("data.dataset", "data.datasets", PartConfig(f"{config.data.dataset}.open_dataset")),
+        *([("model.pretrained.layout", "weights.layouts", PartConfig(f"{layout}.recognize"))] if layout else []),
     ):
         try:
             check_part(package, part.name, part.args)

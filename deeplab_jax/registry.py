@@ -25,7 +25,7 @@ def resolve(package: str, name: str) -> Callable[..., Any]:
     module_name, _, factory_name = name.rpartition(".")
     if not module_name:
         raise ValueError(f"'{name}' must read 'module.factory' (in {_folder(package)})")
-    modules = _module_names(package)
+    modules = module_names(package)
     if module_name not in modules:
         raise ValueError(f"no module '{module_name}' in {_folder(package)}{_near(module_name, modules)}")
     module = importlib.import_module(f"{_ROOT}.{package}.{module_name}")
@@ -50,13 +50,14 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
 
 
-def _folder(package: str) -> str:
-    return f"{_ROOT}/{package.replace('.', '/')}/"
-
-
-def _module_names(package: str) -> list[str]:
+def module_names(package: str) -> list[str]:
+    """The modules of deeplab_jax.`package`."""
     parent = importlib.import_module(f"{_ROOT}.{package}")
     return [module.name for module in pkgutil.iter_modules(parent.__path__)]
+
+
+def _folder(package: str) -> str:
+    return f"{_ROOT}/{package.replace('.', '/')}/"
 
 
 def _near(name: str, candidates: Iterable[str]) -> str:

@@ -99,27 +99,28 @@ class WeightRule(NamedTuple):
     """Where one kind of foreign array goes: a name that `pattern` matches whole becomes the path `target`."""
 
     pattern: str  # regular expression with groups
-    target: str  # 'params/...' or 'batch_stats/...', the groups as \\1, \\2
+    target: str  # 'params/...' or 'batch_stats/...'; {1} is the first group, {1+1} the number in it plus one
     transform: str  # how its axes are put in order; see weights/rules.py
+
+
+ArrayShapes = Mapping[str, tuple[int, ...]]  # foreign name -> shape
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeightLayout:
-    """How one source names and shapes the weights of a part, and what the part must be like to take them.
+    """How one file names and shapes its weights, and what a network must be like to take them.
 
     Attributes:
       rules: tried in order; the first that matches a name counts.
       ignored: names that have no place here (a classifier, optimizer slots).
+      model: fields of the model's config, as nested dicts; without 'head' where the file has a backbone alone.
       folded: batch norm is folded into the convolutions' kernels and biases.
-      arguments: of the part's factory, without which the weights compute something else.
-      normalization: of the images, as in NORMALIZATIONS.
     """
 
     rules: tuple[WeightRule, ...]
     ignored: tuple[str, ...]
-    folded: bool
-    arguments: Mapping[str, Any]
-    normalization: str
+    model: Mapping[str, Any]
+    folded: bool = False
 
 
 class Batch(NamedTuple):

@@ -11,7 +11,7 @@ import pytest
 
 from deeplab_jax.apps import assemble
 from deeplab_jax.config import validate
-from deeplab_jax.models.build import build_model, find_layout
+from deeplab_jax.models.build import build_model
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import abstract_train_state, abstract_variables
@@ -27,8 +27,6 @@ INFO = DatasetInfo("any", 21, 255, ("thing",) * 21, ((0, 0, 0),) * 21, {})
 def test_config(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     validate(config, assemble.check_part)
-    if config.model.pretrained.layout:
-        find_layout(config.model)
     mesh = make_mesh(1)
     model = build_model(config.model, INFO)
     init = assemble.make_init(config, model)

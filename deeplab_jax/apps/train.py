@@ -16,12 +16,12 @@ from jax.sharding import Mesh
 
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.evaluate import make_evaluator, write_evaluation
+from deeplab_jax.apps.import_weights import load_pretrained
 from deeplab_jax.apps.report import report
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.loader import TrainLoader, make_loader
 from deeplab_jax.inference.evaluator import Evaluation
-from deeplab_jax.models.build import find_layout
 from deeplab_jax.ops.mesh import replicated, shard_batch
 from deeplab_jax.train.calibration import calibrate_batch_norm
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
@@ -39,7 +39,6 @@ from deeplab_jax.train.state import (
 from deeplab_jax.train.step import make_train_step
 from deeplab_jax.train.writer import MetricWriter
 from deeplab_jax.types import NORMALIZATIONS, Loader, UserError, Variables
-from deeplab_jax.weights.pretrained import load_pretrained_part
 
 
 def train(config: Config, workdir: pathlib.Path) -> int:
@@ -131,15 +130,14 @@ def _start_or_resume(
 
 
 def _load_pretrained(config: Config, model: nn.Module, variables: Variables, loader: Loader, mesh: Mesh) -> Variables:
-    """Weights from a file into the backbone; where they have batch norm folded away, it is estimated anew."""
-    layout = find_layout(config.model)
-    source = config.model.pretrained.source
-    loaded, report = load_pretrained_part(source, layout, jax.device_get(variables))
-    _say(f"pretrained backbone from {source}: {report}")
+    """Weights from a file; where they have batch norm folded away, it is estimated anew."""
+    pretrained = config.model.pretrained
+    loaded, report, folded = load_pretrained(config.model, variables)
+    _say(f"pretrained {pretrained.scope} from {pretrained.source}: {report}")
     loaded = jax.device_put(loaded, replicated(mesh))
-    if not layout.folded:
+    if not folded:
         return loaded
-    num_batches = config.model.pretrained.calibration_batches
+    num_batches = pretrained.calibration_batches
     images = (shard_batch(batch.image, mesh) for batch in itertools.islice(loader, num_batches))
     _say(f"estimating the statistics of its batch norms on {num_batches} batches")
     return jax.device_put(calibrate_batch_norm(model.apply, loaded, images), replicated(mesh))

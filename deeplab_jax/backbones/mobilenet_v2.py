@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from deeplab_jax.nn.layers import ConvNorm
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.nn.plan import UnitPlan, atrous_plan
-from deeplab_jax.types import FeatureInfo, Features, WeightLayout, WeightRule
+from deeplab_jax.types import FeatureInfo, Features
 
 # expansion, channels, repeats, stride of the first: table 2 of the paper
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -103,61 +103,3 @@ class MobileNetV2(nn.Module):
 
 
 mobilenet_v2 = MobileNetV2  # spelled as configs spell it
-
-
-def _tfslim_rules() -> tuple[WeightRule, ...]:
-    layers = (
-        (r"MobilenetV2_Conv_Conv2D", "stem", "ohwi"),
-        (r"MobilenetV2_expanded_conv_(expand|project)_Conv2D", r"block0/\1", "ohwi"),
-        (r"MobilenetV2_expanded_conv_depthwise_depthwise", "block0/depthwise", "1hwc"),
-        (r"MobilenetV2_expanded_conv_(\d+)_(expand|project)_Conv2D", r"block\1/\2", "ohwi"),
-        (r"MobilenetV2_expanded_conv_(\d+)_depthwise_depthwise", r"block\1/depthwise", "1hwc"),
-    )
-    kernels = tuple(
-        WeightRule(f"{name}_weights", f"params/{module}/conv/{_kernel_name(module)}", transform)
-        for name, module, transform in layers
-    )
-    biases = tuple(WeightRule(f"{name}_bias", f"params/{module}/norm/bias", "copy") for name, module, _ in layers)
-    return kernels + biases
-
-
-def _gluon_rules() -> tuple[WeightRule, ...]:
-    parts = (("0", "expand"), ("1", "depthwise"), ("2", "project"))
-    layers = [("features_{}0", "stem")]
-    layers += [(rf"features_linearbottleneck(\d+)_{{}}{part_id}", rf"block\1/{part}") for part_id, part in parts]
-    statistics = (
-        ("gamma", "params", "scale"),
-        ("beta", "params", "bias"),
-        ("running_mean", "batch_stats", "mean"),
-        ("running_var", "batch_stats", "var"),
-    )
-    rules = []
-    for name, module in layers:
-        kernel = f"params/{module}/conv/{_kernel_name(module)}"
-        rules.append(WeightRule(f"mobilenetv20_{name.format('conv')}_weight", kernel, "oihw"))
-        for leaf, collection, target in statistics:
-            source = f"mobilenetv20_{name.format('batchnorm')}_{leaf}"
-            rules.append(WeightRule(source, f"{collection}/{module}/norm/{target}", "copy"))
-    return tuple(rules)
-
-
-def _kernel_name(module: str) -> str:
-    return "depthwise_kernel" if module.endswith("depthwise") else "kernel"
-
-
-LAYOUTS = {
-    "tfslim_folded": WeightLayout(
-        rules=_tfslim_rules(),
-        ignored=(r"MobilenetV2_Conv_1_.*", r"MobilenetV2_Logits_.*"),
-        folded=True,
-        arguments={"padding": "tf_same", "expand_first": False, "epsilon": 1e-3},
-        normalization="minus_one_to_one",
-    ),
-    "gluon": WeightLayout(
-        rules=_gluon_rules(),
-        ignored=(r"mobilenetv20_features_(conv|batchnorm)1_.*", r"mobilenetv20_output_.*"),
-        folded=False,
-        arguments={"padding": "symmetric", "expand_first": True, "epsilon": 1e-5},
-        normalization="imagenet",
-    ),
-}

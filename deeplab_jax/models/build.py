@@ -1,9 +1,8 @@
-"""From a config to a network, and to the layout of the weights that it starts from."""
+"""From a config to a network."""
 
 from __future__ import annotations
 
 import functools
-import importlib
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from deeplab_jax.config import ModelConfig, PartConfig
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.models.multi_scale import MultiScaleDeepLab
 from deeplab_jax.nn.options import LayerOptions
-from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, UserError, WeightLayout
+from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, UserError
 
 
 def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab:
@@ -58,35 +57,6 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
         auxiliary,
         config.upsample_in_training,
     )
-
-
-def find_layout(config: ModelConfig) -> WeightLayout:
-    """The layout of `config.pretrained`, once the config is seen to agree with what such weights need.
-
-    Raises:
-      UserError: for a layout that the backbone does not know, or a setting with which the weights would
-        silently compute something else.
-    """
-    module_name = config.backbone.name.rpartition(".")[0]
-    layouts = getattr(importlib.import_module(f"deeplab_jax.backbones.{module_name}"), "LAYOUTS", {})
-    name = config.pretrained.layout
-    if name not in layouts:
-        known = ", ".join(layouts) or "none yet"
-        raise UserError(f"config.model.pretrained.layout={name!r}: {config.backbone.name} has the layouts {known}")
-    layout = layouts[name]
-    if config.normalization != layout.normalization:
-        raise UserError(
-            f"config.model.normalization={config.normalization!r}: weights of layout '{name}' need "
-            f"'{layout.normalization}'"
-        )
-    defaults = registry.defaults(registry.resolve("backbones", config.backbone.name))
-    for argument, needed in layout.arguments.items():
-        value = config.backbone.args.get(argument, defaults[argument])
-        if value != needed:
-            raise UserError(
-                f"config.model.backbone.args.{argument}={value!r}: weights of layout '{name}' need {needed!r}"
-            )
-    return layout
 
 
 def _hashable(arguments: dict) -> dict:

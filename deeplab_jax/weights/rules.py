@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,16 @@ _PERMUTATIONS = {
     "oihw": (2, 3, 1, 0),  # PyTorch, MXNet; depthwise too
     "ohwi": (1, 2, 3, 0),  # TFLite
     "1hwc": (1, 2, 0, 3),  # TFLite depthwise
+    "hwc1": (0, 1, 3, 2),  # TensorFlow depthwise
+}
+# What differs in the order of a kernel's input channels (its third axis, once permuted).
+_CHANNEL_ORDERS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    # The first convolution of a network that reads blue, green, red.
+    "bgr": lambda kernel: kernel[:, :, ::-1],
+    # The projection behind an ASPP whose image pooling is concatenated last; ours, as TensorFlow's, comes first.
+    "pool_last": lambda kernel: np.roll(kernel, kernel.shape[3], axis=2),
+    # A decoder that concatenates [low-level, ASPP]; ours is [ASPP, low-level].
+    "low_level_first": lambda kernel: np.roll(kernel, kernel.shape[3], axis=2),
 }
 
 
@@ -31,6 +41,12 @@ class LoadReport:
     @property
     def is_complete(self) -> bool:
         return not (self.missing or self.unexpected or self.misshapen)
+
+    @property
+    def summary(self) -> str:
+        """Counts alone."""
+        kinds = ("loaded", "missing", "unexpected", "misshapen", "skipped")
+        return ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds if getattr(self, kind))
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} arrays loaded"]
@@ -53,21 +69,29 @@ def load_pretrained(
     Args:
       source: foreign name -> array.
       rules: tried in order on each name; the first whole match counts.
-      target: path 'collection/module/.../leaf' -> array of ours; it is not changed.
+      target: path 'collection/part/module/.../leaf' -> array of ours; it is not changed.
       skip: patterns of foreign names to leave out without complaint.
 
     Returns:
-      A copy of `target` with what could be loaded, and the full report of what could not.
+      A copy of `target` with what could be loaded, and the full report of what could not. A name whose place is
+      in a part that `target` does not have counts as skipped.
+
+    Raises:
+      ValueError: for a rule whose transform does not exist.
     """
+    parts = {_part(path) for path in target}
     filled = dict(target)
-    loaded, unexpected, misshapen, skipped = [], [], [], []
+    loaded: list[str] = []
+    unexpected: list[str] = []
+    misshapen: list[str] = []
+    skipped: list[str] = []
     for name, array in source.items():
         if any(re.fullmatch(pattern, name) for pattern in skip):
             skipped.append(name)
             continue
-        path, transform = _place(name, rules)
+        path, transform = place(name, rules)
         if path not in target:
-            unexpected.append(name)
+            (skipped if path and _part(path) not in parts else unexpected).append(name)
             continue
         value = reorder(array, transform)
         if value.shape != target[path].shape:
@@ -79,23 +103,47 @@ def load_pretrained(
     return filled, LoadReport(tuple(loaded), tuple(missing), tuple(unexpected), tuple(misshapen), tuple(skipped))
 
 
+def place(name: str, rules: Sequence[WeightRule]) -> tuple[str, str]:
+    """(path, transform) of a foreign name; ('', 'copy') where no rule knows it."""
+    for rule in rules:
+        match = re.fullmatch(rule.pattern, name)
+        if match:
+            return _expand(rule.target, match), rule.transform
+    return "", "copy"
+
+
 def reorder(array: np.ndarray, transform: str) -> np.ndarray:
-    """Puts the axes of a foreign array in our order; 'copy' leaves them.
+    """Puts the axes and channels of a foreign array in our order.
+
+    Args:
+      array: as its file has it.
+      transform: 'copy'; an order of axes ('oihw', ...), behind which a '+' may name an order of input channels
+        ('oihw+bgr'); or 'oi', a matrix that becomes a 1x1 kernel, 'oi+7x7' one over 7x7 cells.
 
     Raises:
       ValueError: for an unknown transform.
     """
-    if transform == "copy":
-        return array
-    if transform not in _PERMUTATIONS:
-        raise ValueError(f"unknown transform '{transform}'; there are copy, {', '.join(_PERMUTATIONS)}")
-    axes = _PERMUTATIONS[transform]
-    return array.transpose(axes) if array.ndim == len(axes) else array
+    axes, _, channels = transform.partition("+")
+    if axes == "oi" and array.ndim == 2:
+        height, width = (int(cells) for cells in (channels or "1x1").split("x"))
+        return array.reshape(array.shape[0], -1, height, width).transpose(_PERMUTATIONS["oihw"])
+    if axes not in ("copy", *_PERMUTATIONS) or (channels and channels not in _CHANNEL_ORDERS):
+        known = ", ".join(("copy", "oi", *_PERMUTATIONS))
+        raise ValueError(f"unknown transform '{transform}'; there are {known}, with + {', '.join(_CHANNEL_ORDERS)}")
+    if axes != "copy" and array.ndim == 4:
+        array = array.transpose(_PERMUTATIONS[axes])
+    return _CHANNEL_ORDERS[channels](array) if channels and array.ndim == 4 else array
 
 
-def _place(name: str, rules: Sequence[WeightRule]) -> tuple[str, str]:
-    for rule in rules:
-        match = re.fullmatch(rule.pattern, name)
-        if match:
-            return match.expand(rule.target), rule.transform
-    return "", "copy"
+def _expand(target: str, match: re.Match[str]) -> str:
+    """The target with each {1} replaced by that group, and {1+1} by its number plus one."""
+
+    def value(field: re.Match[str]) -> str:
+        text = match[int(field[1])]
+        return str(int(text) + int(field[2])) if field[2] else text
+
+    return re.sub(r"\{(\d)([+-]\d+)?\}", value, target)
+
+
+def _part(path: str) -> str:
+    return path.split("/", 2)[1] if "/" in path else path

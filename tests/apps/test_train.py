@@ -21,7 +21,7 @@ from deeplab_jax.nn.norm import BatchNorm
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.train.checkpoint import load_variables
 from deeplab_jax.train.state import abstract_variables
-from deeplab_jax.types import DatasetInfo, Example, UserError, WeightLayout
+from deeplab_jax.types import DatasetInfo, Example, UserError
 
 NAMES = ("red", "green", "blue")
 SPLITS = {"train": 10, "val": 5}
@@ -202,14 +202,12 @@ def test_folded_weights_are_calibrated_before_the_first_step(config, monkeypatch
     """Training starts from the file's function, with statistics of the data, at the first batch."""
     made_up = {}
 
-    def fake_load(path, layout, variables):
+    def fake_load(config, variables):
         filled = jax.tree.map(lambda leaf: np.full_like(leaf, 0.5), dict(variables))
         made_up.update(filled)
-        return filled, "all found"
+        return filled, "all found", True
 
-    layout = WeightLayout(rules=(), ignored=(), folded=True, arguments={}, normalization="imagenet")
-    monkeypatch.setattr(app, "find_layout", lambda config: layout)
-    monkeypatch.setattr(app, "load_pretrained_part", fake_load)
+    monkeypatch.setattr(app, "load_pretrained", fake_load)
     config.model.pretrained = dataclasses.replace(config.model.pretrained, source="weights.npz", layout="any")
     dataset, mesh, model = make_dataset(), make_mesh(2), Toy(3)
     images = dataset.open_split("val")[0].image[None]

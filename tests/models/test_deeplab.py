@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.config import BatchNormConfig, ModelConfig, PartConfig, PretrainedConfig
-from deeplab_jax.models.build import build_model, find_layout
-from deeplab_jax.types import DatasetInfo, UserError
+from deeplab_jax.config import BatchNormConfig, ModelConfig, PartConfig
+from deeplab_jax.models.build import build_model
+from deeplab_jax.ops.resize import resize_bilinear
+from deeplab_jax.types import SIDE_LOGITS, DatasetInfo, UserError
 
 INFO = DatasetInfo("toy", 5, 255, tuple("abcde"), ((0, 0, 0),) * 5, {"train": 1})
 
@@ -79,15 +80,69 @@ def test_a_part_that_cannot_be_built_is_one_line():
         build_model(config, INFO)
 
 
-@pytest.mark.parametrize(
-    ("layout", "changes", "words"),
-    [
-        ("tensorflow", {}, "has the layouts tfslim_folded, gluon"),
-        ("tfslim_folded", {"normalization": "imagenet"}, "need 'minus_one_to_one'"),
-        ("gluon", {"normalization": "imagenet"}, r"padding='tf_same'.*need 'symmetric'"),
-    ],
-)
-def test_settings_that_pretrained_weights_cannot_work_with_are_refused(layout, changes, words):
-    pretrained = PretrainedConfig(source="weights.npz", layout=layout)
-    with pytest.raises(UserError, match=words):
-        find_layout(_config(pretrained=pretrained, **changes))
+def test_an_auxiliary_head_is_of_training_alone(rng):
+    images = rng.integers(0, 255, size=(2, 33, 33, 3)).astype(np.uint8)
+    auxiliary = PartConfig("auxiliary.auxiliary", {"feature": "stride8", "channels": 4})
+    model = build_model(_config(auxiliary=auxiliary), INFO)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images))
+    assert set(variables) == {"params", "batch_stats"}
+    assert "auxiliary" in variables["params"]
+
+    def apply(variables, train):
+        rngs = {"dropout": jax.random.key(0)}
+        return model.apply(variables, images, train=train, mutable=[SIDE_LOGITS, "batch_stats"], rngs=rngs)
+
+    _, trained = jax.eval_shape(lambda v: apply(v, True), variables)
+    assert [leaf.shape for leaf in jax.tree.leaves(trained[SIDE_LOGITS])] == [(2, 33, 33, 5)]
+    _, evaluated = jax.eval_shape(lambda v: apply(v, False), variables)
+    assert not jax.tree.leaves(evaluated.get(SIDE_LOGITS, {}))
+
+
+def test_training_may_compare_at_the_logits_own_size():
+    images = jnp.zeros((1, 33, 33, 3), jnp.uint8)
+    model = build_model(_config(upsample_in_training=False), INFO)
+    variables = _shapes(model)
+    rngs = {"dropout": jax.random.key(0)}
+    sizes = [
+        jax.eval_shape(lambda v, t=t: model.apply(v, images, train=t, mutable=["batch_stats"], rngs=rngs), variables)[0]
+        for t in (True, False)
+    ]
+    assert [size.shape for size in sizes] == [(1, 9, 9, 5), (1, 33, 33, 5)]
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_scales_are_fused_by_their_maximum(align_corners, rng):
+    """Against the network at each size, resized and compared outside."""
+    images = rng.integers(0, 255, size=(1, 65, 65, 3)).astype(np.uint8)
+    plain = build_model(_config(align_corners=align_corners), INFO)
+    fused = build_model(_config(align_corners=align_corners, scales=(1.0, 0.5)), INFO)
+    variables = jax.jit(lambda x: plain.init(jax.random.key(0, impl="rbg"), x))(images)
+    assert jax.tree.structure(jax.eval_shape(lambda: fused.init(jax.random.key(0), images))) == jax.tree.structure(
+        variables
+    )
+
+    @jax.jit
+    def want(variables):
+        small = (33, 33) if align_corners else (32, 32)
+        x = plain.normalize(jnp.asarray(images))
+        resized = resize_bilinear(x, small, align_corners=align_corners)
+        bound = plain.bind(variables)
+        scores = [bound.scores(x, train=False), bound.scores(resized, train=False)]
+        best = jnp.maximum(scores[0], resize_bilinear(scores[1], (17, 17), align_corners=align_corners))
+        return resize_bilinear(best, (65, 65), align_corners=align_corners)
+
+    got = jax.jit(fused.apply)(variables, images)
+    expected = want(variables)
+    np.testing.assert_allclose(got, expected, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
+def test_each_scale_is_a_side_output_in_training():
+    images = jnp.zeros((1, 65, 65, 3), jnp.uint8)
+    model = build_model(_config(scales=(1.0, 0.75, 0.5), upsample_in_training=False), INFO)
+    _, updates = jax.eval_shape(
+        lambda v: model.apply(
+            v, images, train=True, mutable=[SIDE_LOGITS, "batch_stats"], rngs={"dropout": jax.random.key(0)}
+        ),
+        _shapes(model),
+    )
+    assert [leaf.shape[1] for leaf in jax.tree.leaves(updates[SIDE_LOGITS])] == [17, 13, 9]

@@ -1,19 +1,27 @@
-"""MobileNetV2's foreign weights: the name lists both ways, and the features of the systems they come from."""
+"""MobileNetV2's foreign backbones: the name lists both ways, and the features of the systems they come from."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.backbones.mobilenet_v2 import LAYOUTS, mobilenet_v2
+from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
+from deeplab_jax.config import ModelConfig, PartConfig, PretrainedConfig
 from deeplab_jax.types import NORMALIZATIONS, UserError
-from deeplab_jax.weights.pretrained import load_pretrained_part, read_npz
+from deeplab_jax.weights.layouts import gluon, tfslim_folded
 
 FILES = {
     "tfslim_folded": ("mobilenet_v2_imagenet_tfslim_folded.npz", "mobilenetv2_tfslim_folded_features.npz"),
     "gluon": ("mobilenet_v2_imagenet_gluon.npz", "mobilenetv2_gluon_bn_features.npz"),
+}
+MODELS = {
+    "tfslim_folded": tfslim_folded.recognize({"MobilenetV2_Conv_Conv2D_weights": (32, 3, 3, 3)}).model,
+    "gluon": gluon.recognize({"mobilenetv20_features_conv0_weight": (32, 3, 3, 3)}).model,
 }
 
 
@@ -24,15 +32,22 @@ def _variables(model):
     }
 
 
+def _config(path, layout_name, **changes):
+    model = MODELS[layout_name]
+    fields = {"backbone": PartConfig(**model["backbone"]), "normalization": model["normalization"], **changes}
+    return ModelConfig(pretrained=PretrainedConfig(source=str(path), layout=layout_name), **fields)
+
+
 @pytest.mark.parametrize("layout_name", FILES)
 def test_features_are_those_of_the_source(layout_name, shared):
     weights, golden = FILES[layout_name]
-    layout = LAYOUTS[layout_name]
-    model = mobilenet_v2(output_stride=32, **layout.arguments)
-    variables, report = load_pretrained_part(str(shared / "weights" / weights), layout, _variables(model))
+    model = mobilenet_v2(output_stride=32, **MODELS[layout_name]["backbone"]["args"])
+    config = _config(shared / "weights" / weights, layout_name)
+    variables, report, folded = load_pretrained(config, _variables(model))
     assert report.is_complete
+    assert folded == (layout_name == "tfslim_folded")
     expected = np.load(shared / "weights" / golden)
-    normalization = NORMALIZATIONS[layout.normalization]
+    normalization = NORMALIZATIONS[config.normalization]
     images = (expected["input_u8"].astype(np.float32) - np.float32(normalization.mean)) / np.float32(normalization.std)
     inner = {name: tree["backbone"] for name, tree in variables.items()}
     features = jax.jit(lambda v, x: model.apply(v, x, train=False))(inner, images)
@@ -73,10 +88,15 @@ def _flat(tree, prefix=""):
     return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}/{name}" if prefix else name).items()}
 
 
+def _quarter(path):
+    return _config(path, "tfslim_folded", backbone=PartConfig("mobilenet_v2.mobilenet_v2", {"width": 0.25}))
+
+
 def test_folded_batch_norm_is_the_identity_with_the_files_biases(folded_file):
     path, model, arrays = folded_file
-    variables, report = load_pretrained_part(str(path), LAYOUTS["tfslim_folded"], _variables(model))
+    variables, report, folded = load_pretrained(_quarter(path), _variables(model))
     assert report.is_complete
+    assert folded
     params, stats = variables["params"]["backbone"]["block3"], variables["batch_stats"]["backbone"]["block3"]
     np.testing.assert_array_equal(
         params["expand"]["norm"]["bias"], arrays["MobilenetV2_expanded_conv_3_expand_Conv2D_bias"]
@@ -87,26 +107,27 @@ def test_folded_batch_norm_is_the_identity_with_the_files_biases(folded_file):
 
 
 def test_a_file_that_does_not_fit_lists_every_name(folded_file):
-    path, _, arrays = folded_file
-    arrays["surprise"] = arrays.pop("MobilenetV2_Conv_Conv2D_weights")
+    path, model, arrays = folded_file
+    arrays["surprise"] = arrays.pop("MobilenetV2_expanded_conv_3_expand_Conv2D_weights")
     np.savez(path, **arrays)
-    wide = mobilenet_v2(output_stride=32, width=0.25)
-    with pytest.raises(
-        UserError, match=r"does not fit the backbone: .*missing: params/stem/conv/kernel.*unexpected: surprise"
-    ):
-        load_pretrained_part(str(path), LAYOUTS["tfslim_folded"], _variables(wide))
+    words = r"does not fit the backbone: .*missing: params/backbone/block3/expand/conv/kernel.*unexpected: surprise"
+    with pytest.raises(UserError, match=words):
+        load_pretrained(_quarter(path), _variables(model))
 
 
-def test_an_absent_or_broken_file_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        read_npz(str(tmp_path / "absent.npz"))
-    broken = tmp_path / "broken.npz"
-    broken.write_bytes(b"PK\x03\x04 and then nothing")
-    with pytest.raises(UserError, match=r"not a readable \.npz"):
-        read_npz(str(broken))
-
-
-def test_pickles_are_refused(tmp_path):
-    np.savez(tmp_path / "evil.npz", weights=np.asarray([{"code": 1}], dtype=object))
-    with pytest.raises(UserError, match=r"not a readable \.npz"):
-        read_npz(str(tmp_path / "evil.npz"))
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"normalization": "imagenet"}, r"normalization='imagenet': .* need 'minus_one_to_one'"),
+        (
+            {"backbone": PartConfig("mobilenet_v2.mobilenet_v2", {"width": 0.25, "padding": "symmetric"})},
+            r"backbone\.args\.padding='symmetric': .* need 'tf_same'",
+        ),
+        ({"backbone": PartConfig("resnet.resnet50")}, r"backbone\.name='resnet.resnet50': .* need 'mobilenet_v2"),
+    ],
+)
+def test_settings_that_pretrained_weights_cannot_work_with_are_refused(changes, words, folded_file):
+    path, model, _ = folded_file
+    config = dataclasses.replace(_quarter(path), **changes)
+    with pytest.raises(UserError, match=words):
+        load_pretrained(config, _variables(model))

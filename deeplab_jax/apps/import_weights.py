@@ -1,0 +1,247 @@
+"""Someone else's weights: into a checkpoint that every mode takes, or into the start of a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from deeplab_jax import registry
+from deeplab_jax.apps import assemble
+from deeplab_jax.apps.files import write_whole
+from deeplab_jax.config import BatchNormConfig, Config, ModelConfig, PartConfig, PretrainedConfig, to_dict
+from deeplab_jax.data.datasets import voc
+from deeplab_jax.data.palettes import voc_palette
+from deeplab_jax.models.build import build_model
+from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
+from deeplab_jax.train.optimizer import make_optimizer
+from deeplab_jax.train.state import create_train_state
+from deeplab_jax.types import ArrayShapes, DatasetInfo, UserError, Variables, WeightLayout
+from deeplab_jax.weights.formats.read import read_arrays
+from deeplab_jax.weights.load import load_weights
+from deeplab_jax.weights.rules import LoadReport
+
+IMPORT_FILE = "imported.json"  # inside a workdir: where its network came from, and what it is
+_LAYOUTS = "weights.layouts"
+# Arguments that change training alone: the config's choice, whatever the weights come from.
+_FREE_ARGUMENTS = ("dropout", "logits_stddev")
+
+
+class ForeignFile(NamedTuple):
+    """A file of weights, and what is known of its names."""
+
+    arrays: dict[str, np.ndarray]
+    layout_name: str
+    layout: WeightLayout
+
+
+class Imported(NamedTuple):
+    """A network made of a foreign file."""
+
+    layout_name: str
+    config: ModelConfig
+    variables: dict[str, Any]
+    report: LoadReport
+
+
+def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_name: str) -> None:
+    """Writes the network of `source` into the workdir, as a checkpoint at step 0.
+
+    Its model is the layout's, whatever `config.model` says; data set, optimiser and the rest are the config's.
+
+    Raises:
+      UserError: where the file cannot be read or is of another layout, or the workdir holds a run already.
+    """
+    if not source:
+        raise UserError("give --source=PATH, the file to import (and --layout=NAME, whose names it uses)")
+    if (workdir / FOLDER).is_dir():
+        raise UserError(f"{workdir} holds checkpoints already: choose a new --workdir")
+    imported = _import(source, layout_name)
+    config.model = dataclasses.replace(
+        imported.config, compute_dtype=config.model.compute_dtype, batch_norm=config.model.batch_norm
+    )
+    info = _find_info(config)
+    assemble.open_workdir(config, workdir)
+    assemble.keep_info(info, workdir)
+    tx, _ = make_optimizer(config.optimizer, config.train.num_steps, imported.variables["params"])
+    ema, mesh = config.train.ema_decay > 0, assemble.make_mesh(config)
+    state = create_train_state(imported.variables, tx, ema=ema, mesh=mesh)
+    with Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer:
+        checkpointer.save(0, state, data={"position": 0}, scores=None)
+    origin = {"source": source, "layout": imported.layout_name, "model": to_dict(config.model)}
+    write_whole(workdir / IMPORT_FILE, json.dumps(origin, indent=1) + "\n")
+    model = config.model
+    parts = ", ".join(part.name for part in (model.backbone, model.head, model.auxiliary) if part.name)
+    print(f"{source}: layout {imported.layout_name}, {imported.report.summary}")
+    print(f"{workdir / FOLDER / '0'}: {parts}, {model.num_classes} classes, output stride {model.output_stride}")
+
+
+def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str, Any]]:
+    """A foreign checkpoint as a network of ours.
+
+    Args:
+      path: of the file, in any format of weights/formats.
+      layout: whose names it uses, a module of weights/layouts; '' recognises it.
+
+    Returns:
+      The config with which `build_model` makes the network that gives the source system's logits, and its
+      variables {'params', 'batch_stats'}, float32, on the host.
+
+    Raises:
+      UserError: where the file cannot be read, is of another layout, or has a backbone alone.
+    """
+    imported = _import(path, layout)
+    return imported.config, imported.variables
+
+
+def load_pretrained(config: ModelConfig, variables: Variables) -> tuple[dict[str, Any], LoadReport, bool]:
+    """The start that `config.pretrained` asks for: variables on the host, the report, whether batch norm was folded.
+
+    Raises:
+      UserError: where the file does not fit, or the config would silently make something else of its weights.
+    """
+    start = config.pretrained
+    file = _read(start.source, start.layout)
+    _check_agreement(config, file.layout.model, start.scope)
+    target = jax.device_get(variables)
+    loaded, report = load_weights(file.arrays, file.layout, target, scope=start.scope, path=start.source)
+    return loaded, report, file.layout.folded
+
+
+def adopt_model(config: Config, workdir: pathlib.Path, overrides: Mapping[str, Any]) -> Config:
+    """The config, with the network that was imported into the workdir, if one was.
+
+    Args:
+      config: of the command line.
+      workdir: of the run.
+      overrides: what the command line changed, by dotted path; it goes before what was imported.
+    """
+    path = workdir / IMPORT_FILE
+    if not path.exists():
+        return config
+    try:
+        model = model_config(json.loads(path.read_text())["model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {path} ({error}): import the weights again, into a new --workdir") from None
+    adopted = dataclasses.replace(config, model=model)
+    for name, value in overrides.items():
+        if name.startswith("model."):
+            _override(adopted, name, value)
+    return adopted
+
+
+def model_config(fields: Mapping[str, Any]) -> ModelConfig:
+    """A ModelConfig from nested plain dicts."""
+    nested: dict[str, Any] = {"batch_norm": BatchNormConfig, "pretrained": PretrainedConfig}
+    nested |= dict.fromkeys(("backbone", "head", "auxiliary"), PartConfig)
+    return ModelConfig(**{name: nested[name](**value) if name in nested else value for name, value in fields.items()})
+
+
+def _override(config: Any, path: str, value: Any) -> None:
+    """Sets the dotted field."""
+    *parents, field = path.split(".")
+    for name in parents:
+        config = config[name] if isinstance(config, dict) else getattr(config, name)
+    if isinstance(config, dict):
+        config[field] = value
+    else:
+        setattr(config, field, value)
+
+
+def _find_info(config: Config) -> DatasetInfo:
+    """What prediction must know of the classes: the config's data set where it is here, VOC for 21, else numbers."""
+    num_classes = config.model.num_classes
+    if config.data.root:
+        info = assemble.open_dataset(config).info
+        if info.num_classes == num_classes:
+            return info
+    is_voc = num_classes == len(voc.CLASS_NAMES)
+    names = voc.CLASS_NAMES if is_voc else tuple(f"class{class_id}" for class_id in range(num_classes))
+    return DatasetInfo("voc" if is_voc else "imported", num_classes, 255, names, voc_palette(num_classes), {})
+
+
+def _import(path: str, layout_name: str) -> Imported:
+    file = _read(path, layout_name)
+    if "head" not in file.layout.model:
+        raise UserError(
+            f"{path}: has a backbone alone ({file.layout.model['backbone']['name']}); start training from it with "
+            f"--config.model.pretrained.source={path} --config.model.pretrained.layout={file.layout_name}"
+        )
+    config = model_config(file.layout.model)
+    variables, report = load_weights(file.arrays, file.layout, _empty_variables(build_model(config)), path=path)
+    return Imported(file.layout_name, config, variables, report)
+
+
+def _empty_variables(model: nn.Module) -> dict[str, Any]:
+    images = jnp.zeros((1, 65, 65, 3), jnp.uint8)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    return {"batch_stats": {}} | jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
+
+
+def _read(path: str, layout_name: str) -> ForeignFile:
+    """A file of the named layout; '' tries them all."""
+    arrays = read_arrays(path)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    known = registry.module_names(_LAYOUTS)
+    if layout_name and layout_name not in known:
+        raise UserError(f"layout '{layout_name}': there are {', '.join(known)}")
+    if layout_name:
+        try:
+            return ForeignFile(arrays, layout_name, _recognize(layout_name, shapes))
+        except ValueError as error:
+            fitting = _fitting_layouts(shapes)
+            hint = f"its names are those of layout {' or '.join(fitting)}" if fitting else "no layout here knows it"
+            raise UserError(f"{path}: not of layout '{layout_name}' ({error}); {hint}") from None
+    fitting = _fitting_layouts(shapes)
+    if len(fitting) != 1:
+        several = f"several layouts fit ({', '.join(fitting)})" if fitting else "no layout fits its names"
+        raise UserError(f"{path}: {several}; say which with --layout=NAME, one of {', '.join(known)}")
+    return ForeignFile(arrays, fitting[0], _recognize(fitting[0], shapes))
+
+
+def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:
+    return registry.resolve(_LAYOUTS, f"{layout_name}.recognize")(shapes)
+
+
+def _fitting_layouts(shapes: ArrayShapes) -> list[str]:
+    fitting = []
+    for name in registry.module_names(_LAYOUTS):
+        try:
+            _recognize(name, shapes)
+        except ValueError:
+            continue
+        fitting.append(name)
+    return fitting
+
+
+def _check_agreement(config: ModelConfig, model: Mapping[str, Any], scope: str) -> None:
+    """Raises UserError at the first setting with which the weights of `model` would compute something else."""
+    _agree("normalization", config.normalization, model["normalization"])
+    _check_part("backbone", config.backbone, model["backbone"])
+    if scope == "backbone" or "head" not in model:
+        return
+    if scope == "fitting" and config.head.name != model["head"]["name"]:
+        return  # another head starts from nothing
+    _check_part("head", config.head, model["head"])
+    _agree("align_corners", config.align_corners, model["align_corners"])
+
+
+def _check_part(kind: str, part: PartConfig, wanted: Mapping[str, Any]) -> None:
+    _agree(f"{kind}.name", part.name, wanted["name"])
+    defaults = registry.defaults(registry.resolve(f"{kind}s", part.name))
+    for argument, needed in wanted["args"].items():
+        if argument not in _FREE_ARGUMENTS:
+            _agree(f"{kind}.args.{argument}", part.args.get(argument, defaults[argument]), needed)
+
+
+def _agree(field: str, value: Any, needed: Any) -> None:
+    same = tuple(value) == tuple(needed) if isinstance(needed, tuple) else value == needed
+    if not same:
+        raise UserError(f"config.model.{field}={value!r}: the weights of config.model.pretrained need {needed!r}")

@@ -1,0 +1,84 @@
+"""A file's weights into a network: the whole of it, its backbone, or all that fits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from deeplab_jax.types import UserError, WeightLayout
+from deeplab_jax.weights.rules import LoadReport, load_pretrained
+
+
+def load_weights(
+    arrays: Mapping[str, np.ndarray],
+    layout: WeightLayout,
+    variables: Mapping[str, Any],
+    *,
+    scope: str = "model",
+    path: str = "the file",
+) -> tuple[dict[str, Any], LoadReport]:
+    """Fills the variables of a network.
+
+    Args:
+      arrays: of the file, by their own names.
+      layout: whose names they are.
+      variables: {'params': ..., 'batch_stats': ...}, nested dicts.
+      scope: 'model': every array of the network must be found, and every array of the file have its place;
+        'backbone': the same of the backbone, the rest of the file is left; 'fitting': all that fit.
+      path: of the file, for the message.
+
+    Returns:
+      New variables and the report. Where the layout is folded, the statistics are mean 0 and variance
+      1 - epsilon, so that batch norm is exactly the identity with the file's biases; they must be
+      calibrated before training by batch statistics.
+
+    Raises:
+      UserError: where what `scope` asks for does not fit.
+    """
+    flat = _flatten(variables)
+    inside = {name: value for name, value in flat.items() if scope != "backbone" or _part(name) == "backbone"}
+    filled, report = load_pretrained(arrays, layout.rules, inside, skip=layout.ignored)
+    if layout.folded:
+        filled, report = _identity_batch_norm(filled, report, layout.model)
+    if not (report.is_complete if scope != "fitting" else report.loaded):
+        raise UserError(f"{path}: does not fit the {'backbone' if scope == 'backbone' else 'network'}: {report}")
+    return _unflatten(flat | filled), report
+
+
+def _identity_batch_norm(
+    filled: dict[str, np.ndarray], report: LoadReport, model: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], LoadReport]:
+    """Scale 1, mean 0, variance 1 - epsilon: what folding left of batch norm, apart from its biases."""
+    constants = {"scale": 1.0, "mean": 0.0, "var": 1.0}
+    made_up = tuple(path for path in report.missing if path.rpartition("/")[2] in constants)
+    for path in made_up:
+        leaf = path.rpartition("/")[2]
+        epsilon = model[_part(path)]["args"]["epsilon"] if leaf == "var" else 0.0
+        filled[path] = np.full_like(filled[path], constants[leaf] - epsilon)
+    missing = tuple(path for path in report.missing if path not in made_up)
+    return filled, dataclasses.replace(report, missing=missing)
+
+
+def _part(path: str) -> str:
+    return path.split("/")[1]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    flat: dict[str, np.ndarray] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *modules, leaf = path.split("/")
+        node = tree
+        for module in modules:
+            node = node.setdefault(module, {})
+        node[leaf] = value
+    return tree
