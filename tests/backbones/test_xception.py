@@ -102,11 +102,12 @@ def _timm_rules(num_entry_blocks, num_middle_units):
     units = [f"entry_block{i + 1}" for i in range(num_entry_blocks)]
     units += [f"middle_unit{i + 1}" for i in range(num_middle_units)]
     for block_id, unit in enumerate([*units, "exit_block1", "exit_block2"]):
-        block, conv = rf"blocks\.{block_id}", rf"blocks\.{block_id}\.stack\.conv(\d)"
+        block = rf"blocks\.{block_id}"
         rules += conv_norm_rules(rf"{block}\.shortcut\.conv", rf"{block}\.shortcut\.bn", f"{unit}/shortcut")
-        for short, part, kernel in (("dw", "depthwise", "depthwise_kernel"), ("pw", "pointwise", "kernel")):
-            module = rf"{unit}/separable_conv\1/{part}"
-            rules += conv_norm_rules(rf"{conv}\.conv_{short}", rf"{conv}\.bn_{short}", module, kernel)
+        for conv_id in (1, 2, 3):
+            conv, module = rf"{block}\.stack\.conv{conv_id}", f"{unit}/separable_conv{conv_id}"
+            rules += conv_norm_rules(rf"{conv}\.conv_dw", rf"{conv}\.bn_dw", f"{module}/depthwise", "depthwise_kernel")
+            rules += conv_norm_rules(rf"{conv}\.conv_pw", rf"{conv}\.bn_pw", f"{module}/pointwise")
     return rules
 
 
@@ -149,14 +150,15 @@ def _assert_same_features(model, peer, num_middle_units, images):
     ids=["32-odd", "16-even", "8-odd-and-even"],
 )
 def test_features_are_timms(output_stride, size, rng):
-    peer = draw_weights(_short_timm_model(output_stride), rng)
     images = rng.normal(size=(1, *size, 3)).astype(np.float32)
+    peer = draw_weights(_short_timm_model(output_stride), rng)
     _assert_same_features(_SHORT(output_stride=output_stride), peer, 1, images)
 
 
 @pytest.mark.peer
 def test_features_of_xception41_are_timms(rng):
     timm = import_peer("timm")
-    peer = draw_weights(timm.create_model("xception41", pretrained=False, num_classes=0, output_stride=16), rng)
     images = rng.normal(size=(1, 65, 64, 3)).astype(np.float32)
+    peer = timm.create_model("xception41", pretrained=False, num_classes=0, output_stride=16)
+    draw_weights(peer, rng)
     _assert_same_features(xception41(output_stride=16), peer, 8, images)

@@ -1,0 +1,243 @@
+"""MobileNetV3 (1905.02244, sec. 5 and tables 1 and 2): inverted residuals with squeeze-and-excite and hard swish."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deeplab_jax.nn.layers import AtrousConv, ConvNorm
+from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.nn.plan import UnitPlan, atrous_plan
+from deeplab_jax.types import FeatureInfo, Features
+
+
+class Block(NamedTuple):
+    """A row of the paper's tables 1 and 2."""
+
+    kernel_size: int
+    expanded: int  # channels between expansion and projection
+    channels: int
+    squeeze_excite: bool
+    activation: str
+    stride: int
+
+
+_LARGE = (
+    Block(3, 16, 16, False, "relu", 1),
+    Block(3, 64, 24, False, "relu", 2),
+    Block(3, 72, 24, False, "relu", 1),
+    Block(5, 72, 40, True, "relu", 2),
+    Block(5, 120, 40, True, "relu", 1),
+    Block(5, 120, 40, True, "relu", 1),
+    Block(3, 240, 80, False, "hard_swish", 2),
+    Block(3, 200, 80, False, "hard_swish", 1),
+    Block(3, 184, 80, False, "hard_swish", 1),
+    Block(3, 184, 80, False, "hard_swish", 1),
+    Block(3, 480, 112, True, "hard_swish", 1),
+    Block(3, 672, 112, True, "hard_swish", 1),
+    Block(5, 672, 160, True, "hard_swish", 2),
+    Block(5, 960, 160, True, "hard_swish", 1),
+    Block(5, 960, 160, True, "hard_swish", 1),
+)
+_SMALL = (
+    Block(3, 16, 16, True, "relu", 2),
+    Block(3, 72, 24, False, "relu", 2),
+    Block(3, 88, 24, False, "relu", 1),
+    Block(5, 96, 40, True, "hard_swish", 2),
+    Block(5, 240, 40, True, "hard_swish", 1),
+    Block(5, 240, 40, True, "hard_swish", 1),
+    Block(5, 120, 48, True, "hard_swish", 1),
+    Block(5, 144, 48, True, "hard_swish", 1),
+    Block(5, 288, 96, True, "hard_swish", 2),
+    Block(5, 576, 96, True, "hard_swish", 1),
+    Block(5, 576, 96, True, "hard_swish", 1),
+)
+_STEM_CHANNELS = 16
+_LAST_EXPANSION = 6
+_SQUEEZE_FACTOR = 4
+_OPTIONS = {"tail": ("full", "reduced", "seg"), "low_level_tap": ("last", "first", "depthwise")}
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel, scaled by a gate that two 1x1 convolutions make of the channels' means over the image.
+
+    Source: 1709.01507, sec. 3; the hard sigmoid is MobileNetV3's, sec. 5.2 and 5.3.
+    """
+
+    squeezed: int
+    options: LayerOptions
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        shared: dict[str, Any] = {"use_bias": True, "dtype": self.options.dtype}
+        mean = x.astype(jnp.float32).mean((1, 2), keepdims=True)
+        squeezed = nn.relu(AtrousConv(self.squeezed, name="reduce", **shared)(mean))
+        gate = nn.hard_sigmoid(AtrousConv(x.shape[-1], name="expand", **shared)(squeezed))
+        return x * gate
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise convolution, squeeze-and-excite, linear 1x1 projection; plus the input where it fits.
+
+    Attributes:
+      block: its channels are those of the network's width.
+
+    Returns:
+      The block's output, and that of its depthwise convolution, behind the activation.
+    """
+
+    block: Block
+    plan: UnitPlan
+    padding: str
+    epsilon: float
+    options: LayerOptions
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool
+    ) -> tuple[Float[Array, "b h2 w2 d"], Float[Array, "b h2 w2 e"]]:
+        block, (stride, rate, _) = self.block, self.plan
+        shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
+        y = x
+        if block.expanded != x.shape[-1]:
+            y = ConvNorm(block.expanded, activation=block.activation, name="expand", **shared)(y, train=train)
+        depthwise = ConvNorm(
+            0,
+            block.kernel_size,
+            stride=stride,
+            rate=rate,
+            padding=self.padding,
+            activation=block.activation,
+            name="depthwise",
+            **shared,
+        )(y, train=train)
+        y = depthwise
+        if block.squeeze_excite:
+            squeezed = _divisible(block.expanded / _SQUEEZE_FACTOR)
+            y = SqueezeExcite(squeezed, self.options, name="squeeze_excite")(y)
+        y = ConvNorm(block.channels, activation="none", name="project", **shared)(y, train=train)
+        # By the nominal stride, as torchvision, so that a stride left out changes no function; TF deeplab adds the
+        # input then, to the one block that has as many channels as its input: that of the small network's halved tail.
+        if block.stride == 1 and x.shape[-1] == block.channels:
+            y = x + y
+        return y, depthwise
+
+
+class MobileNetV3(nn.Module):
+    """Features at strides 4, 8, ... up to `output_stride`; the deepest are the last convolution's.
+
+    Attributes:
+      blocks: at width 1.
+      output_stride: 8, 16 or 32; what would be stride beyond it becomes atrous rate.
+      width: multiplier on all channels; they are rounded to multiples of 8.
+      tail: channels from the last strided block on: 'full'; 'reduced': halved, but for the expansion of that
+        block (torchvision's reduced_tail, TF's detection models); 'seg': halved with it (TF deeplab's *_seg).
+      minimalistic: ReLU and 3x3 kernels throughout and no squeeze-and-excite, for plain hardware.
+      low_level_tap: which map stands for a stride below the deepest: the output of its 'last' block, of its
+        'first' (torchvision's deeplabv3 and lraspp), or the 'depthwise' convolution of the last (TF deeplab).
+      carrier_rate: 'old', or 'new' (torchvision), of blocks that carried a stride; see `atrous_plan`.
+      padding: of strided convolutions, 'tf_same' or 'symmetric' (torchvision).
+      epsilon: of batch norm.
+
+    Raises:
+      ValueError: by `feature_info` and the call, for an option that does not exist.
+    """
+
+    blocks: tuple[Block, ...]
+    output_stride: int
+    options: LayerOptions = LayerOptions()
+    width: float = 1.0
+    tail: str = "full"
+    minimalistic: bool = False
+    low_level_tap: str = "last"
+    carrier_rate: str = "old"
+    padding: str = "tf_same"
+    epsilon: float = 1e-3
+
+    @property
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        units = self._units()
+        infos = []
+        for stride, block_id in self._taps().items():
+            block = units[block_id][0]
+            channels = block.expanded if self.low_level_tap == "depthwise" else block.channels
+            infos.append(FeatureInfo(f"stride{stride}", channels, stride))
+        return *infos, FeatureInfo(f"stride{self.output_stride}", self._last_channels(), self.output_stride)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
+        shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
+        activation = "relu" if self.minimalistic else "hard_swish"
+        stem = ConvNorm(self._channels(_STEM_CHANNELS), 3, stride=2, activation=activation, name="stem", **shared)
+        x = stem(x, train=train)
+        maps = []
+        for block_id, (block, plan) in enumerate(self._units()):
+            x, depthwise = InvertedResidual(block, plan, name=f"block{block_id}", **shared)(x, train=train)
+            maps.append(depthwise if self.low_level_tap == "depthwise" else x)
+        features = {f"stride{stride}": maps[block_id] for stride, block_id in self._taps().items()}
+        last = ConvNorm(self._last_channels(), activation=activation, name="last", **shared)
+        return {**features, f"stride{self.output_stride}": last(x, train=train)}
+
+    def _taps(self) -> dict[int, int]:
+        """Stride -> the block whose map stands for it; below the deepest."""
+        strides = [(plan.output_stride, block_id) for block_id, (_, plan) in enumerate(self._units())]
+        # Of equal keys a dictionary keeps the last.
+        chosen = dict(reversed(strides) if self.low_level_tap == "first" else strides)
+        return {stride: chosen[stride] for stride in sorted(chosen) if 4 <= stride < self.output_stride}
+
+    def _units(self) -> list[tuple[Block, UnitPlan]]:
+        """Each block with the channels of this width, and its plan."""
+        self._check()
+        plans = atrous_plan(
+            [block.stride for block in self.blocks],
+            output_stride=self.output_stride,
+            stem_stride=2,
+            carrier_rate=self.carrier_rate,
+        )
+        units, nominal_in, channels_in = [], _STEM_CHANNELS, self._channels(_STEM_CHANNELS)
+        for block, plan in zip(self._nominal_blocks(), plans, strict=True):
+            # The expansion is a factor on what comes in, whatever that was rounded to (TF). torchvision scales
+            # and rounds both for themselves: the same at width 1, for which alone it has weights.
+            expanded = _divisible(block.expanded / nominal_in * channels_in)
+            nominal_in, channels_in = block.channels, self._channels(block.channels)
+            units.append((block._replace(expanded=expanded, channels=channels_in), plan))
+        return units
+
+    def _nominal_blocks(self) -> list[Block]:
+        """The blocks of this tail and simplicity, at width 1."""
+        blocks = list(self.blocks)
+        if self.minimalistic:
+            blocks = [block._replace(kernel_size=3, squeeze_excite=False, activation="relu") for block in blocks]
+        if self.tail != "full":
+            first = max(block_id for block_id, block in enumerate(blocks) if block.stride > 1)
+            for block_id in range(first, len(blocks)):
+                _, expanded, channels, *_ = blocks[block_id]
+                if block_id > first or self.tail == "seg":
+                    expanded //= 2
+                blocks[block_id] = blocks[block_id]._replace(expanded=expanded, channels=channels // 2)
+        return blocks
+
+    def _last_channels(self) -> int:
+        return self._channels(_LAST_EXPANSION * self._nominal_blocks()[-1].channels)
+
+    def _channels(self, nominal: int) -> int:
+        return _divisible(nominal * self.width)
+
+    def _check(self) -> None:
+        for option, known in _OPTIONS.items():
+            if getattr(self, option) not in known:
+                raise ValueError(f"{option}='{getattr(self, option)}' must be {' or '.join(map(repr, known))}")
+
+
+def _divisible(exact: float) -> int:
+    """The nearest multiple of 8, at least 8 and never less than 90 % of the exact number of channels."""
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * exact else rounded + 8
+
+
+mobilenet_v3_large = functools.partial(MobileNetV3, blocks=_LARGE)
+mobilenet_v3_small = functools.partial(MobileNetV3, blocks=_SMALL)
