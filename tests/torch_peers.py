@@ -13,15 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.types import WeightRule
 from deeplab_jax.weights.rules import load_pretrained
 
-_NORM_LEAVES = (
-    ("weight", "params", "scale"),
-    ("bias", "params", "bias"),
-    ("running_mean", "batch_stats", "mean"),
-    ("running_var", "batch_stats", "var"),
-)
 _declared = []  # operators live as long as the object that declared them
 
 
@@ -66,15 +59,6 @@ def draw_weights(module, rng, *inputs):
         with torch.no_grad():
             module.train()(*map(to_torch, inputs))
     return module.eval()
-
-
-def conv_norm_rules(conv, norm, module, kernel="kernel"):
-    """The five rules of a convolution without bias and its batch norm."""
-    leaves = [
-        WeightRule(rf"{norm}\.{leaf}", f"{collection}/{module}/norm/{ours}", "copy")
-        for leaf, collection, ours in _NORM_LEAVES
-    ]
-    return [WeightRule(rf"{conv}\.weight", f"params/{module}/conv/{kernel}", "oihw"), *leaves]
 
 
 def load_state(module, rules, model, *inputs):

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch_peers import conv_norm_rules, draw_weights, import_peer, load_state, relative_error, to_torch
+from torch_peers import draw_weights, import_peer, load_state, relative_error, to_torch
 
 from deeplab_jax.backbones.mobilenet_v3 import SqueezeExcite, mobilenet_v3_large, mobilenet_v3_small
 from deeplab_jax.nn.options import LayerOptions
-from deeplab_jax.types import WeightRule
+from deeplab_jax.weights.names import TORCH
 
 IMAGES = jnp.zeros((1, 33, 33, 3))
 
@@ -87,31 +87,25 @@ def test_options_that_do_not_exist_are_refused(arguments, words):
         mobilenet_v3_small(**{"output_stride": 16, **arguments}).feature_info  # noqa: B018
 
 
-def _squeeze_excite_rules(pattern, module, names):
-    rules = []
-    for name, ours in zip(names, ("reduce", "expand"), strict=True):
-        for leaf, kind, transform in (("weight", "kernel", "oihw"), ("bias", "bias", "copy")):
-            target = f"params/{module}/squeeze_excite/{ours}/{kind}"
-            rules.append(WeightRule(rf"{pattern}\.{name}\.{leaf}", target, transform))
-    return rules
-
-
 def _torchvision_rules(layers):
     """Its blocks are sequences whose length depends on what they have: the kind of each part tells which it is."""
     layers = list(layers)
-    rules = [*conv_norm_rules(r"0\.0", r"0\.1", "stem")]
+    rules = [*TORCH.conv_norm(r"0\.0", r"0\.1", "stem")]
     for block_id, layer in enumerate(layers[1:-1]):
-        parts = ["expand"] * (len(layer.block) - 2 > any("Squeeze" in type(part).__name__ for part in layer.block))
-        parts += ["depthwise"]
-        for part_id, part in enumerate(layer.block):
-            pattern = rf"{block_id + 1}\.block\.{part_id}"
-            if "Squeeze" in type(part).__name__:
-                rules += _squeeze_excite_rules(pattern, f"block{block_id}", ("fc1", "fc2"))
+        kinds = [type(part).__name__ for part in layer.block]
+        names = ["expand", "depthwise", "project"][-kinds.count("Conv2dNormActivation") :]
+        for part_id, kind in enumerate(kinds):
+            part = rf"{block_id + 1}\.block\.{part_id}\."
+            if kind == "SqueezeExcitation":
+                module = f"block{block_id}/squeeze_excite"
+                rules += TORCH.conv(f"{part}fc1", f"{module}/reduce", bias=True)
+                rules += TORCH.conv(f"{part}fc2", f"{module}/expand", bias=True)
                 continue
-            name = parts.pop(0) if parts else "project"
-            kernel = "depthwise_kernel" if name == "depthwise" else "kernel"
-            rules += conv_norm_rules(rf"{pattern}\.0", rf"{pattern}\.1", f"block{block_id}/{name}", kernel)
-    return rules + conv_norm_rules(rf"{len(layers) - 1}\.0", rf"{len(layers) - 1}\.1", "last")
+            name = names.pop(0)
+            conv_norm = TORCH.depthwise_norm if name == "depthwise" else TORCH.conv_norm
+            rules += conv_norm(f"{part}0", f"{part}1", f"block{block_id}/{name}")
+    last = rf"{len(layers) - 1}\."
+    return [*rules, *TORCH.conv_norm(f"{last}0", f"{last}1", "last")]
 
 
 @pytest.mark.peer
@@ -151,19 +145,19 @@ def test_features_are_torchvisions(name, size, arguments, rng):
 
 def _timm_rules(num_blocks_by_stage):
     """timm counts blocks within stages; without an expansion the projection is its 'conv_pw'."""
-    rules, block_id = conv_norm_rules("conv_stem", "bn1", "stem"), 0
+    rules, block_id = [*TORCH.conv_norm("conv_stem", "bn1", "stem")], 0
     for stage_id, num_blocks in enumerate(num_blocks_by_stage):
         for unit_id in range(num_blocks):
-            block, ours = rf"blocks\.{stage_id}\.{unit_id}", f"block{block_id}"
-            names = ["conv_pw", "conv_dw", "conv_pwl"] if stage_id else ["conv_dw", "conv_pw"]
-            parts = ["expand", "depthwise", "project"][-len(names) :]
-            for norm_id, (name, part) in enumerate(zip(names, parts, strict=True), start=1):
-                kernel = "depthwise_kernel" if part == "depthwise" else "kernel"
-                rules += conv_norm_rules(rf"{block}\.{name}", rf"{block}\.bn{norm_id}", f"{ours}/{part}", kernel)
-            rules += _squeeze_excite_rules(rf"{block}\.se", ours, ("conv_reduce", "conv_expand"))
+            block, ours = rf"blocks\.{stage_id}\.{unit_id}\.", f"block{block_id}/"
+            convs = ["conv_pw", "conv_dw", "conv_pwl"] if stage_id else ["conv_dw", "conv_pw"]
+            names = ["expand", "depthwise", "project"][-len(convs) :]
+            for norm_id, (conv, name) in enumerate(zip(convs, names, strict=True), start=1):
+                conv_norm = TORCH.depthwise_norm if name == "depthwise" else TORCH.conv_norm
+                rules += conv_norm(f"{block}{conv}", f"{block}bn{norm_id}", f"{ours}{name}")
+            rules += TORCH.conv(rf"{block}se\.conv_(reduce|expand)", f"{ours}squeeze_excite/{{1}}", bias=True)
             block_id += 1
-    last = rf"blocks\.{len(num_blocks_by_stage)}\.0"
-    return rules + conv_norm_rules(rf"{last}\.conv", rf"{last}\.bn1", "last")
+    last = rf"blocks\.{len(num_blocks_by_stage)}\.0\."
+    return [*rules, *TORCH.conv_norm(f"{last}conv", f"{last}bn1", "last")]
 
 
 @pytest.mark.peer

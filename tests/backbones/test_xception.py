@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch_peers import conv_norm_rules, draw_weights, import_peer, load_state, relative_error, to_torch
+from torch_peers import draw_weights, import_peer, load_state, relative_error, to_torch
 
 from deeplab_jax.backbones.xception import SeparableConv, Xception, xception41, xception65, xception71
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.weights.names import TORCH
 
 IMAGES = jnp.zeros((1, 33, 33, 3))
 _SHORT = functools.partial(Xception, entry_blocks=((128, 2), (256, 2), (728, 2)), num_middle_units=1)
@@ -96,18 +97,15 @@ def test_features_below_the_deepest_are_taps_before_the_relu(factory, low_level_
 
 def _timm_rules(num_entry_blocks, num_middle_units):
     """timm numbers its blocks through all three flows."""
-    rules = []
-    for conv_id in range(2):
-        rules += conv_norm_rules(rf"stem\.{conv_id}\.conv", rf"stem\.{conv_id}\.bn", f"entry_conv{conv_id + 1}")
     units = [f"entry_block{i + 1}" for i in range(num_entry_blocks)]
     units += [f"middle_unit{i + 1}" for i in range(num_middle_units)]
+    rules = [*TORCH.conv_norm(r"stem\.(\d)\.conv", r"stem\.(\d)\.bn", "entry_conv{1+1}")]
     for block_id, unit in enumerate([*units, "exit_block1", "exit_block2"]):
-        block = rf"blocks\.{block_id}"
-        rules += conv_norm_rules(rf"{block}\.shortcut\.conv", rf"{block}\.shortcut\.bn", f"{unit}/shortcut")
-        for conv_id in (1, 2, 3):
-            conv, module = rf"{block}\.stack\.conv{conv_id}", f"{unit}/separable_conv{conv_id}"
-            rules += conv_norm_rules(rf"{conv}\.conv_dw", rf"{conv}\.bn_dw", f"{module}/depthwise", "depthwise_kernel")
-            rules += conv_norm_rules(rf"{conv}\.conv_pw", rf"{conv}\.bn_pw", f"{module}/pointwise")
+        block, module = rf"blocks\.{block_id}\.", f"{unit}/separable_conv{{1}}"
+        conv = rf"{block}stack\.conv(\d)\."
+        rules += TORCH.conv_norm(rf"{block}shortcut\.conv", rf"{block}shortcut\.bn", f"{unit}/shortcut")
+        rules += TORCH.depthwise_norm(f"{conv}conv_dw", f"{conv}bn_dw", f"{module}/depthwise")
+        rules += TORCH.conv_norm(f"{conv}conv_pw", f"{conv}bn_pw", f"{module}/pointwise")
     return rules
 
 
