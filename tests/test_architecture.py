@@ -36,6 +36,7 @@ EXCEPTIONS = {
     ("train/optimizer.py", "config"),  # its settings are the schema's
     ("heads/v3plus.py", "heads"),  # its encoder is v3's ASPP
     ("heads/auxiliary.py", "heads"),  # the same last layer
+    ("heads/dpc.py", "heads"),  # likewise, and rates that are scaled as ASPP's
     ("heads/large_fov.py", "heads"),  # likewise
     ("heads/aspp_sum.py", "heads"),  # its branches are v1's connected layers
     ("heads/fcn.py", "heads"),  # likewise

@@ -12,8 +12,10 @@ import pytest
 from deeplab_jax.heads.aspp import ASPP, aspp
 from deeplab_jax.heads.aspp_sum import aspp_s, aspp_sum
 from deeplab_jax.heads.auxiliary import auxiliary
+from deeplab_jax.heads.dpc import dpc
 from deeplab_jax.heads.fcn import fcn32s
 from deeplab_jax.heads.large_fov import deeplab_4x4, large_fov, msc_large_fov
+from deeplab_jax.heads.lr_aspp import lr_aspp
 from deeplab_jax.heads.v3plus import v3plus
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.types import FeatureInfo
@@ -30,11 +32,13 @@ HEADS = {
     "aspp_sum": (aspp_sum, 16),
     "aspp_sum_vgg": (functools.partial(aspp_s, hidden_channels=8), 16),
     "auxiliary": (functools.partial(auxiliary, channels=8, feature="stride4"), 4),
+    "dpc": (functools.partial(dpc, channels=8), 16),
     "fcn_no_skip": (functools.partial(fcn32s, channels=8), 16),
     "fcn_skip": (functools.partial(fcn32s, channels=8, skip_strides=(4,)), 4),
     "large_fov": (functools.partial(large_fov, channels=8), 16),
     "large_fov_4x4": (functools.partial(deeplab_4x4, channels=8), 16),
     "large_fov_msc": (functools.partial(msc_large_fov, channels=8, branch_channels=4), 4),
+    "lr_aspp": (functools.partial(lr_aspp, channels=8, low_level_stride=4), 4),
     "logits_alone": (functools.partial(auxiliary, num_convs=0), 16),
     "v3plus": (_V3PLUS, 4),
     "v3plus_of_smp": (functools.partial(_V3PLUS, separable=True, inner_norm=False, num_refinements=1), 4),
