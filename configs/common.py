@@ -12,22 +12,145 @@ from deeplab_jax.config import (
     PartConfig,
     TrainConfig,
 )
+from deeplab_jax.presets import PRESETS
+
+_VOC = {"dataset": "voc", "train_split": "trainaug", "eval_split": "val"}
+# The authors' Caffe networks: what is new learns ten times as fast, biases twice as fast again.
+_CAFFE_MULTIPLIERS = {"head/.*logits/bias": 20.0, "head/.*logits/.*": 10.0, ".*/bias": 2.0}
 
 
-def v3plus_paper() -> Config:
-    """DeepLab v3+ as trained for the paper's VOC tables (1802.02611, sec. 4): batch 16, crop 513, 30,000 steps."""
+def v1_paper(head: str) -> Config:
+    """DeepLab v1 (1412.7062, sec. 5): batch 20, crop 321, 6,000 steps, labels shrunk to the logits' size.
+
+    The input is normalised as torchvision's ImageNet VGG-16 wants it, which stands in for the authors' weights.
+    """
     return Config(
         model=ModelConfig(
-            backbone=PartConfig("resnet.resnet101_beta", {"multi_grid": (1, 2, 4)}),
-            head=PartConfig("v3plus.v3plus"),
-            normalization="minus_one_to_one",
-            batch_norm=BatchNormConfig(decay=0.9997),
+            backbone=PartConfig("vgg16.vgg16"),
+            head=PartConfig(head),
+            output_stride=8,
+            upsample_in_training=False,
         ),
-        data=DataConfig(dataset="voc", train_split="trainaug", eval_split="val", batch_size=16, crop_size=(513, 513)),
+        data=DataConfig(**_VOC, batch_size=20, crop_size=(321, 321), min_scale=1.0, max_scale=1.0),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3,
+            schedule="step",
+            step_size=2_000,
+            weight_decay=5e-4,
+            learning_rate_multipliers=dict(_CAFFE_MULTIPLIERS),
+        ),
+        train=TrainConfig(num_steps=6_000),
+        inference=InferenceConfig(pad_to=(513, 513)),
+    )
+
+
+def v2_vgg16_paper(head: str) -> Config:
+    """DeepLab v2 on VGG-16 (1606.00915, sec. 4.1): v1's network with the poly schedule, batch 10, 20,000 steps."""
+    config = v1_paper(head)
+    config.data.batch_size = 10
+    config.optimizer.schedule = "poly"
+    config.optimizer.learning_rate_multipliers = {
+        "head/(logits|fc8_.)/bias": 20.0,
+        "head/(logits|fc8_.)/kernel": 10.0,
+        ".*/bias": 2.0,
+    }
+    config.train.num_steps = 20_000
+    return config
+
+
+def v2_resnet101_paper(head: str) -> Config:
+    """DeepLab v2 on ResNet-101 (1606.00915, sec. 4.1.2): three sizes of the image, batch norm frozen."""
+    backbone = PartConfig(**PRESETS["caffe"].part("resnet.resnet101"))
+    return Config(
+        model=ModelConfig(
+            backbone=backbone,
+            head=PartConfig(head),
+            scales=(1.0, 0.75, 0.5),
+            output_stride=8,
+            upsample_in_training=False,
+            normalization=PRESETS["caffe"].normalization,
+            batch_norm=BatchNormConfig(frozen=True),
+        ),
+        data=DataConfig(**_VOC, batch_size=10, crop_size=(321, 321), min_scale=0.5, max_scale=1.5, scale_step=0.25),
+        optimizer=OptimizerConfig(
+            learning_rate=2.5e-4,
+            weight_decay=5e-4,
+            learning_rate_multipliers={"head/.*/bias": 20.0, "head/.*": 10.0},
+        ),
+        train=TrainConfig(num_steps=20_000),
+        inference=InferenceConfig(pad_to=(513, 513)),
+    )
+
+
+def v3_paper(backbone: str) -> Config:
+    """DeepLab v3 (1706.05587, sec. 4.1): batch 16, crop 513, 30,000 steps at output stride 16."""
+    return Config(
+        model=ModelConfig(
+            backbone=PartConfig(**PRESETS["tf_slim"].part(backbone)),
+            head=PartConfig("aspp.aspp"),
+            normalization="minus_one_to_one" if backbone.endswith("_beta") else "slim_mean",
+            batch_norm=BatchNormConfig(decay=0.9997),
+            compute_dtype="bfloat16",
+        ),
+        data=DataConfig(**_VOC, batch_size=16, crop_size=(513, 513)),
         optimizer=OptimizerConfig(learning_rate=0.007, weight_decay=1e-4),
         train=TrainConfig(num_steps=30_000),
         inference=InferenceConfig(pad_to=(513, 513)),
     )
+
+
+def xception65_paper(head: str) -> Config:
+    """Xception-65 as trained for v3+'s tables (1802.02611, sec. 4): v3's recipe, less weight decay, no multi-grid."""
+    config = v3_paper("xception.xception65")
+    config.model.head.name = head
+    config.model.normalization = "minus_one_to_one"
+    config.optimizer.weight_decay = 4e-5
+    return config
+
+
+def v3_mobilenet_v2_paper() -> Config:
+    """MobileNetV2 with the light ASPP (1801.04381, sec. 6.3): image pooling and 1x1 alone."""
+    config = v3_paper("mobilenet_v2.mobilenet_v2")
+    config.model.head.args |= {"atrous_rates": ()}
+    config.model.normalization = "minus_one_to_one"
+    config.model.batch_norm.decay = 0.997
+    config.optimizer.weight_decay = 4e-5
+    return config
+
+
+def fcn_paper(head: str) -> Config:
+    """FCN (1605.06211, sec. 4.3): whole images one at a time, momentum 0.99, a fixed learning rate.
+
+    Whole images become crops of 513 at their own size, padded. The authors' rate of 1e-10 is on a loss summed over
+    pixels; ours is a mean over some 200,000 of them.
+    """
+    return Config(
+        model=ModelConfig(
+            backbone=PartConfig("vgg16.vgg16", {"pool_size": 2}),
+            head=PartConfig(head),
+            output_stride=32,
+            align_corners=False,
+        ),
+        data=DataConfig(**_VOC, batch_size=1, crop_size=(513, 513), min_scale=1.0, max_scale=1.0, flip=False),
+        optimizer=OptimizerConfig(
+            learning_rate=2e-5,
+            schedule="step",
+            step_size=100_000,
+            momentum=0.99,
+            weight_decay=5e-4,
+            learning_rate_multipliers={".*/bias": 2.0},
+        ),
+        train=TrainConfig(num_steps=100_000),
+        inference=InferenceConfig(pad_to=(513, 513)),
+    )
+
+
+def v3plus_paper() -> Config:
+    """DeepLab v3+ as trained for the paper's VOC tables (1802.02611, sec. 4): v3's recipe with the decoder."""
+    config = v3_paper("resnet.resnet101_beta")
+    config.model.backbone.args |= {"multi_grid": (1, 2, 4)}
+    config.model.head.name = "v3plus.v3plus"
+    return config
 
 
 def mobilenet_v2_finetune() -> Config:

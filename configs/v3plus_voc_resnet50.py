@@ -14,5 +14,4 @@ from deeplab_jax.config import Config
 def get_config() -> Config:
     config = common.v3plus_paper()
     config.model.backbone.name = "resnet.resnet50_beta"
-    config.model.compute_dtype = "bfloat16"
     return config

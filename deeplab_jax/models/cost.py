@@ -1,0 +1,57 @@
+"""What a network costs: parameters, and multiply-adds as the papers count them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from deeplab_jax.nn.layers import AtrousConv, AtrousDepthwiseConv
+
+
+def count_parameters(model: nn.Module, *, part: str = "") -> int:
+    """Trainable parameters of the network, or of one part of it ('backbone', 'head', 'auxiliary')."""
+    params = _variables(model)["params"]
+    return sum(leaf.size for leaf in jax.tree.leaves(params[part] if part else params))
+
+
+def count_multiply_adds(model: nn.Module, size: tuple[int, int], *, space_to_batch: bool = False) -> int:
+    """Multiply-adds of all convolutions on one image, in evaluation; a kernel counts where it lies on padding too.
+
+    Args:
+      model: images -> logits.
+      size: (height, width) of the image.
+      space_to_batch: count as TensorFlow computed atrous convolution when the papers were written: the map goes to
+        the batch in rate x rate pieces, for which its sides are rounded up to multiples of the rate. The papers'
+        'Multiply-Adds' contain that.
+    """
+    total = 0
+
+    def add(method: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        nonlocal total
+        y = method(*args, **kwargs)
+        module = context.module
+        if context.method_name == "__call__" and isinstance(module, (AtrousConv, AtrousDepthwiseConv)):
+            inputs = args[0].shape[-1] if isinstance(module, AtrousConv) else 1
+            rates = _rates(module) if space_to_batch else (1, 1)
+            cells = [-(-cells // rate) * rate for cells, rate in zip(y.shape[1:3], rates, strict=True)]
+            total += cells[0] * cells[1] * y.shape[-1] * inputs * module.kernel_size**2
+        return y
+
+    variables, images = _variables(model), jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+    with nn.intercept_methods(add):
+        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
+    return total
+
+
+def _rates(module: AtrousConv | AtrousDepthwiseConv) -> tuple[int, int]:
+    if module.kernel_size == 1:
+        return 1, 1
+    return (module.rate, module.rate) if isinstance(module.rate, int) else module.rate
+
+
+def _variables(model: nn.Module) -> Any:
+    images = jax.ShapeDtypeStruct((1, 65, 65, 3), jnp.uint8)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
