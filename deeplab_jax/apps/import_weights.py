@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 
 from deeplab_jax import registry
 from deeplab_jax.apps import assemble
@@ -20,7 +21,7 @@ from deeplab_jax.config import BatchNormConfig, Config, ModelConfig, PartConfig,
 from deeplab_jax.data.datasets import voc
 from deeplab_jax.data.palettes import voc_palette
 from deeplab_jax.models.build import build_model
-from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
+from deeplab_jax.train.checkpoint import FOLDER, Checkpointer, load_variables
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import create_train_state
 from deeplab_jax.types import ArrayShapes, DatasetInfo, UserError, Variables, WeightLayout
@@ -30,6 +31,7 @@ from deeplab_jax.weights.rules import LoadReport
 
 IMPORT_FILE = "imported.json"  # inside a workdir: where its network came from, and what it is
 _LAYOUTS = "weights.layouts"
+_OWN = "deeplab_jax"  # the layout of this project's own workdirs
 # Arguments that change training alone: the config's choice, whatever the weights come from.
 _FREE_ARGUMENTS = ("dropout", "logits_stddev")
 
@@ -87,7 +89,7 @@ def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str,
     """A foreign checkpoint as a network of ours.
 
     Args:
-      path: of the file, in any format of weights/formats.
+      path: of the file, in any format of weights/formats; or a workdir of this project.
       layout: whose names it uses, a module of weights/layouts; '' recognises it.
 
     Returns:
@@ -187,6 +189,8 @@ def _empty_variables(model: nn.Module) -> dict[str, Any]:
 
 def _read(path: str, layout_name: str) -> ForeignFile:
     """A file of the named layout; '' tries them all."""
+    if layout_name == _OWN or (not layout_name and (pathlib.Path(path) / FOLDER).is_dir()):
+        return _read_own(pathlib.Path(path))
     arrays = read_arrays(path)
     shapes = {name: array.shape for name, array in arrays.items()}
     known = registry.module_names(_LAYOUTS)
@@ -204,6 +208,20 @@ def _read(path: str, layout_name: str) -> ForeignFile:
         several = f"several layouts fit ({', '.join(fitting)})" if fitting else "no layout fits its names"
         raise UserError(f"{path}: {several}; say which with --layout=NAME, one of {', '.join(known)}")
     return ForeignFile(arrays, fitting[0], _recognize(fitting[0], shapes))
+
+
+def _read_own(workdir: pathlib.Path) -> ForeignFile:
+    """The best checkpoint of another run of this project, and what its network is."""
+    variables = load_variables(workdir)
+    arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
+    layout = _recognize(_OWN, {name: array.shape for name, array in arrays.items()})
+    path = workdir / assemble.CONFIG_FILE
+    try:
+        model = json.loads(path.read_text())["model"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read {path} ({error}): config.model.pretrained.source wants a workdir") from None
+    info = assemble.find_info(Config(), workdir)
+    return ForeignFile(arrays, _OWN, dataclasses.replace(layout, model=model | {"num_classes": info.num_classes}))
 
 
 def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:

@@ -147,13 +147,14 @@ class Checkpointer:
 
 
 def load_variables(
-    path: pathlib.Path, target: Variables, *, prefer: Literal["best", "latest"] = "best"
+    path: pathlib.Path, target: Variables | None = None, *, prefer: Literal["best", "latest"] = "best"
 ) -> dict[str, Any]:
     """The network of a checkpoint: {'params', 'batch_stats'}, their running average where one was kept.
 
     Args:
       path: a workdir, its folder of checkpoints, or one checkpoint in it.
-      target: shapes, dtypes and shardings of the variables, as `abstract_variables` gives them.
+      target: shapes, dtypes and shardings of the variables, as `abstract_variables` gives them; None: whatever
+        was saved, on the host's first device.
       prefer: which one of several; the latest where none was ever scored.
 
     Raises:
@@ -167,14 +168,23 @@ def load_variables(
         if step is None or step not in manager.all_steps():
             raise UserError(f"no checkpoint in {path}: train first, or give --checkpoint=PATH")
         saved = manager.item_metadata(step)["state"].tree
-        wanted = {name: target[name] for name in ("params", "batch_stats") if name in target}
         averaged = bool(saved.get("ema"))
-        _check_same_network(saved["ema"] if averaged else saved, wanted, str(directory / str(step)))
+        network = saved["ema"] if averaged else saved
+        source = network if target is None else target
+        wanted = {name: source[name] for name in ("params", "batch_stats") if source.get(name)}
+        if target is None:
+            wanted = jax.tree.map(_on_first_device, wanted)
+        _check_same_network(network, wanted, str(directory / str(step)))
         item = {"ema": wanted} if averaged else wanted
         restored = manager.restore(step, args=ocp.args.Composite(state=_restore_args(item, partial=True)))["state"]
         return restored["ema"] if averaged else restored
     finally:
         manager.close()
+
+
+def _on_first_device(leaf: Any) -> jax.ShapeDtypeStruct:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
 
 def _open_manager(directory: pathlib.Path, *, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:

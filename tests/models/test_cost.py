@@ -47,9 +47,7 @@ def test_multiply_adds_are_the_papers(name, output_stride, paper):
     ],
 )
 def test_parameters_by_config(name, parameters):
-    assert count_parameters(
-        _model(name, importlib.import_module(f"configs.{name}").get_config().model.output_stride)
-    ) == (parameters)
+    assert count_parameters(_model(name, 32)) == parameters  # the same at every output stride
 
 
 def test_a_small_network_by_hand():
