@@ -1,0 +1,73 @@
+"""Raw bytes of a weight file as NumPy arrays, once their number has been checked against the shape."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class UnsuitableError(ValueError):
+    """The file is whole, but holds what cannot be taken; the text names the remedy."""
+
+
+# NumPy's names of the scalars that files may hold -> bytes of each; bfloat16, which NumPy lacks, becomes float32.
+ITEM_SIZES = {
+    "bool": 1,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "uint8": 1,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "complex64": 8,
+    "complex128": 16,
+}
+
+
+def array_from_bytes(
+    data: bytes | bytearray | memoryview, scalar: str, shape: Sequence[int], *, big_endian: bool = False
+) -> np.ndarray:
+    """The array that the bytes are, in C order; a view on them wherever the byte order is the machine's.
+
+    Args:
+      data: all bytes of the array and no others.
+      scalar: a key of ITEM_SIZES.
+      shape: as the file says it; anything may stand there.
+      big_endian: the byte order of `data`.
+
+    Returns:
+      A read-only array in the machine's byte order, float32 where `scalar` is bfloat16.
+
+    Raises:
+      ValueError: when the shape is none, or does not take exactly these bytes.
+    """
+    count = num_elements(shape)
+    if len(data) != count * ITEM_SIZES[scalar]:
+        raise ValueError(f"{len(data)} bytes are not {scalar} of shape {tuple(shape)}")
+    stored = np.dtype("uint16" if scalar == "bfloat16" else scalar).newbyteorder(">" if big_endian else "<")
+    array = np.frombuffer(data, stored).astype(stored.newbyteorder("="), copy=False)
+    if scalar == "bfloat16":  # the upper half of a float32
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    array = array.reshape(tuple(shape))
+    array.flags.writeable = False
+    return array
+
+
+def num_elements(shape: object) -> int:
+    """How many elements an array of this shape has.
+
+    Raises:
+      ValueError: when it is not a sequence of sizes that an array could have.
+    """
+    if not isinstance(shape, list | tuple) or not all(type(size) is int and 0 <= size <= sys.maxsize for size in shape):
+        raise ValueError("a shape that no array has")
+    return math.prod(shape)
