@@ -1,0 +1,218 @@
+"""Reads a pickle as data: what it would construct and call is written down, and nothing is imported or called.
+
+Python's unpickler carries out whatever the file says. This one runs the same instructions on lists, dicts, tuples,
+numbers, text, and on three classes of its own that stand for everything else, so that no file can do anything by
+being read. The standard library's `pickletools.genops` takes the instructions apart; it executes none.
+
+Source: PEPs 307, 3154 and 574; the comments of CPython's Lib/pickletools.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickletools
+import warnings
+from typing import IO, Any
+
+
+class Global(str):
+    """The dotted name of a class or function that the pickle refers to."""
+
+    __slots__ = ()
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Inert:
+    """An object that the pickle describes.
+
+    Attributes:
+      name: of the class or function that would have made it; '' for what another call was to return.
+      arguments: that it would have got.
+      state: that it would have been given.
+      entries: that would have been set on it as on a mapping.
+    """
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
+    entries: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Persistent:
+    """A reference to something that lies beside the pickle."""
+
+    key: Any
+
+
+def read_pickle(stream: IO[bytes]) -> tuple[Any, list[Persistent]]:
+    """What a pickle holds, up to its end; the stream stays behind it.
+
+    Args:
+      stream: whose `read(n)` must not make room for more bytes than there are (so not a buffered file).
+
+    Returns:
+      The object and all references in it. Sets appear as lists. Mappings keep only what has a name or a number.
+
+    Raises:
+      ValueError: when it is no pickle, or damaged.
+    """
+    machine = _Machine()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in the text of protocol 0
+            for instruction, argument, _ in pickletools.genops(stream):
+                machine.run(instruction.name, argument)
+        return machine.stack[-1], machine.references
+    except (IndexError, KeyError):
+        raise ValueError("a pickle that takes what it has not put") from None
+
+
+# Instructions that put their own argument.
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+
+
+class _Machine:
+    """The stack, the marks in it and the memo."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []  # the stacks under each mark
+        self.memo: dict[int, Any] = {}
+        self.references: list[Persistent] = []
+
+    def run(self, instruction: str, argument: Any) -> None:
+        if instruction in _LITERALS:
+            self.stack.append(argument)
+        elif instruction in _CONSTANTS:
+            self.stack.append(_CONSTANTS[instruction])
+        elif not (
+            self._arrange(instruction, argument) or self._fill(instruction) or self._refer(instruction, argument)
+        ):
+            raise ValueError(f"a pickle with the instruction {instruction}")
+
+    def _arrange(self, instruction: str, argument: Any) -> bool:
+        """Marks, memo and tuples; False when it is none of these."""
+        match instruction:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "BINPUT" | "LONG_BINPUT" | "PUT":
+                self.memo[argument] = self.stack[-1]
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self.stack[-1]
+            case "BINGET" | "LONG_BINGET" | "GET":
+                self.stack.append(self.memo[argument])
+            case "MARK":
+                self.below.append(self.stack)
+                self.stack = []
+            case "POP" if self.stack:
+                self.stack.pop()
+            case "POP" | "POP_MARK":
+                self._since_mark()
+            case "DUP":
+                self.stack.append(self.stack[-1])
+            case "TUPLE":
+                values = self._since_mark()
+                self.stack.append(tuple(values))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                self.stack.append(self._last(int(instruction[-1])))
+            case _:
+                return False
+        return True
+
+    def _fill(self, instruction: str) -> bool:
+        """Lists, sets and mappings; False when it is none of these."""
+        match instruction:
+            case "EMPTY_LIST" | "EMPTY_SET":
+                self.stack.append([])
+            case "LIST" | "FROZENSET":
+                values = self._since_mark()
+                self.stack.append(values)
+            case "APPEND":
+                (value,) = self._last(1)
+                _extend(self.stack[-1], [value])
+            case "APPENDS" | "ADDITEMS":
+                values = self._since_mark()
+                _extend(self.stack[-1], values)
+            case "EMPTY_DICT":
+                self.stack.append({})
+            case "DICT":
+                entries: dict[Any, Any] = {}
+                _update(entries, self._since_mark())
+                self.stack.append(entries)
+            case "SETITEM":
+                pair = self._last(2)
+                _update(self.stack[-1], pair)
+            case "SETITEMS":
+                pairs = self._since_mark()
+                _update(self.stack[-1], pairs)
+            case _:
+                return False
+        return True
+
+    def _refer(self, instruction: str, argument: Any) -> bool:
+        """What another unpickler would import, call or fetch; False when it is none of these."""
+        match instruction:
+            case "GLOBAL":
+                self.stack.append(Global(argument.replace(" ", ".")))
+            case "STACK_GLOBAL":
+                module, name = self._last(2)
+                self.stack.append(Global(f"{_text(module)}.{_text(name)}"))
+            case "REDUCE" | "NEWOBJ":
+                self._put_inert(*self._last(2))
+            case "NEWOBJ_EX":
+                factory, arguments, _ = self._last(3)
+                self._put_inert(factory, arguments)
+            case "INST":
+                self._put_inert(Global(argument.replace(" ", ".")), tuple(self._since_mark()))
+            case "OBJ":
+                factory, *rest = self._since_mark() or [None]
+                self._put_inert(factory, tuple(rest))
+            case "BUILD":
+                (state,) = self._last(1)
+                if isinstance(self.stack[-1], Inert):
+                    self.stack[-1].state = state
+            case "PERSID" | "BINPERSID":
+                reference = Persistent(argument if instruction == "PERSID" else self._last(1)[0])
+                self.references.append(reference)
+                self.stack.append(reference)
+            case _:
+                return False
+        return True
+
+    def _put_inert(self, factory: Any, arguments: Any) -> None:
+        name = factory if isinstance(factory, Global) else ""
+        self.stack.append(Inert(name, arguments if isinstance(arguments, tuple) else ()))
+
+    def _last(self, count: int) -> tuple[Any, ...]:
+        if len(self.stack) < count:
+            raise IndexError
+        values = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        return values
+
+    def _since_mark(self) -> list[Any]:
+        values, self.stack = self.stack, self.below.pop()
+        return values
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _extend(target: Any, values: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(values)
+
+
+def _update(target: Any, flat_pairs: list[Any] | tuple[Any, ...]) -> None:
+    entries = target.entries if isinstance(target, Inert) else target
+    if isinstance(entries, dict):
+        # Other keys name no tensor, and to hash a deeply nested one would end the process.
+        pairs = zip(flat_pairs[::2], flat_pairs[1::2], strict=False)
+        entries.update((key, value) for key, value in pairs if isinstance(key, str | int))
