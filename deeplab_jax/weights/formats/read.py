@@ -1,0 +1,155 @@
+"""Reads a file of weights of any known format into named NumPy arrays; nothing in the file is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from deeplab_jax.types import UserError
+from deeplab_jax.weights.formats import (
+    keras_h5,
+    npz,
+    pickle_file,
+    safetensors_file,
+    sstable,
+    tf_checkpoint,
+    tflite,
+    torch_file,
+)
+from deeplab_jax.weights.formats.arrays import UnsuitableError
+from deeplab_jax.weights.formats.zip_archive import open_zip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Format:
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[str | os.PathLike[str]], dict[str, np.ndarray]]
+
+
+_NPZ = _Format(".npz archive", (".npz",), npz.read)
+_TORCH = _Format("PyTorch file", (".pth", ".pt"), torch_file.read)
+_PICKLE = _Format("pickle of arrays", (".pkl", ".pickle"), pickle_file.read)
+_SAFETENSORS = _Format("safetensors file", (".safetensors",), safetensors_file.read)
+_TENSORFLOW = _Format("TensorFlow checkpoint", (".index", ".meta"), tf_checkpoint.read)
+_TFLITE = _Format("TensorFlow Lite model", (".tflite",), tflite.read)
+_KERAS = _Format("Keras HDF5 file", (".h5", ".hdf5"), keras_h5.read)
+FORMATS = (_NPZ, _TORCH, _PICKLE, _SAFETENSORS, _TENSORFLOW, _TFLITE, _KERAS)
+
+_HEAD_BYTES = 512
+_TAR_OFFSET = 257
+# What people take for weights -> the remedy.
+_MISTAKES = {
+    b"\x1f\x8b": "a gzip archive; unpack it and name the file within",
+    b"<": "a web page, not weights; the download went wrong",
+    b"version https://git-lfs": "a pointer of Git LFS; run `git lfs pull`",
+}
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The named arrays in a file of weights, its format told by what is in it, then by its suffix.
+
+    Args:
+      path: a file of one of FORMATS; of a TensorFlow checkpoint also the prefix of its files, or their folder.
+
+    Returns:
+      Name in the file -> array in the machine's byte order, bfloat16 as float32, other dtypes as stored. The
+      arrays are read-only; some may share memory or be strided.
+
+    Raises:
+      UserError: when there is no such file, its format is unknown, it is damaged, or it holds no arrays.
+    """
+    path = pathlib.Path(path)
+    try:
+        kind = _format(path)
+        try:
+            arrays = kind.read(path)
+        except UnsuitableError as error:
+            raise UserError(_line(f"{path}: {error}")) from None
+        except ValueError as error:
+            raise UserError(_line(f"{path}: damaged {kind.name} ({error}); fetch or save it again")) from None
+    except OSError as error:
+        raise UserError(_line(f"{path}: cannot be read ({error.strerror or error}); name a file of weights")) from None
+    if not arrays:
+        raise UserError(f"{path}: {kind.name} without arrays of numbers; name the file with the weights")
+    return arrays
+
+
+def _format(path: pathlib.Path) -> _Format:
+    """How the file is to be read.
+
+    Raises:
+      UserError: when nothing known fits.
+      OSError: when the file cannot be read.
+    """
+    if path.is_dir():
+        if (path / "checkpoint").is_file() or any(path.glob("*.index")):
+            return _TENSORFLOW
+        raise UserError(f"{path}: a folder without a TensorFlow checkpoint; name a file of weights")
+    if not path.is_file():
+        if path.with_name(f"{path.name}.index").is_file():
+            return _TENSORFLOW
+        raise UserError(f"{path}: no such file; name a file of weights")
+    if tf_checkpoint.is_shard(path):
+        return _TENSORFLOW
+    kind = _format_by_content(path) or _format_by_suffix(path)
+    if kind is None:
+        raise UserError(f"{path}: {_mistake(path)}")
+    return kind
+
+
+def _format_by_content(path: pathlib.Path) -> _Format | None:
+    num_bytes = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+        file.seek(max(0, num_bytes - len(sstable.MAGIC)))
+        tail = file.read(len(sstable.MAGIC))
+    if head.startswith(b"PK"):
+        return _format_of_zip(path)
+    if head.startswith(keras_h5.SIGNATURE):
+        return _KERAS
+    if head[4:8] == tflite.IDENTIFIER:
+        return _TFLITE
+    if tail == sstable.MAGIC:
+        return _TENSORFLOW
+    if safetensors_file.has_header(head[:9], num_bytes):  # before pickles: its first bytes may be those of one
+        return _SAFETENSORS
+    if torch_file.is_legacy(head):
+        return _TORCH
+    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):  # a pickle and its protocol
+        return _PICKLE
+    return None
+
+
+def _format_of_zip(path: pathlib.Path) -> _Format | None:
+    try:
+        with open_zip(path) as archive:
+            if torch_file.pickle_in_zip(archive):
+                return _TORCH
+            return _NPZ if any(name.endswith(".npy") for name in archive.namelist()) else None
+    except ValueError:  # the suffix may still say whose archive is damaged
+        return None
+
+
+def _format_by_suffix(path: pathlib.Path) -> _Format | None:
+    return next((known for known in FORMATS if path.suffix.lower() in known.suffixes), None)
+
+
+def _mistake(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for start, remedy in _MISTAKES.items():
+        if head.lstrip().startswith(start):
+            return remedy
+    if head[_TAR_OFFSET:].startswith(b"ustar"):
+        return "a tar archive; unpack it and name the file within"
+    known = ", ".join(f"{known.name} ({' '.join(known.suffixes)})" for known in FORMATS)
+    return f"unknown format; there are {known}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
