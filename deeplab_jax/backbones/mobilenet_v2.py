@@ -15,6 +15,7 @@ from deeplab_jax.types import FeatureInfo, Features
 # expansion, channels, repeats, stride of the first: table 2 of the paper
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _STEM_CHANNELS = 32
+_LAST_CHANNELS = 1280
 
 
 class InvertedResidual(nn.Module):
@@ -57,6 +58,10 @@ class MobileNetV2(nn.Module):
       width: multiplier on all channels; they are rounded to multiples of 8.
       padding: of strided 3x3 convolutions, 'tf_same' or 'symmetric'.
       expand_first: the first block has a 1x1 expansion too (GluonCV), of factor 1.
+      last_conv: the deepest features are those of the classifier's 1x1 convolution behind the blocks
+        (segmentation_models.pytorch), of 1280 channels, more for a width above 1.
+      carrier_rate: 'old', or 'new' (segmentation_models.pytorch), of blocks that carried a stride; see
+        `atrous_plan`.
       epsilon: of batch norm; 1e-3 in TF-slim, 1e-5 in GluonCV.
     """
 
@@ -65,11 +70,15 @@ class MobileNetV2(nn.Module):
     width: float = 1.0
     padding: str = "tf_same"
     expand_first: bool = False
+    last_conv: bool = False
+    carrier_rate: str = "old"
     epsilon: float = 1e-3
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
         last = {plan.output_stride: self._channels(unit[1]) for unit, plan in self._units()}
+        if self.last_conv:
+            last[self.output_stride] = self._last_channels()
         return tuple(FeatureInfo(f"stride{s}", channels, s) for s, channels in last.items() if s >= 4)
 
     @nn.compact
@@ -85,6 +94,9 @@ class MobileNetV2(nn.Module):
             )
             x = block(x, train=train)
             features[f"stride{plan.output_stride}"] = x
+        if self.last_conv:
+            last = ConvNorm(self._last_channels(), activation="relu6", name="last", **shared)
+            features[f"stride{self.output_stride}"] = last(x, train=train)
         return {info.name: features[info.name] for info in self.feature_info}
 
     def _units(self) -> list[tuple[tuple[int, int], UnitPlan]]:
@@ -93,7 +105,11 @@ class MobileNetV2(nn.Module):
         for expansion, channels, repeats, stride in _STAGES:
             units += [(expansion, channels)] * repeats
             strides += [stride] + [1] * (repeats - 1)
-        return list(zip(units, atrous_plan(strides, output_stride=self.output_stride, stem_stride=2), strict=True))
+        plans = atrous_plan(strides, output_stride=self.output_stride, stem_stride=2, carrier_rate=self.carrier_rate)
+        return list(zip(units, plans, strict=True))
+
+    def _last_channels(self) -> int:
+        return max(_LAST_CHANNELS, self._channels(_LAST_CHANNELS))
 
     def _channels(self, nominal: int) -> int:
         """The nearest multiple of 8, at least 8 and never less than 90 % of the exact width."""

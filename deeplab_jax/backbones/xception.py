@@ -102,8 +102,7 @@ class Xception(nn.Module):
     """Features at strides 4, 8, ... up to `output_stride`.
 
     The deepest are the last unit's, behind its ReLU. Each other is the second separable convolution of the unit
-    that goes on to the next stride: behind its batch norm and before any ReLU, as TF deeplab's decoder reads it.
-    timm's features are those after the ReLU.
+    that goes on to the next stride: behind its batch norm and, as TF deeplab's decoder reads it, before any ReLU.
 
     Attributes:
       entry_blocks: channels and stride of each block of the entry flow.
@@ -111,11 +110,13 @@ class Xception(nn.Module):
       output_stride: 8, 16 or 32; what would be stride beyond it becomes atrous rate.
       multi_grid: factors on the rates of the last block's three convolutions.
       padding: of strided convolutions, 'tf_same' or 'symmetric' (TF deeplab's fixed padding).
+      low_level_tap: all features but the deepest are 'linear', or behind the 'relu' that follows (timm).
       epsilon: of batch norm.
       width: multiplier on all channels.
 
     Raises:
-      ValueError: by `feature_info` and the call, for a multi-grid that does not name three factors.
+      ValueError: by `feature_info` and the call, for an option that does not exist or a multi-grid that does not
+        name three factors.
 
     Source: 1610.02357 for the three flows; TF deeplab for strides, skips and where the ReLUs are.
     """
@@ -126,6 +127,7 @@ class Xception(nn.Module):
     options: LayerOptions = LayerOptions()
     multi_grid: tuple[int, int, int] = (1, 1, 1)
     padding: str = "symmetric"
+    low_level_tap: str = "linear"
     epsilon: float = 1e-3
     width: float = 1.0
 
@@ -161,7 +163,7 @@ class Xception(nn.Module):
             )
             x, tap = unit(x, train=train)
             if stride := _stride_left(plan):
-                features[f"stride{stride}"] = tap
+                features[f"stride{stride}"] = nn.relu(tap) if self.low_level_tap == "relu" else tap
         return {**features, f"stride{self.output_stride}": x}
 
     def _units(self) -> list[tuple[str, tuple[int, int, int], UnitPlan]]:
@@ -169,6 +171,8 @@ class Xception(nn.Module):
         if len(self.multi_grid) != 3:
             wanted = "3 factors, one for each convolution of the last block"
             raise ValueError(f"multi_grid={tuple(self.multi_grid)} must have {wanted}")
+        if self.low_level_tap not in ("linear", "relu"):
+            raise ValueError(f"low_level_tap='{self.low_level_tap}' must be 'linear' or 'relu'")
         blocks = [
             (f"entry_block{block_id}", (channels,) * 3, stride)
             for block_id, (channels, stride) in enumerate(self.entry_blocks, start=1)

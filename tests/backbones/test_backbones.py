@@ -31,6 +31,9 @@ SMALL = {
     "mobilenet_v2_gluon": functools.partial(
         mobilenet_v2, width=0.25, expand_first=True, padding="symmetric", epsilon=1e-5
     ),
+    "mobilenet_v2_smp": functools.partial(
+        mobilenet_v2, width=0.25, carrier_rate="new", last_conv=True, padding="symmetric", epsilon=1e-5
+    ),
     "mobilenet_v3_large": functools.partial(mobilenet_v3_large, width=0.25),
     "mobilenet_v3_small_torchvision": functools.partial(
         mobilenet_v3_small,
@@ -50,9 +53,9 @@ SMALL = {
     "vgg16_2x2": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_size=2),
 }
 
-# Squeeze-and-excite averages over a grid that the output stride makes finer, and torchvision's new rate in the block
-# that carried a stride makes another function of it: these two are not atrous consistent.
-INCONSISTENT = ("mobilenet_v3_large", "mobilenet_v3_small_torchvision")
+# Squeeze-and-excite averages over a grid that the output stride makes finer, and the new rate in a block that carried
+# its stride in a depthwise convolution makes another function of it: these are not atrous consistent.
+INCONSISTENT = ("mobilenet_v2_smp", "mobilenet_v3_large", "mobilenet_v3_small_torchvision")
 
 # Trainable parameters without classifier; torchvision's, timm's and TF-slim's counts less their last layers.
 FULL = {
@@ -62,6 +65,7 @@ FULL = {
     "resnet101_beta": (resnet101_beta, 42_623_936),
     "mobilenet_v2": (mobilenet_v2, 1_811_712),
     "mobilenet_v2_half": (functools.partial(mobilenet_v2, width=0.5), 480_320),
+    "mobilenet_v2_last_conv": (functools.partial(mobilenet_v2, last_conv=True), 2_223_872),
     "mobilenet_v3_large": (mobilenet_v3_large, 2_971_952),
     "mobilenet_v3_large_three_quarters": (functools.partial(mobilenet_v3_large, width=0.75), 1_789_648),
     "mobilenet_v3_large_minimalistic": (functools.partial(mobilenet_v3_large, minimalistic=True), 1_413_208),

@@ -72,27 +72,37 @@ def test_multi_grid_multiplies_the_rates_of_the_last_block():
     )
     for rate in (2, 4, 8):
         assert text.count(f"rhs_dilate = [{rate}, {rate}]") == 1
-    with pytest.raises(ValueError, match="3 factors"):
-        xception41(output_stride=16, multi_grid=(1, 2)).feature_info  # noqa: B018
 
 
-@pytest.mark.parametrize(("factory", "low_level_block"), [(xception41, 2), (xception71, 3)])
-def test_features_below_the_deepest_are_taps_before_the_relu(factory, low_level_block, rng):
-    """Where TF deeplab's decoder reads: the second convolution of the named block, linear."""
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"multi_grid": (1, 2)}, "3 factors"), ({"low_level_tap": "unit"}, "'linear' or 'relu'")],
+)
+def test_options_that_do_not_exist_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        xception41(output_stride=16, **arguments).feature_info  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("factory", "low_level_block", "low_level_tap"),
+    [(xception41, 2, "linear"), (xception71, 3, "linear"), (xception41, 2, "relu")],
+)
+def test_features_below_the_deepest_are_taps_of_a_blocks_second_convolution(factory, low_level_block, low_level_tap):
+    """Where TF deeplab's decoder reads: in the named block, linear; timm's features are behind the ReLU."""
     assert [(info.name, info.channels) for info in factory(output_stride=32).feature_info] == [
         ("stride4", 256),
         ("stride8", 728),
         ("stride16", 1024),
         ("stride32", 2048),
     ]
-    model = factory(output_stride=8, width=0.02, num_middle_units=1)
+    model = factory(output_stride=8, width=0.02, num_middle_units=1, low_level_tap=low_level_tap)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES, train=False))
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     norm = variables["params"][f"entry_block{low_level_block}"]["separable_conv2"]["pointwise"]["norm"]
     norm["bias"] = norm["bias"] - 1
     features = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, IMAGES)
-    # Of a network of zeros nothing but that bias is left, and a ReLU would have cut it off.
-    np.testing.assert_array_equal(features["stride4"], -1)
+    # Of a network of zeros nothing but that bias is left, which the ReLU cuts off.
+    np.testing.assert_array_equal(features["stride4"], -1 if low_level_tap == "linear" else 0)
 
 
 def _timm_rules(num_entry_blocks, num_middle_units):
@@ -137,7 +147,7 @@ def _assert_same_features(model, peer, num_middle_units, images):
     *taps, deepest = peer.forward_intermediates(to_torch(images), intermediates_only=True)
     for tap, stride in zip(taps, (2, 4, 8, 16), strict=True):
         if 4 <= stride < model.output_stride:
-            assert relative_error(jax.nn.relu(features[f"stride{stride}"]), tap) < 1e-4
+            assert relative_error(features[f"stride{stride}"], tap) < 1e-4
     assert relative_error(features[f"stride{model.output_stride}"], deepest) < 1e-4
 
 
@@ -150,7 +160,7 @@ def _assert_same_features(model, peer, num_middle_units, images):
 def test_features_are_timms(output_stride, size, rng):
     images = rng.normal(size=(1, *size, 3)).astype(np.float32)
     peer = draw_weights(_short_timm_model(output_stride), rng)
-    _assert_same_features(_SHORT(output_stride=output_stride), peer, 1, images)
+    _assert_same_features(_SHORT(output_stride=output_stride, low_level_tap="relu"), peer, 1, images)
 
 
 @pytest.mark.peer
@@ -159,4 +169,4 @@ def test_features_of_xception41_are_timms(rng):
     images = rng.normal(size=(1, 65, 64, 3)).astype(np.float32)
     peer = timm.create_model("xception41", pretrained=False, num_classes=0, output_stride=16)
     draw_weights(peer, rng)
-    _assert_same_features(xception41(output_stride=16), peer, 8, images)
+    _assert_same_features(xception41(output_stride=16, low_level_tap="relu"), peer, 8, images)
