@@ -13,16 +13,12 @@ from jaxtyping import Array, Float
 
 from deeplab_jax.nn.layers import AtrousConv, ConvNorm, SeparableConvNorm
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.nn.plan import scaled_rate
 from deeplab_jax.ops.pooling import average_pool
 from deeplab_jax.ops.resize import resize_bilinear
 from deeplab_jax.types import FeatureInfo, Features, Logits
 
-_RATES_OUTPUT_STRIDE = 16  # the output stride for which rates are given, as in the papers
-
-
-def scaled_rate(nominal_rate: int, output_stride: int) -> int:
-    """The rate at `output_stride` that spans as many pixels of the image as `nominal_rate` does at 16."""
-    return nominal_rate * _RATES_OUTPUT_STRIDE // output_stride
+RATES_OUTPUT_STRIDE = 16  # the output stride for which rates are given, as in the papers
 
 
 class ASPP(nn.Module):
@@ -62,7 +58,7 @@ class ASPP(nn.Module):
         ]
         conv = conv3x3(self.separable, self.inner_norm)
         for branch_id, nominal_rate in enumerate(self.atrous_rates, start=1):
-            rate = scaled_rate(nominal_rate, self.output_stride)
+            rate = scaled_rate(nominal_rate, given_at=RATES_OUTPUT_STRIDE, output_stride=self.output_stride)
             branches.append(conv(self.channels, rate=rate, name=f"aspp{branch_id}", **shared)(x, train=train))
         projection = ConvNorm(self.channels, self.projection_kernel_size, name="projection", **shared)
         x = projection(jnp.concatenate(branches, axis=-1), train=train)

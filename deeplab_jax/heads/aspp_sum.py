@@ -9,9 +9,10 @@ import flax.linen as nn
 from jax.nn.initializers import normal
 from jaxtyping import Array, Float
 
-from deeplab_jax.heads.large_fov import connected_layers, rate_at
+from deeplab_jax.heads.large_fov import RATES_OUTPUT_STRIDE, connected_layers
 from deeplab_jax.nn.layers import AtrousConv
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.nn.plan import scaled_rate
 from deeplab_jax.types import FeatureInfo, Features, Logits
 
 
@@ -74,7 +75,8 @@ class ASPPSumHead(nn.Module):
         return AtrousConv(self.num_classes, kernel_size, rate=rate, use_bias=True, kernel_init=init, name=name)
 
     def _scaled_rates(self) -> list[int]:
-        return [rate_at(self.feature_info[-1].stride, rate) for rate in self.rates]
+        stride = self.feature_info[-1].stride
+        return [scaled_rate(rate, given_at=RATES_OUTPUT_STRIDE, output_stride=stride) for rate in self.rates]
 
 
 # Spelled as configs spell them. For ResNet: sec. 4.1.2's ASPP, and the single branch that it is compared with.

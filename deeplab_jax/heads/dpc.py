@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from deeplab_jax.heads.aspp import logits_layer, scaled_rate
+from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE
+from deeplab_jax.heads.v3plus import V3PlusHead
 from deeplab_jax.nn.layers import ConvNorm, SeparableConvNorm
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.nn.plan import scaled_rate
 from deeplab_jax.ops.pooling import average_pool
 from deeplab_jax.ops.resize import resize_bilinear
-from deeplab_jax.types import FeatureInfo, Features, Logits
+from deeplab_jax.types import Features
 
 _OPERATIONS = ("conv1x1", "conv3x3", "pyramid_pooling")
 
@@ -40,13 +43,14 @@ class DPC(nn.Module):
     """Branches that read the features or an earlier branch, all concatenated and projected.
 
     Attributes:
-      output_stride: of the features it reads; rates grow and shrink with it, as ASPP's, but never below 1.
+      output_stride: of the features it reads; rates grow with it as ASPP's; at 32 there is no cell.
       cell: its branches.
       channels: of each branch and of the result.
       dropout: of the concatenated branches, in training; ASPP has its own behind the projection.
 
     Raises:
-      ValueError: for a cell with an unknown operation, or a branch that reads one which does not come before it.
+      ValueError: for a cell with an unknown operation, a branch that reads one which does not come before it, or a
+        rate that is no whole number at the output stride.
 
     Source: 1809.04184, sec. 3.1; pooling windows and dropout as in TF deeplab.
     """
@@ -83,7 +87,8 @@ class DPC(nn.Module):
     ) -> Float[Array, "b h w d"]:
         shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options, "name": name}
         if operation == "conv3x3":
-            vertical, horizontal = (max(1, scaled_rate(rate, self.output_stride)) for rate in size)
+            scale = functools.partial(scaled_rate, given_at=RATES_OUTPUT_STRIDE, output_stride=self.output_stride)
+            vertical, horizontal = (scale(rate) for rate in size)
             return SeparableConvNorm(self.channels, rate=(vertical, horizontal), **shared)(x, train=train)
         conv = ConvNorm(self.channels, **shared)
         if operation == "conv1x1":
@@ -94,33 +99,29 @@ class DPC(nn.Module):
         return resize_bilinear(conv(average_pool(x, window), train=train), grid, align_corners=self.align_corners)
 
 
-class DPCHead(nn.Module):
-    """A dense prediction cell on the deepest features, then logits at their stride; attributes as in `DPC`."""
+class DPCHead(V3PlusHead):
+    """The cell in v3+'s head, its decoder separable as the cell is.
 
-    num_classes: int
-    feature_info: tuple[FeatureInfo, ...]
-    align_corners: bool
-    options: LayerOptions = LayerOptions()
+    Attributes: `cell`, as in `DPC`; `aspp_channels`, of the cell; others as for `V3PlusHead`.
+    """
+
     cell: tuple[Branch, ...] = TOP1_CITYSCAPES
-    channels: int = 256
-    dropout: float = 0.1
-    epsilon: float = 1e-5
-    logits_stddev: float = 0.01
+    separable: bool = True
 
-    @nn.compact
-    def __call__(self, features: Features, *, train: bool) -> Logits:
+    def encode(self, features: Features, *, train: bool) -> Float[Array, "b h w d"]:
+        """The cell on the deepest features; to be called inside a compact method."""
         deepest = self.feature_info[-1]
         cell = DPC(
             output_stride=deepest.stride,
             cell=self.cell,
-            channels=self.channels,
+            channels=self.aspp_channels,
             dropout=self.dropout,
             epsilon=self.epsilon,
             align_corners=self.align_corners,
             options=self.options,
             name="dpc",
         )
-        return logits_layer(self.num_classes, self.logits_stddev)(cell(features[deepest.name], train=train))
+        return cell(features[deepest.name], train=train)
 
 
 dpc = DPCHead  # spelled as configs spell it

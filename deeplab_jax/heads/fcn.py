@@ -8,14 +8,15 @@ import flax.linen as nn
 from jax.nn.initializers import normal
 
 from deeplab_jax.heads.aspp import logits_layer
-from deeplab_jax.heads.large_fov import connected_layers, rate_at
+from deeplab_jax.heads.large_fov import connected_layers
 from deeplab_jax.nn.layers import AtrousConv
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.nn.plan import scaled_rate
 from deeplab_jax.ops.resize import resize_bilinear
 from deeplab_jax.types import FeatureInfo, Features, Logits, find_feature
 
 _FC6_SIZE = 7
-_FC6_RATE = 4  # at output stride 8: 1 at 32, the original's
+_FC6_STRIDE = 32  # the output stride at which fc6 has no holes, the original's
 
 
 class FCNHead(nn.Module):
@@ -63,7 +64,7 @@ class FCNHead(nn.Module):
             features[deepest.name],
             ("fc6", "fc7"),
             kernel_size=_FC6_SIZE,
-            rate=rate_at(deepest.stride, _FC6_RATE),
+            rate=scaled_rate(1, given_at=_FC6_STRIDE, output_stride=deepest.stride),
             channels=self.channels,
             dropout=self.dropout,
             options=self.options,

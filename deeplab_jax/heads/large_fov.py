@@ -11,11 +11,12 @@ from jaxtyping import Array, Float
 from deeplab_jax.heads.aspp import logits_layer
 from deeplab_jax.nn.layers import AtrousConv, he_normal
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.nn.plan import scaled_rate
 from deeplab_jax.ops.pooling import average_pool
 from deeplab_jax.ops.resize import resize_bilinear
 from deeplab_jax.types import FeatureInfo, Features, Logits
 
-_RATES_OUTPUT_STRIDE = 8  # the output stride for which rates are given, as in the papers
+RATES_OUTPUT_STRIDE = 8  # the output stride for which rates are given, as in the papers
 
 
 class LargeFOVHead(nn.Module):
@@ -63,7 +64,7 @@ class LargeFOVHead(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rate_at(self.feature_info[-1].stride, self.rate)  # a rate that cannot be is refused when the head is built
+        self._rate()  # a rate that cannot be is refused when the head is built
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
@@ -75,7 +76,7 @@ class LargeFOVHead(nn.Module):
             x,
             ("fc6", "fc7"),
             kernel_size=self.kernel_size,
-            rate=rate_at(deepest.stride, self.rate),
+            rate=self._rate(),
             channels=self.channels,
             dropout=self.dropout,
             options=self.options,
@@ -87,6 +88,9 @@ class LargeFOVHead(nn.Module):
             stride = deepest.stride // info.stride if strided else 1
             logits = self._add(logits, self._branch(features[info.name], branch_id, stride, train=train))
         return logits
+
+    def _rate(self) -> int:
+        return scaled_rate(self.rate, given_at=RATES_OUTPUT_STRIDE, output_stride=self.feature_info[-1].stride)
 
     def _branch(self, x: Float[Array, "b h w c"], branch_id: int, stride: int, *, train: bool) -> Logits:
         x = connected_layers(
@@ -147,21 +151,6 @@ def connected_layers(
     for layer in (first, second):
         x = nn.Dropout(dropout, deterministic=not train)(nn.relu(layer(x)))
     return x
-
-
-def rate_at(output_stride: int, nominal_rate: int) -> int:
-    """The rate at `output_stride` that spans as many pixels of the image as `nominal_rate` does at 8.
-
-    Raises:
-      ValueError: when it is no whole number.
-    """
-    rate, rest = divmod(nominal_rate * _RATES_OUTPUT_STRIDE, output_stride)
-    if rest:
-        raise ValueError(
-            f"rate {nominal_rate} (at output stride 8) is no whole number at output stride {output_stride}: "
-            f"give a multiple of {output_stride // _RATES_OUTPUT_STRIDE}"
-        )
-    return rate
 
 
 # Spelled as configs spell them: table 2's rows 'LargeFOV', '7x7', the plain one, and '4x4' with its wider view.

@@ -14,6 +14,22 @@ class UnitPlan(NamedTuple):
     output_stride: int  # input pixels per cell after this unit
 
 
+def scaled_rate(rate: int, *, given_at: int, output_stride: int) -> int:
+    """The rate at `output_stride` that spans as many pixels of the image as `rate` does at stride `given_at`.
+
+    Raises:
+      ValueError: when it is no whole number.
+    """
+    scaled, rest = divmod(rate * given_at, output_stride)
+    if rest:
+        step = output_stride // math.gcd(given_at, output_stride)
+        raise ValueError(
+            f"rate {rate} (at output stride {given_at}) is no whole number at output stride {output_stride}: "
+            f"give a multiple of {step}"
+        )
+    return scaled
+
+
 def atrous_plan(
     unit_strides: Sequence[int],
     *,

@@ -32,7 +32,7 @@ HEADS = {
     "aspp_sum": (aspp_sum, 16),
     "aspp_sum_vgg": (functools.partial(aspp_s, hidden_channels=8), 16),
     "auxiliary": (functools.partial(auxiliary, channels=8, feature="stride4"), 4),
-    "dpc": (functools.partial(dpc, channels=8), 16),
+    "dpc": (functools.partial(dpc, aspp_channels=8, decoder_channels=8, low_level_channels=4), 4),
     "fcn_no_skip": (functools.partial(fcn32s, channels=8), 16),
     "fcn_skip": (functools.partial(fcn32s, channels=8, skip_strides=(4,)), 4),
     "large_fov": (functools.partial(large_fov, channels=8), 16),
