@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deeplab_jax.nn.layers import ConvNorm
@@ -19,35 +20,38 @@ _LAST_CHANNELS = 1280
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, linear 1x1 projection; the input is added where shapes agree."""
+    """1x1 expansion, 3x3 depthwise, linear 1x1 projection; the input is added where shapes agree.
+
+    Returns:
+      The block's output, and that of its depthwise convolution, behind the activation.
+    """
 
     features: int
     expansion: int
     expand: bool
     plan: UnitPlan
     padding: str
+    padded_expansion: bool
     epsilon: float
     options: LayerOptions
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool
+    ) -> tuple[Float[Array, "b h2 w2 d"], Float[Array, "b h2 w2 e"]]:
         shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
-        y = x
+        stride, rate, _ = self.plan
+        y, padding = x, self.padding
+        if self.padded_expansion:
+            y, padding = jnp.pad(x, ((0, 0), (rate, rate), (rate, rate), (0, 0))), "valid"
         if self.expand:
             width = self.expansion * x.shape[-1]
             y = ConvNorm(width, activation="relu6", name="expand", **shared)(y, train=train)
-        y = ConvNorm(
-            0,
-            3,
-            stride=self.plan.stride,
-            rate=self.plan.rate,
-            padding=self.padding,
-            activation="relu6",
-            name="depthwise",
-            **shared,
+        depthwise = ConvNorm(
+            0, 3, stride=stride, rate=rate, padding=padding, activation="relu6", name="depthwise", **shared
         )(y, train=train)
-        y = ConvNorm(self.features, activation="none", name="project", **shared)(y, train=train)
-        return x + y if x.shape == y.shape else y
+        y = ConvNorm(self.features, activation="none", name="project", **shared)(depthwise, train=train)
+        return (x + y if x.shape == y.shape else y), depthwise
 
 
 class MobileNetV2(nn.Module):
@@ -55,20 +59,33 @@ class MobileNetV2(nn.Module):
 
     Attributes:
       output_stride: 8, 16 or 32; what would be stride beyond it becomes atrous rate.
-      width: multiplier on all channels; they are rounded to multiples of 8.
+      width: multiplier on all channels.
+      divisor: all channels are rounded to multiples of it; 8, and in TF deeplab 1 at any width but 1.
       padding: of strided 3x3 convolutions, 'tf_same' or 'symmetric'.
+      stem_padding: of the first of them; '': as `padding`; 'valid' (VainF): none, so that all maps are smaller.
+      padded_expansion: the zeros around a block's input are expanded with it, and reach the depthwise convolution
+        as what batch norm and activation make of them (VainF, with symmetric padding); False: they stay zeros.
+      low_level_tap: which map stands for a stride below the deepest: the output of its 'last' block, or that of
+        the last block's 'depthwise' convolution (TF deeplab's decoder).
       expand_first: the first block has a 1x1 expansion too (GluonCV), of factor 1.
       last_conv: the deepest features are those of the classifier's 1x1 convolution behind the blocks
         (segmentation_models.pytorch), of 1280 channels, more for a width above 1.
       carrier_rate: 'old', or 'new' (segmentation_models.pytorch), of blocks that carried a stride; see
         `atrous_plan`.
       epsilon: of batch norm; 1e-3 in TF-slim, 1e-5 in GluonCV.
+
+    Raises:
+      ValueError: by `feature_info` and the call, for a tap that does not exist.
     """
 
     output_stride: int
     options: LayerOptions = LayerOptions()
     width: float = 1.0
+    divisor: int = 8
     padding: str = "tf_same"
+    stem_padding: str = ""
+    padded_expansion: bool = False
+    low_level_tap: str = "last"
     expand_first: bool = False
     last_conv: bool = False
     carrier_rate: str = "old"
@@ -76,7 +93,11 @@ class MobileNetV2(nn.Module):
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
-        last = {plan.output_stride: self._channels(unit[1]) for unit, plan in self._units()}
+        last, channels_in = {}, self._channels(_STEM_CHANNELS)
+        for (expansion, nominal), plan in self._units():
+            channels = self._channels(nominal)
+            last[plan.output_stride] = expansion * channels_in if self._is_depthwise(plan) else channels
+            channels_in = channels
         if self.last_conv:
             last[self.output_stride] = self._last_channels()
         return tuple(FeatureInfo(f"stride{s}", channels, s) for s, channels in last.items() if s >= 4)
@@ -85,19 +106,32 @@ class MobileNetV2(nn.Module):
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
         shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         stem = self._channels(_STEM_CHANNELS)
-        x = ConvNorm(stem, 3, stride=2, activation="relu6", name="stem", **shared)(x, train=train)
+        stem_padding = {"padding": self.stem_padding or self.padding}
+        x = ConvNorm(stem, 3, stride=2, activation="relu6", name="stem", **shared | stem_padding)(x, train=train)
         features = {}
         for block_id, ((expansion, channels), plan) in enumerate(self._units()):
             expand = expansion > 1 or self.expand_first
             block = InvertedResidual(
-                self._channels(channels), expansion, expand, plan, name=f"block{block_id}", **shared
+                self._channels(channels),
+                expansion,
+                expand,
+                plan,
+                padded_expansion=self.padded_expansion,
+                name=f"block{block_id}",
+                **shared,
             )
-            x = block(x, train=train)
-            features[f"stride{plan.output_stride}"] = x
+            x, depthwise = block(x, train=train)
+            features[f"stride{plan.output_stride}"] = depthwise if self._is_depthwise(plan) else x
         if self.last_conv:
             last = ConvNorm(self._last_channels(), activation="relu6", name="last", **shared)
             features[f"stride{self.output_stride}"] = last(x, train=train)
         return {info.name: features[info.name] for info in self.feature_info}
+
+    def _is_depthwise(self, plan: UnitPlan) -> bool:
+        """Whether the map of this block that others read is its depthwise convolution's."""
+        if self.low_level_tap not in ("last", "depthwise"):
+            raise ValueError(f"low_level_tap='{self.low_level_tap}' must be 'last' or 'depthwise'")
+        return self.low_level_tap == "depthwise" and plan.output_stride < self.output_stride
 
     def _units(self) -> list[tuple[tuple[int, int], UnitPlan]]:
         """(expansion, nominal channels) and plan of each block."""
@@ -112,10 +146,10 @@ class MobileNetV2(nn.Module):
         return max(_LAST_CHANNELS, self._channels(_LAST_CHANNELS))
 
     def _channels(self, nominal: int) -> int:
-        """The nearest multiple of 8, at least 8 and never less than 90 % of the exact width."""
-        exact = nominal * self.width
-        rounded = max(8, int(exact + 4) // 8 * 8)
-        return rounded if rounded >= 0.9 * exact else rounded + 8
+        """The nearest multiple of the divisor, never 0 and never less than 90 % of the exact width."""
+        exact, divisor = nominal * self.width, self.divisor
+        rounded = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+        return rounded if rounded >= 0.9 * exact else rounded + divisor
 
 
 mobilenet_v2 = MobileNetV2  # spelled as configs spell it

@@ -46,11 +46,12 @@ def output_size(x: Array, kernel: Array, geometry: Geometry) -> tuple[int, int]:
 
 
 def same_padding(size: int, taps: int, stride: int, rate: int, kind: str) -> tuple[int, int]:
-    """Pixels added before and after an axis of `size`, for an output of ceil(size / stride).
+    """Pixels added before and after an axis of `size`, for an output of ceil(size / stride) unless 'valid'.
 
     'tf_same': TensorFlow's SAME; the odd pixel goes behind, and it depends on the size.
     'symmetric': equal on both sides whatever the size; PyTorch's usual, and TF-slim's fixed padding.
-    The two agree for odd kernels at stride 1, and at stride 2 on odd sizes.
+    'valid': none.
+    The first two agree for odd kernels at stride 1, and at stride 2 on odd sizes.
     """
     extent = (taps - 1) * rate + 1
     if kind == "symmetric":
@@ -58,7 +59,9 @@ def same_padding(size: int, taps: int, stride: int, rate: int, kind: str) -> tup
     if kind == "tf_same":
         total = max((math.ceil(size / stride) - 1) * stride + extent - size, 0)
         return total // 2, total - total // 2
-    raise ValueError(f"unknown padding '{kind}'; there are 'tf_same' and 'symmetric'")
+    if kind == "valid":
+        return 0, 0
+    raise ValueError(f"unknown padding '{kind}'; there are 'tf_same', 'symmetric' and 'valid'")
 
 
 def _lax_conv(x: Array, kernel: Array, geometry: Geometry, groups: int) -> Array:

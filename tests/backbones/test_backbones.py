@@ -34,6 +34,8 @@ SMALL = {
     "mobilenet_v2_smp": functools.partial(
         mobilenet_v2, width=0.25, carrier_rate="new", last_conv=True, padding="symmetric", epsilon=1e-5
     ),
+    "mobilenet_v2_tf_deeplab": functools.partial(mobilenet_v2, width=0.3, divisor=1, low_level_tap="depthwise"),
+    "mobilenet_v2_vainf": functools.partial(mobilenet_v2, width=0.25, padding="symmetric", padded_expansion=True),
     "mobilenet_v3_large": functools.partial(mobilenet_v3_large, width=0.25),
     "mobilenet_v3_small_torchvision": functools.partial(
         mobilenet_v3_small,
