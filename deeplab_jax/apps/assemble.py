@@ -161,11 +161,17 @@ def open_workdir(config: Config, workdir: pathlib.Path) -> None:
     """
     path = workdir / CONFIG_FILE
     wanted = json.loads(json.dumps(to_dict(config)))
-    if path.exists() and (workdir / checkpoints.FOLDER).is_dir():
+    if path.exists() and has_checkpoints(workdir):
         _check_same_config(path, wanted)
     if jax.process_index() != 0:
         return
     write_whole(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def has_checkpoints(workdir: pathlib.Path) -> bool:
+    """Whether the workdir holds anything that a new run could spoil."""
+    folder = workdir / checkpoints.FOLDER
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _check_same_config(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
     """
     if not source:
         raise UserError("give --source=PATH, the file to import (and --layout=NAME, whose names it uses)")
-    if (workdir / FOLDER).is_dir():
+    if assemble.has_checkpoints(workdir):
         raise UserError(f"{workdir} holds checkpoints already: choose a new --workdir")
     imported = _import(source, layout_name)
     config.model = dataclasses.replace(
@@ -256,10 +256,14 @@ def _check_part(kind: str, part: PartConfig, wanted: Mapping[str, Any]) -> None:
     defaults = registry.defaults(registry.resolve(f"{kind}s", part.name))
     for argument, needed in wanted["args"].items():
         if argument not in _FREE_ARGUMENTS:
-            _agree(f"{kind}.args.{argument}", part.args.get(argument, defaults[argument]), needed)
+            _agree(f"{kind}.args.{argument}", part.args.get(argument, defaults.get(argument)), needed)
 
 
 def _agree(field: str, value: Any, needed: Any) -> None:
-    same = tuple(value) == tuple(needed) if isinstance(needed, tuple) else value == needed
-    if not same:
+    if _plain(value) != _plain(needed):
         raise UserError(f"config.model.{field}={value!r}: the weights of config.model.pretrained need {needed!r}")
+
+
+def _plain(value: Any) -> Any:
+    """Lists and tuples are the same: JSON knows no tuples."""
+    return tuple(value) if isinstance(value, list) else value

@@ -49,11 +49,14 @@ class LoadReport:
         return ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds if getattr(self, kind))
 
     def __str__(self) -> str:
+        """Counts, and the names of all that did not go as it should."""
         parts = [f"{len(self.loaded)} arrays loaded"]
-        for kind in ("missing", "unexpected", "misshapen", "skipped"):
+        for kind in ("missing", "unexpected", "misshapen"):
             names = getattr(self, kind)
             if names:
                 parts.append(f"{len(names)} {kind}: {', '.join(names)}")
+        if self.skipped:
+            parts.append(f"{len(self.skipped)} left out on purpose")
         return "; ".join(parts)
 
 

@@ -44,8 +44,9 @@ def test_lists_missing_unexpected_misshapen_and_skipped():
     assert report.unexpected == ("layer2.weight", "step")
     assert report.misshapen == ("layer1.weight: (3, 3, 2, 5), wanted params/backbone/block1/kernel: (3, 3, 2, 4)",)
     assert report.skipped == ("momentum",)
-    for name in ("layer2.weight", "step", "momentum", "(3, 3, 2, 5)"):
+    for name in ("layer2.weight", "step", "(3, 3, 2, 5)", "1 left out on purpose"):
         assert name in str(report)
+    assert report.summary == "2 missing, 2 unexpected, 1 misshapen, 1 skipped"
 
 
 def test_an_unknown_transform_is_named():
