@@ -32,12 +32,20 @@ class Preset:
         module_name = name.partition(".")[0]
         return {"name": name, "args": {**self.arguments.get(module_name, {}), **arguments}}
 
+    def classifier(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """`part` for a backbone trained to classify: without what only a segmentation network decides."""
+        config = self.part(name, **arguments)
+        config["args"] = {key: value for key, value in config["args"].items() if key not in _RATES_AND_TAPS}
+        return config
+
     def model(self, **fields: Any) -> dict[str, Any]:
         """The model's config with these conventions and `fields`, as a plain dict."""
         return {"align_corners": self.align_corners, "normalization": self.normalization, **fields}
 
 
+_RATES_AND_TAPS = ("carrier_rate", "low_level_tap")
 _FIRST_UNIT = {"strided_unit": "first", "padding": "symmetric", "epsilon": 1e-5}
+_CAFFE_RESNET = {**_FIRST_UNIT, "strided_conv": "conv1", "carrier_rate": "new", "pool_padding": "ceil"}
 
 PRESETS: Mapping[str, Preset] = {
     # tensorflow/models, research/deeplab
@@ -52,11 +60,19 @@ PRESETS: Mapping[str, Preset] = {
                 "low_level_tap": "pre_add",
                 "epsilon": 1e-5,
             },
-            "xception": {"padding": "symmetric", "epsilon": 1e-3},
+            "xception": {"padding": "symmetric", "low_level_tap": "linear", "epsilon": 1e-3},
             "mobilenet_v2": {"padding": "tf_same", "expand_first": False, "epsilon": 1e-3},
             "mobilenet_v3": {"padding": "tf_same", "epsilon": 1e-3},
             "aspp": {"epsilon": 1e-5},
             "v3plus": {"epsilon": 1e-5},
+            "lr_aspp": {
+                "gate": "hard_sigmoid",
+                "gate_bias": True,
+                "low_level_stride": 8,
+                "pooling_size": (769, 769),
+                "pooling_strides": (4, 5),
+                "epsilon": 1e-5,
+            },
         },
     ),
     "torchvision": Preset(
@@ -65,9 +81,15 @@ PRESETS: Mapping[str, Preset] = {
         arguments={
             "resnet": _FIRST_UNIT,
             "mobilenet_v2": {"padding": "symmetric", "expand_first": False, "epsilon": 1e-5},
-            "mobilenet_v3": {"padding": "symmetric", "carrier_rate": "new", "epsilon": 1e-3},
+            "mobilenet_v3": {
+                "padding": "symmetric",
+                "carrier_rate": "new",
+                "low_level_tap": "first",
+                "epsilon": 1e-3,
+            },
             "vgg16": {"pool_size": 2, "pool_padding": "symmetric"},
             "aspp": {"num_refinements": 1, "dropout": 0.5, "epsilon": 1e-5},
+            "lr_aspp": {"gate": "sigmoid", "gate_bias": False, "low_level_stride": 8, "epsilon": 1e-5},
             "auxiliary": {"dropout": 0.1, "epsilon": 1e-5},
         },
     ),
@@ -77,6 +99,14 @@ PRESETS: Mapping[str, Preset] = {
         normalization="imagenet",
         arguments={
             "resnet": {**_FIRST_UNIT, "carrier_rate": "new"},
+            "mobilenet_v2": {
+                "padding": "symmetric",
+                "expand_first": False,
+                "last_conv": True,
+                "carrier_rate": "new",
+                "epsilon": 1e-5,
+            },
+            "xception": {"padding": "symmetric", "low_level_tap": "relu", "epsilon": 1e-3},
             "aspp": {"num_refinements": 1, "dropout": 0.5, "epsilon": 1e-5},
             "v3plus": {
                 "num_refinements": 1,
@@ -111,13 +141,72 @@ PRESETS: Mapping[str, Preset] = {
         align_corners=True,
         normalization="caffe_mean",
         arguments={
-            "resnet": {
-                **_FIRST_UNIT,
-                "strided_conv": "conv1",
-                "carrier_rate": "new",
-                "pool_padding": "ceil",
-            },
+            "resnet": _CAFFE_RESNET,
             "vgg16": {"pool_size": 3, "pool_padding": "ceil"},
         },
+    ),
+    # VainF/DeepLabV3Plus-Pytorch
+    "vainf": Preset(
+        align_corners=False,
+        normalization="imagenet",
+        arguments={
+            "resnet": _FIRST_UNIT,
+            "mobilenet_v2": {
+                "padding": "symmetric",
+                "stem_padding": "valid",
+                "padded_expansion": True,
+                "expand_first": False,
+                "epsilon": 1e-5,
+            },
+            "aspp": {"num_refinements": 1, "dropout": 0.1, "epsilon": 1e-5},
+            "v3plus": {"num_decoder_convs": 1, "dropout": 0.1, "epsilon": 1e-5},
+        },
+    ),
+    # jfzhang95/pytorch-deeplab-xception
+    "jfzhang": Preset(
+        align_corners=True,
+        normalization="imagenet",
+        arguments={
+            "resnet": {**_FIRST_UNIT, "carrier_rate": "new", "multi_grid": (1, 2, 4)},
+            "v3plus": {"dropout": 0.5, "epsilon": 1e-5},
+        },
+    ),
+    # detectron2, projects/DeepLab
+    "detectron2": Preset(
+        align_corners=False,
+        normalization="imagenet",
+        arguments={
+            "resnet": {**_FIRST_UNIT, "stem": "beta", "carrier_rate": "new", "multi_grid": (1, 2, 4)},
+            "aspp": {"pooling_size": (512, 1024), "pooling_norm": False, "dropout": 0.1, "epsilon": 1e-5},
+            "v3plus": {"pooling_size": (512, 1024), "pooling_norm": False, "dropout": 0.1, "epsilon": 1e-5},
+        },
+    ),
+    # kazuto1011/deeplab-pytorch: v2, from the authors' Caffe
+    "kazuto": Preset(
+        align_corners=False,
+        normalization="caffe_mean",
+        arguments={"resnet": _CAFFE_RESNET},
+    ),
+    # bonlime/keras-deeplab-v3-plus: TF deeplab in Keras
+    "bonlime": Preset(
+        align_corners=True,
+        normalization="minus_one_to_one",
+        arguments={
+            "xception": {
+                "padding": "symmetric",
+                "stem_padding": "tf_same",
+                "low_level_tap": "linear",
+                "epsilon": 1e-3,
+            },
+            "mobilenet_v2": {"padding": "tf_same", "expand_first": False, "epsilon": 1e-3},
+            "aspp": {"epsilon": 1e-5},
+            "v3plus": {"epsilon": 1e-5},
+        },
+    ),
+    # GluonCV
+    "gluon": Preset(
+        align_corners=True,
+        normalization="imagenet",
+        arguments={"mobilenet_v2": {"padding": "symmetric", "expand_first": True, "epsilon": 1e-5}},
     ),
 }

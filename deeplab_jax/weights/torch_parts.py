@@ -1,4 +1,4 @@
-"""Names of network parts that PyTorch systems took over from torchvision: its ResNet, its ASPP."""
+"""Names of network parts that PyTorch systems share: torchvision's ResNet, MobileNets and ASPP, timm's Xception."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from deeplab_jax.types import ArrayShapes, WeightRule
 from deeplab_jax.weights.names import TORCH, count, require
 
 _RESNETS = {6: "resnet.resnet50", 23: "resnet.resnet101"}  # by the units of the third stage
+_MOBILENET_V3S = {13: "mobilenet_v3.mobilenet_v3_small", 17: "mobilenet_v3.mobilenet_v3_large"}  # by layers
+_MOBILENET_V2_CHANNELS = 320  # of the last block, at width 1
+_XCEPTIONS = {13: "xception.xception41", 21: "xception.xception65", 23: "xception.xception71"}  # by blocks
+_XCEPTION71_BLOCKS = 23
 RESNET_CLASSIFIER = r"fc\.(weight|bias)"  # of ImageNet files
 
 
@@ -33,11 +37,107 @@ def resnet_name(shapes: ArrayShapes, prefix: str) -> str:
       ValueError: where they are of none.
     """
     require(shapes, f"{prefix}layer1.0.conv3.weight")
+    if require(shapes, f"{prefix}layer1.0.conv2.weight")[:2] != (64, 64):
+        raise ValueError(f"'{prefix}layer1.0.conv2' is grouped or wide; there are plain ResNets alone")
     num_units = count(shapes, rf"{re.escape(prefix)}layer3\.(\d+)\.conv1\.weight")
-    if num_units not in _RESNETS:
-        known = " or ".join(f"{units}: {name}" for units, name in _RESNETS.items())
-        raise ValueError(f"'{prefix}layer3' has {num_units} units; there are {known}")
-    return _RESNETS[num_units]
+    return _known(_RESNETS, num_units, f"'{prefix}layer3' has {num_units} units")
+
+
+def mobilenet_v2_rules(prefix: str) -> tuple[WeightRule, ...]:
+    """torchvision's MobileNetV2.
+
+    Args:
+      prefix: of the numbers of its layers, a regular expression without groups.
+    """
+    block = rf"{prefix}([2-9]|1[0-7])\.conv\."
+    first = rf"{prefix}1\.conv\."
+    return (
+        *TORCH.conv_norm(rf"{prefix}0\.0", rf"{prefix}0\.1", "backbone/stem"),
+        *TORCH.depthwise_norm(rf"{first}0\.0", rf"{first}0\.1", "backbone/block0/depthwise"),
+        *TORCH.conv_norm(rf"{first}1", rf"{first}2", "backbone/block0/project"),
+        *TORCH.conv_norm(rf"{block}0\.0", rf"{block}0\.1", "backbone/block{1-1}/expand"),
+        *TORCH.depthwise_norm(rf"{block}1\.0", rf"{block}1\.1", "backbone/block{1-1}/depthwise"),
+        *TORCH.conv_norm(rf"{block}2", rf"{block}3", "backbone/block{1-1}/project"),
+        *TORCH.conv_norm(rf"{prefix}18\.0", rf"{prefix}18\.1", "backbone/last"),
+    )
+
+
+def mobilenet_v2_width(shapes: ArrayShapes, name: str) -> float:
+    """Its width, by the channels of `name`, the last block's projection; the stem's are rounded too much.
+
+    Raises:
+      ValueError: where there is no such array.
+    """
+    return require(shapes, name)[0] / _MOBILENET_V2_CHANNELS
+
+
+def mobilenet_v3_rules(shapes: ArrayShapes, prefix: str) -> tuple[WeightRule, ...]:
+    """torchvision's MobileNetV3, its names behind `prefix`.
+
+    A block's parts are numbered, and those that it lacks are left out: its names tell which number is which part.
+    """
+    start, last = re.escape(prefix), _num_mobilenet_v3_layers(shapes, prefix) - 1
+    gate = rf"{start}(\d+)\.block\.\d\."
+    rules = [
+        *TORCH.conv_norm(rf"{start}0\.0", rf"{start}0\.1", "backbone/stem"),
+        *TORCH.conv(f"{gate}fc1", "backbone/block{1-1}/squeeze_excite/reduce", bias=True),
+        *TORCH.conv(f"{gate}fc2", "backbone/block{1-1}/squeeze_excite/expand", bias=True),
+        *TORCH.conv_norm(rf"{start}{last}\.0", rf"{start}{last}\.1", "backbone/last"),
+    ]
+    for layer_id in range(1, last):
+        convs = [part for part in range(4) if f"{prefix}{layer_id}.block.{part}.0.weight" in shapes]
+        for part, name in zip(convs, ("expand", "depthwise", "project")[-len(convs) :], strict=True):
+            layer = rf"{start}{layer_id}\.block\.{part}\."
+            kind = TORCH.depthwise_norm if name == "depthwise" else TORCH.conv_norm
+            rules += kind(rf"{layer}0", rf"{layer}1", f"backbone/block{layer_id - 1}/{name}")
+    return tuple(rules)
+
+
+def mobilenet_v3_name(shapes: ArrayShapes, prefix: str) -> str:
+    """Which MobileNetV3 of ours the names behind `prefix` are of.
+
+    Raises:
+      ValueError: where they are of none.
+    """
+    require(shapes, f"{prefix}1.block.0.0.weight")
+    num_layers = _num_mobilenet_v3_layers(shapes, prefix)
+    return _known(_MOBILENET_V3S, num_layers, f"'{prefix}' has {num_layers} layers")
+
+
+def xception_rules(shapes: ArrayShapes, prefix: str) -> tuple[WeightRule, ...]:
+    """timm's aligned Xception, which numbers its blocks through all three flows.
+
+    Args:
+      shapes: of the file.
+      prefix: of its names, a regular expression without groups.
+    """
+    num_blocks = _num_xception_blocks(shapes, prefix)
+    num_entry_blocks = 5 if num_blocks == _XCEPTION71_BLOCKS else 3
+    middle = range(num_entry_blocks, num_blocks - 2)
+    flows = (
+        (range(num_entry_blocks), "entry_block{1+1}"),
+        (middle, f"middle_unit{{1-{num_entry_blocks - 1}}}"),
+        (range(middle.stop, num_blocks), f"exit_block{{1-{middle.stop - 1}}}"),
+    )
+    stem = rf"{prefix}stem[._](\d)\."
+    rules = [*TORCH.conv_norm(f"{stem}conv", f"{stem}bn", "backbone/entry_conv{1+1}")]
+    for block_ids, unit in flows:
+        block = rf"{prefix}blocks[._]({'|'.join(map(str, block_ids))})\."
+        conv, module = rf"{block}stack\.conv(\d)\.", f"backbone/{unit}/separable_conv{{2}}"
+        rules += TORCH.conv_norm(rf"{block}shortcut\.conv", rf"{block}shortcut\.bn", f"backbone/{unit}/shortcut")
+        rules += TORCH.depthwise_norm(f"{conv}conv_dw", f"{conv}bn_dw", f"{module}/depthwise")
+        rules += TORCH.conv_norm(f"{conv}conv_pw", f"{conv}bn_pw", f"{module}/pointwise")
+    return tuple(rules)
+
+
+def xception_name(shapes: ArrayShapes, prefix: str) -> str:
+    """Which Xception of ours the names are of; `prefix` as above.
+
+    Raises:
+      ValueError: where they are of none.
+    """
+    num_blocks = _num_xception_blocks(shapes, prefix)
+    return _known(_XCEPTIONS, num_blocks, f"'{prefix}' has {num_blocks} blocks of an Xception with plain activations")
 
 
 def aspp_rules(prefix: str, target: str = "head/aspp", *, separable: bool = False) -> tuple[WeightRule, ...]:
@@ -60,3 +160,22 @@ def aspp_rules(prefix: str, target: str = "head/aspp", *, separable: bool = Fals
         *TORCH.conv_norm(rf"{prefix}convs\.4\.1", rf"{prefix}convs\.4\.2", f"{target}/image_pooling"),
         *TORCH.conv_norm(rf"{prefix}project\.0", rf"{prefix}project\.1", f"{target}/projection", channels="pool_last"),
     )
+
+
+def _num_mobilenet_v3_layers(shapes: ArrayShapes, prefix: str) -> int:
+    return count(shapes, rf"{re.escape(prefix)}(\d+)\.(?:0|block\.0\.0)\.weight")
+
+
+def _num_xception_blocks(shapes: ArrayShapes, prefix: str) -> int:
+    return count(shapes, rf"{prefix}blocks[._](\d+)\.stack\.conv1\.bn_dw\.weight")
+
+
+def _known(names: dict[int, str], size: int, found: str) -> str:
+    """The name for this size.
+
+    Raises:
+      ValueError: where there is none, saying what was `found` instead.
+    """
+    if size not in names:
+        raise ValueError(f"{found}; there are {' or '.join(f'{known}: {name}' for known, name in names.items())}")
+    return names[size]
