@@ -110,6 +110,7 @@ class Xception(nn.Module):
       output_stride: 8, 16 or 32; what would be stride beyond it becomes atrous rate.
       multi_grid: factors on the rates of the last block's three convolutions.
       padding: of strided convolutions, 'tf_same' or 'symmetric' (TF deeplab's fixed padding).
+      stem_padding: of the first of them; '': as `padding`.
       low_level_tap: all features but the deepest are 'linear', or behind the 'relu' that follows (timm).
       epsilon: of batch norm.
       width: multiplier on all channels.
@@ -127,6 +128,7 @@ class Xception(nn.Module):
     options: LayerOptions = LayerOptions()
     multi_grid: tuple[int, int, int] = (1, 1, 1)
     padding: str = "symmetric"
+    stem_padding: str = ""
     low_level_tap: str = "linear"
     epsilon: float = 1e-3
     width: float = 1.0
@@ -145,9 +147,10 @@ class Xception(nn.Module):
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
         units = self._units()
         shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
+        stem = shared | {"padding": self.stem_padding or self.padding}
         for conv_id, channels in enumerate(_ENTRY_CONVS, start=1):
             stride = 2 if conv_id == 1 else 1
-            conv = ConvNorm(self._channels(channels), 3, stride=stride, name=f"entry_conv{conv_id}", **shared)
+            conv = ConvNorm(self._channels(channels), 3, stride=stride, name=f"entry_conv{conv_id}", **stem)
             x = conv(x, train=train)
         features = {}
         for name, widths, plan in units:

@@ -34,6 +34,7 @@ class ASPP(nn.Module):
       projection_kernel_size: of the convolution behind the concatenation: 1, or 3 (mmsegmentation).
       pooling_size: (height, width) in pixels of the image that image pooling averages over, as TF deeplab's
         image_pooling_crop_size; (0, 0): the whole image.
+      pooling_norm: of image pooling's convolution; False: a bias in its place (detectron2).
       dropout: of the projected features, in training.
     """
 
@@ -44,6 +45,7 @@ class ASPP(nn.Module):
     inner_norm: bool = True
     projection_kernel_size: int = 1
     pooling_size: tuple[int, int] = (0, 0)
+    pooling_norm: bool = True
     dropout: float = 0.1
     epsilon: float = 1e-5
     align_corners: bool = True
@@ -71,8 +73,13 @@ class ASPP(nn.Module):
         else:
             cells = [(pixels - 1) // self.output_stride + 1 for pixels in self.pooling_size]
             pooled = average_pool(x, (min(cells[0], size[0]), min(cells[1], size[1])))
-        conv = ConvNorm(self.channels, epsilon=self.epsilon, options=self.options, name="image_pooling")
-        return resize_bilinear(conv(pooled, train=train), size, align_corners=self.align_corners)
+        if self.pooling_norm:
+            conv = ConvNorm(self.channels, epsilon=self.epsilon, options=self.options, name="image_pooling")
+            pooled = conv(pooled, train=train)
+        else:
+            biased = AtrousConv(self.channels, use_bias=True, dtype=self.options.dtype, name="image_pooling")
+            pooled = nn.relu(biased(pooled))
+        return resize_bilinear(pooled, size, align_corners=self.align_corners)
 
 
 class ASPPHead(nn.Module):
@@ -97,6 +104,7 @@ class ASPPHead(nn.Module):
     inner_norm: bool = True
     projection_kernel_size: int = 1
     pooling_size: tuple[int, int] = (0, 0)
+    pooling_norm: bool = True
     num_refinements: int = 0
     dropout: float = 0.1
     epsilon: float = 1e-5
@@ -117,6 +125,7 @@ class ASPPHead(nn.Module):
             inner_norm=self.inner_norm,
             projection_kernel_size=self.projection_kernel_size,
             pooling_size=self.pooling_size,
+            pooling_norm=self.pooling_norm,
             dropout=self.dropout,
             epsilon=self.epsilon,
             align_corners=self.align_corners,

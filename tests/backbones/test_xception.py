@@ -74,6 +74,23 @@ def test_multi_grid_multiplies_the_rates_of_the_last_block():
         assert text.count(f"rhs_dilate = [{rate}, {rate}]") == 1
 
 
+@pytest.mark.parametrize(("stem_padding", "edges"), [("", "[1, 1], [1, 1]"), ("tf_same", "[0, 1], [0, 1]")])
+def test_the_stem_may_be_padded_in_its_own_way(stem_padding, edges):
+    """On an even size, where the paddings differ; the other strided convolutions keep theirs."""
+    model = xception41(output_stride=16, stem_padding=stem_padding, width=0.02)
+    lowered = (
+        jax.jit(lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0]["stride16"])
+        .trace(jnp.zeros((1, 64, 64, 3)))
+        .lower(lowering_platforms=("cuda",))
+    )
+    strided = [
+        line for line in lowered.as_text().splitlines() if "stride = [2, 2]" in line and "pad = [[0, 0]" not in line
+    ]
+    assert len(strided) == 4
+    assert f"pad = [{edges}]" in strided[0]
+    assert all("pad = [[1, 1], [1, 1]]" in line for line in strided[1:])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [({"multi_grid": (1, 2)}, "3 factors"), ({"low_level_tap": "unit"}, "'linear' or 'relu'")],

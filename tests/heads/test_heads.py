@@ -28,6 +28,7 @@ HEADS = {
     "aspp_pool_and_1x1": (functools.partial(aspp, aspp_channels=8, atrous_rates=()), 16),
     "aspp_of_mmsegmentation": (functools.partial(aspp, aspp_channels=8, projection_kernel_size=3), 16),
     "aspp_fixed_pooling": (functools.partial(aspp, aspp_channels=8, pooling_size=(33, 65)), 16),
+    "aspp_pooling_with_bias": (functools.partial(aspp, aspp_channels=8, pooling_norm=False), 16),
     "aspp_refined": (functools.partial(aspp, aspp_channels=8, num_refinements=1), 16),
     "aspp_sum": (aspp_sum, 16),
     "aspp_sum_vgg": (functools.partial(aspp_s, hidden_channels=8), 16),
@@ -112,6 +113,21 @@ def test_image_pooling_reaches_every_pixel(rng):
     variables = jax.jit(lambda x: module.init(jax.random.key(0, impl="rbg"), x, train=False))(x)
     gradient = jax.grad(lambda x: module.apply(variables, x, train=False)[0, 0, 0].sum())(x)
     assert (np.abs(gradient).max(-1) > 0).all()
+
+
+def test_image_pooling_may_have_a_bias_in_place_of_the_norm(rng):
+    """Where all is weighed with zeros, the bias is left, behind its ReLU; the projection passes it on."""
+    module = ASPP(16, atrous_rates=(), channels=2, pooling_norm=False)
+    x = rng.normal(size=(1, 6, 7, 3)).astype(np.float32)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    assert set(variables["params"]["image_pooling"]) == {"kernel", "bias"}
+    variables["params"]["image_pooling"]["bias"] += np.array([0.5, -0.5], np.float32)
+    variables["params"]["projection"]["conv"]["kernel"][0, 0, :2] = np.eye(2)
+    variables["params"]["projection"]["norm"]["scale"] += 1
+    variables["batch_stats"]["projection"]["norm"]["var"] += 1 - 1e-5
+    projected = module.apply(variables, x, train=False)
+    np.testing.assert_allclose(projected, np.broadcast_to(np.float32([0.5, 0.0]), (1, 6, 7, 2)), rtol=1e-6)
 
 
 def test_a_decoder_without_features_at_its_stride_names_those_there_are():
