@@ -1,0 +1,221 @@
+"""Someone else's weights by the command's way: into a workdir, into a start of training, and refused where wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from deeplab_jax.apps import assemble
+from deeplab_jax.apps.import_weights import (
+    adopt_model,
+    import_checkpoint,
+    import_weights,
+    load_pretrained,
+)
+from deeplab_jax.config import Config, PartConfig, PretrainedConfig
+from deeplab_jax.models.build import build_model
+from deeplab_jax.types import UserError
+
+NUM_CLASSES = 4
+_BLOCK_LAYERS = {"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1"}
+_ENDINGS = {
+    "kernel": "convolution.weight",
+    "depthwise_kernel": "convolution.weight",
+    "scale": "normalization.weight",
+    "bias": "normalization.bias",
+    "mean": "normalization.running_mean",
+    "var": "normalization.running_var",
+}
+
+
+def _network():
+    """The network that the file below holds: transformers' smallest MobileNetV2, with a head of 8 channels."""
+    backbone = PartConfig("mobilenet_v2.mobilenet_v2", {"width": 0.25})
+    head = PartConfig("aspp.aspp", {"atrous_rates": (), "aspp_channels": 8})
+    return dataclasses.replace(
+        Config().model, backbone=backbone, head=head, num_classes=NUM_CLASSES, normalization="minus_one_to_one"
+    )
+
+
+def _shapes(config):
+    model = build_model(config)
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3), jnp.uint8)))
+
+
+def _foreign_name(path):
+    """A path of ours -> the name that transformers has for it."""
+    _, part, *modules, leaf = path.split("/")
+    if part == "head" and modules == ["logits"]:
+        return f"segmentation_head.classifier.convolution.{'weight' if leaf == 'kernel' else 'bias'}"
+    module = "/".join(modules[:-1])
+    if part == "head":
+        kind = {"image_pooling": "conv_pool", "aspp0": "conv_aspp", "projection": "conv_projection"}[module[5:]]
+        return f"segmentation_head.{kind}.{_ENDINGS[leaf]}"
+    if module == "stem":
+        return f"mobilenet_v2.conv_stem.first_conv.{_ENDINGS[leaf]}"
+    block, layer = module.split("/")
+    block_id = int(block.removeprefix("block"))
+    place = "conv_stem" if block_id == 0 else f"layer.{block_id - 1}"
+    return f"mobilenet_v2.{place}.{_BLOCK_LAYERS[layer]}.{_ENDINGS[leaf]}"
+
+
+@pytest.fixture
+def foreign(tmp_path, rng):
+    """(file, its arrays by our paths)."""
+    ours, theirs = {}, {}
+    for path, leaf in traverse_util.flatten_dict(_shapes(_network()), sep="/").items():
+        value = rng.uniform(0.5, 1.5, leaf.shape) if path.endswith(("scale", "var")) else rng.normal(size=leaf.shape)
+        ours[path] = value.astype(np.float32)
+        kernel = leaf.ndim == 4
+        theirs[_foreign_name(path)] = np.ascontiguousarray(ours[path].transpose(3, 2, 0, 1) if kernel else ours[path])
+    file = tmp_path / "theirs.npz"
+    np.savez(file, **theirs)
+    return file, ours, theirs
+
+
+@pytest.fixture
+def config():
+    config = Config()
+    config.data.dataset, config.data.batch_size, config.data.crop_size = "shapes", 8, (33, 33)
+    return config
+
+
+@pytest.mark.parametrize("layout", ["transformers", ""])
+def test_a_file_becomes_the_network_that_it_was(layout, foreign):
+    file, ours, _ = foreign
+    config, variables = import_checkpoint(str(file), layout=layout)
+    assert (config.num_classes, config.backbone.args["width"], config.output_stride) == (NUM_CLASSES, 0.25, 16)
+    flat = traverse_util.flatten_dict(variables, sep="/")
+    assert flat.keys() == ours.keys()
+    for path, value in ours.items():
+        np.testing.assert_array_equal(flat[path], value, err_msg=path)
+
+
+def test_an_imported_workdir_serves_whatever_config_comes_with_it(foreign, config, tmp_path, capsys):
+    file, ours, _ = foreign
+    workdir = tmp_path / "run"
+    import_weights(config, workdir, str(file), "")
+    assert "layout transformers" in capsys.readouterr().out
+    assert json.loads((workdir / "imported.json").read_text())["source"] == str(file)
+    info = assemble.find_info(config, workdir)
+    assert info.num_classes == NUM_CLASSES
+
+    other = Config()  # another network, until the workdir is asked
+    adopted = adopt_model(other, workdir, {"model.output_stride": 8, "model.head.args.dropout": 0.5, "seed": 3})
+    assert adopted.model.backbone.name == "mobilenet_v2.mobilenet_v2"
+    assert adopted.model.output_stride == 8
+    assert adopted.model.head.args["dropout"] == 0.5
+    variables = assemble.load_variables(adopted, assemble.build(adopted, info), workdir)
+    kernel = variables["params"]["backbone"]["block3"]["expand"]["conv"]["kernel"]
+    np.testing.assert_array_equal(kernel, ours["params/backbone/block3/expand/conv/kernel"])
+
+    with pytest.raises(UserError, match="holds checkpoints already: choose a new --workdir"):
+        import_weights(config, workdir, str(file), "")
+    assert adopt_model(other, tmp_path, {}) is other
+
+
+def test_another_number_of_classes_takes_all_but_the_last_layer(foreign):
+    file, ours, _ = foreign
+    start = PretrainedConfig(source=str(file), layout="transformers", scope="fitting")
+    config = dataclasses.replace(_network(), num_classes=9, pretrained=start)
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(config))
+    loaded, report, folded = load_pretrained(config, target)
+    assert not folded
+    assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
+    assert len(report.misshapen) == 2
+    assert "segmentation_head.classifier.convolution.weight: (1, 1, 8, 4)" in str(report)
+    assert not loaded["params"]["head"]["logits"]["kernel"].any()
+    np.testing.assert_array_equal(
+        loaded["params"]["head"]["aspp"]["aspp0"]["conv"]["kernel"], ours["params/head/aspp/aspp0/conv/kernel"]
+    )
+
+    start = dataclasses.replace(start, scope="model")
+    with pytest.raises(UserError, match=r"does not fit the network: .*misshapen: segmentation_head.classifier"):
+        load_pretrained(dataclasses.replace(config, pretrained=start), target)
+
+
+def test_a_backbone_alone_leaves_the_head(foreign):
+    file, _, _ = foreign
+    start = PretrainedConfig(source=str(file), layout="transformers")
+    head = PartConfig("v3plus.v3plus", {"aspp_channels": 8, "decoder_channels": 8, "low_level_channels": 4})
+    config = dataclasses.replace(_network(), head=head, pretrained=start)
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(config))
+    loaded, report, _ = load_pretrained(config, target)
+    assert report.is_complete
+    assert loaded["params"]["backbone"]["stem"]["conv"]["kernel"].any()
+    assert not loaded["params"]["head"]["logits"]["kernel"].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "scope", "words"),
+    [
+        ({"align_corners": False}, "model", r"align_corners=False: .* need True"),
+        ({"normalization": "imagenet"}, "backbone", r"normalization='imagenet': .* need 'minus_one_to_one'"),
+        ({"head": PartConfig("aspp.aspp", {"aspp_channels": 8})}, "model", r"head\.args\.atrous_rates=.* need \(\)"),
+        ({"head": PartConfig("v3plus.v3plus")}, "model", r"head\.name='v3plus\.v3plus': .* need 'aspp\.aspp'"),
+    ],
+)
+def test_a_config_that_would_compute_something_else_is_refused(changes, scope, words, foreign):
+    start = PretrainedConfig(source=str(foreign[0]), layout="transformers", scope=scope)
+    config = dataclasses.replace(_network(), pretrained=start, **changes)
+    with pytest.raises(UserError, match=words):
+        load_pretrained(config, {})
+
+
+def test_a_wrong_layout_suggests_the_right_one(foreign):
+    file, _, _ = foreign
+    with pytest.raises(UserError, match=r"not of layout 'torchvision' .*; its names are those of layout transformers"):
+        import_checkpoint(str(file), layout="torchvision")
+    with pytest.raises(UserError, match=r"layout 'torchvison': there are .*torchvision"):
+        import_checkpoint(str(file), layout="torchvison")
+
+
+def test_names_that_nobody_knows(tmp_path):
+    np.savez(tmp_path / "odd.npz", weight=np.zeros(3))
+    with pytest.raises(UserError, match="no layout fits its names; say which with --layout=NAME, one of"):
+        import_checkpoint(str(tmp_path / "odd.npz"), layout="")
+
+
+def test_a_missing_and_a_surplus_array_are_named(foreign, tmp_path):
+    _, _, theirs = foreign
+    arrays = dict(theirs)
+    arrays["surprise"] = arrays.pop("mobilenet_v2.layer.3.conv_3x3.convolution.weight")
+    np.savez(tmp_path / "broken.npz", **arrays)
+    words = r"missing: params/backbone/block4/depthwise/conv/depthwise_kernel.*unexpected: surprise"
+    with pytest.raises(UserError, match=words):
+        import_checkpoint(str(tmp_path / "broken.npz"), layout="transformers")
+
+
+def test_a_backbone_alone_is_no_network(foreign, tmp_path):
+    _, _, theirs = foreign
+    arrays = {name: array for name, array in theirs.items() if not name.startswith("segmentation_head")}
+    path = tmp_path / "backbone.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=r"has a backbone alone .*pretrained\.source="):
+        import_checkpoint(str(path), layout="transformers")
+
+
+def test_ones_own_run_is_a_start_for_another(foreign, config, tmp_path):
+    """All that fits of a workdir, into a network of other classes."""
+    file, ours, _ = foreign
+    import_weights(config, tmp_path / "first", str(file), "")
+    start = PretrainedConfig(source=str(tmp_path / "first"), layout="deeplab_jax", scope="fitting")
+    model = dataclasses.replace(_network(), num_classes=9, pretrained=start)
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(model))
+    loaded, report, _ = load_pretrained(model, target)
+    assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
+    np.testing.assert_array_equal(
+        loaded["batch_stats"]["backbone"]["stem"]["norm"]["var"], ours["batch_stats/backbone/stem/norm/var"]
+    )
+
+
+def test_a_source_must_be_given(config, tmp_path):
+    with pytest.raises(UserError, match="give --source=PATH"):
+        import_weights(config, tmp_path / "run", "", "")
+    assert not (tmp_path / "run").exists()
