@@ -79,3 +79,9 @@ def test_every_mode_on_a_folder_of_ones_own(folder):
     (workdir / "report.html").unlink()
     _run(folder, "--mode=report")
     assert "bright" in (workdir / "report.html").read_text()
+
+    imported = folder / "imported"
+    _run(folder, f"--workdir={imported}", "--mode=import", f"--source={workdir}")
+    _run(folder, f"--workdir={imported}", "--mode=evaluate")
+    assert json.loads((imported / "scores.json").read_text())["confusion"] == scores["confusion"]
+    assert "resuming at step 0" in _run(folder, f"--workdir={imported}")
