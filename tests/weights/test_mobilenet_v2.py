@@ -12,17 +12,15 @@ import pytest
 from deeplab_jax.apps.import_weights import load_pretrained
 from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
 from deeplab_jax.config import ModelConfig, PartConfig, PretrainedConfig
+from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import NORMALIZATIONS, UserError
-from deeplab_jax.weights.layouts import gluon, tfslim_folded
 
 FILES = {
     "tfslim_folded": ("mobilenet_v2_imagenet_tfslim_folded.npz", "mobilenetv2_tfslim_folded_features.npz"),
     "gluon": ("mobilenet_v2_imagenet_gluon.npz", "mobilenetv2_gluon_bn_features.npz"),
 }
-MODELS = {
-    "tfslim_folded": tfslim_folded.recognize({"MobilenetV2_Conv_Conv2D_weights": (32, 3, 3, 3)}).model,
-    "gluon": gluon.recognize({"mobilenetv20_features_conv0_weight": (32, 3, 3, 3)}).model,
-}
+_SYSTEMS = {"tfslim_folded": PRESETS["tf_slim"], "gluon": PRESETS["gluon"]}
+MODELS = {name: system.model(backbone=system.part("mobilenet_v2.mobilenet_v2")) for name, system in _SYSTEMS.items()}
 
 
 def _variables(model):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
 from deeplab_jax.weights.names import Naming, require
+from deeplab_jax.weights.slim_parts import mobilenet_v2_args
 
+_PRESET = PRESETS["gluon"]
+_START = "mobilenetv20_features_"
 _NAMING = Naming(
     kernel="_weight",
     depthwise_kernel="_weight",
@@ -21,23 +25,19 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     Raises:
       ValueError: where they are not GluonCV's.
     """
-    stem_channels = require(shapes, "mobilenetv20_features_conv0_weight")[0]
-    args = {"padding": "symmetric", "expand_first": True, "epsilon": 1e-5, "width": stem_channels / 32}
+    require(shapes, f"{_START}conv0_weight")
+    args = mobilenet_v2_args(shapes, rf"{_START}linearbottleneck([1-9]\d?)_conv2_weight", axis=0)
     return WeightLayout(
         rules=_rules(),
-        ignored=(r"mobilenetv20_features_(conv|batchnorm)1_.*", r"mobilenetv20_output_.*"),
-        model={
-            "backbone": {"name": "mobilenet_v2.mobilenet_v2", "args": args},
-            "normalization": "imagenet",
-        },
+        ignored=(rf"{_START}(conv|batchnorm)1_.*", r"mobilenetv20_output_.*"),
+        model=_PRESET.model(backbone=_PRESET.classifier("mobilenet_v2.mobilenet_v2", **args)),
     )
 
 
 def _rules() -> tuple[WeightRule, ...]:
-    start = "mobilenetv20_features_"
-    block = start + r"linearbottleneck(\d+)_"
+    block = rf"{_START}linearbottleneck(\d+)_"
     return (
-        *_NAMING.conv_norm(f"{start}conv0", f"{start}batchnorm0", "backbone/stem"),
+        *_NAMING.conv_norm(f"{_START}conv0", f"{_START}batchnorm0", "backbone/stem"),
         *_NAMING.conv_norm(f"{block}conv0", f"{block}batchnorm0", "backbone/block{1}/expand"),
         *_NAMING.depthwise_norm(f"{block}conv1", f"{block}batchnorm1", "backbone/block{1}/depthwise"),
         *_NAMING.conv_norm(f"{block}conv2", f"{block}batchnorm2", "backbone/block{1}/project"),

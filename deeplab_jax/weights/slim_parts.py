@@ -1,0 +1,124 @@
+"""Names of network parts that come from TF-slim: MobileNetV2, the aligned Xception, ASPP and decoder.
+
+TensorFlow's checkpoints, TFLite's models and Keras' copies of them spell one layer's arrays in different ways and its
+place alike, so each function here takes the speller of a layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from deeplab_jax.presets import Preset
+from deeplab_jax.types import ArrayShapes, WeightRule
+from deeplab_jax.weights.names import Naming
+
+# (source, target, depthwise) -> rules of our ConvNorm `target`; `source` matches the convolution's name.
+LayerRules = Callable[[str, str, bool], tuple[WeightRule, ...]]
+
+_ATROUS_RATES = (6, 12, 18)  # at output stride 16: what the published networks were trained with
+_LAST_CHANNELS = 320  # of MobileNetV2's last block, at width 1
+
+
+def normed_layers(naming: Naming, norm: str) -> LayerRules:
+    """Layers whose batch norm is named as the convolution, and `norm` behind it."""
+
+    def rules(source: str, target: str, depthwise: bool) -> tuple[WeightRule, ...]:
+        make = naming.depthwise_norm if depthwise else naming.conv_norm
+        return make(source, source + norm, target)
+
+    return rules
+
+
+def folded_layers(dense: tuple[str, str], depthwise: tuple[str, str]) -> LayerRules:
+    """Layers whose batch norm is folded away, as TFLite orders their axes.
+
+    Args:
+      dense: endings of a kernel's and its bias's names.
+      depthwise: the same of depthwise ones.
+    """
+
+    def rules(source: str, target: str, is_depthwise: bool) -> tuple[WeightRule, ...]:
+        kernel, bias = depthwise if is_depthwise else dense
+        leaf, axes = ("depthwise_kernel", "1hwc") if is_depthwise else ("kernel", "ohwi")
+        return (
+            WeightRule(source + kernel, f"params/{target}/conv/{leaf}", axes),
+            WeightRule(source + bias, f"params/{target}/norm/bias", "copy"),
+        )
+
+    return rules
+
+
+def mobilenet_v2_rules(layer: LayerRules, start: str, separator: str) -> tuple[WeightRule, ...]:
+    """MobileNetV2, its names behind `start`."""
+    first, block = f"{start}expanded_conv{separator}", rf"{start}expanded_conv_(\d+){separator}"
+    return (
+        *layer(f"{start}Conv", "backbone/stem", False),
+        *layer(f"{first}project", "backbone/block0/project", False),
+        *layer(f"{first}depthwise", "backbone/block0/depthwise", True),
+        *layer(f"{block}(expand|project)", "backbone/block{1}/{2}", False),
+        *layer(f"{block}depthwise", "backbone/block{1}/depthwise", True),
+    )
+
+
+def mobilenet_v2_args(shapes: ArrayShapes, project: str, axis: int) -> dict[str, Any]:
+    """Width of a MobileNetV2, and what its channels are rounded to.
+
+    Args:
+      shapes: of the file's arrays.
+      project: pattern of the kernel names of the blocks' projections, the block's number its first group.
+      axis: of a kernel's output channels.
+
+    Raises:
+      ValueError: where there is no such network.
+    """
+    matches = {name: re.fullmatch(project, name) for name in shapes}
+    channels = {int(match[1]): shapes[name][axis] for name, match in matches.items() if match}
+    if sorted(channels) != list(range(1, 17)):
+        raise ValueError(f"there are {len(channels)} of the 16 names '{project}'")
+    # TF deeplab rounds to whole numbers at any width but 1, TF-slim's classifiers to multiples of 8.
+    divisor = 8 if all(count % 8 == 0 for count in channels.values()) else 1
+    return {"width": channels[16] / _LAST_CHANNELS, "divisor": divisor}
+
+
+def xception_rules(layer: LayerRules, flows: Sequence[tuple[str, str]]) -> tuple[WeightRule, ...]:
+    """The aligned Xception but for its first two convolutions.
+
+    Args:
+      layer: speller.
+      flows: (what the names of a flow's units begin with, its number a group; our name of the unit).
+    """
+    rules: tuple[WeightRule, ...] = ()
+    for start, unit in flows:
+        conv, module = rf"{start}separable_conv(\d)_", f"backbone/{unit}/separable_conv{{2}}"
+        rules += layer(f"{conv}depthwise", f"{module}/depthwise", True)
+        rules += layer(f"{conv}pointwise", f"{module}/pointwise", False)
+        rules += layer(f"{start}shortcut", f"backbone/{unit}/shortcut", False)
+    return rules
+
+
+def head_rules(layer: LayerRules, decoder: str = "") -> tuple[WeightRule, ...]:
+    """ASPP and, its names behind `decoder`, the decoder; without the logits."""
+    return (
+        *layer(r"(image_pooling|aspp\d)", "head/aspp/{1}", False),
+        *layer(r"(aspp\d)_depthwise", "head/aspp/{1}/depthwise", True),
+        *layer(r"(aspp\d)_pointwise", "head/aspp/{1}/pointwise", False),
+        *layer("concat_projection", "head/aspp/projection", False),
+        *layer(f"{decoder}feature_projection0", "head/low_level", False),
+        *layer(rf"{decoder}decoder_conv(\d)_depthwise", "head/decoder{1}/depthwise", True),
+        *layer(rf"{decoder}decoder_conv(\d)_pointwise", "head/decoder{1}/pointwise", False),
+        # Dense convolutions, which slim.repeat makes.
+        *layer(rf"{decoder}decoder_conv0/decoder_conv0_(\d)", "head/decoder{1-1}", False),
+    )
+
+
+def head_config(shapes: ArrayShapes, preset: Preset, decoder: str = "") -> dict[str, Any]:
+    """Which head the names are of. The rates are not in the file: they are those of all published networks."""
+
+    def has(start: str) -> bool:
+        return any(name.startswith(start) for name in shapes)
+
+    separable = has("aspp1_depthwise") or has(f"{decoder}decoder_conv0_depthwise")
+    args = {"atrous_rates": _ATROUS_RATES if has("aspp1") else (), "separable": separable}
+    return preset.part("v3plus.v3plus" if has(f"{decoder}feature_projection0") else "aspp.aspp", **args)
