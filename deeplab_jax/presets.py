@@ -43,7 +43,7 @@ class Preset:
         return {"align_corners": self.align_corners, "normalization": self.normalization, **fields}
 
 
-_RATES_AND_TAPS = ("carrier_rate", "low_level_tap")
+_RATES_AND_TAPS = ("carrier_rate", "multi_grid", "low_level_tap")
 _FIRST_UNIT = {"strided_unit": "first", "padding": "symmetric", "epsilon": 1e-5}
 _CAFFE_RESNET = {**_FIRST_UNIT, "strided_conv": "conv1", "carrier_rate": "new", "pool_padding": "ceil"}
 

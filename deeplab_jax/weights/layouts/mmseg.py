@@ -1,0 +1,103 @@
+"""mmsegmentation: DeepLab v3 and v3+ on ResNet (also V1c), with their auxiliary heads, and the ResNet-V1c of ImageNet.
+
+A file holds its config as a text that is not read, and its arrays do not tell output strides: those here are of the
+'d8' configs. The settings of others go to the modes that use the import: 'd16-mg124' is
+--config.model.output_stride=16 and multi_grid=(1, 1, 2) (their rates in the last stage are 1, 2, 4), configs with crops
+of 769 pixels are --config.model.align_corners=True.
+
+Source: mmseg/models/{backbones/resnet,utils/res_layer,decode_heads/{aspp_head,sep_aspp_head,fcn_head}}.py of
+open-mmlab/mmsegmentation.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from deeplab_jax.presets import PRESETS
+from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
+from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
+from deeplab_jax.weights.torch_parts import RESNET_CLASSIFIER, resnet_name, resnet_rules
+
+_PRESET = PRESETS["mmseg"]
+_HEAD = "decode_head."
+# In a Sequential with the ReLUs: convolutions are 0, 3 and 6, their batch norms come behind.
+_STEM_CONVS = {1: 0, 2: 3, 3: 6}
+
+
+def recognize(shapes: ArrayShapes) -> WeightLayout:
+    """The layout of a file with these names.
+
+    Raises:
+      ValueError: where they are not mmsegmentation's, or of a network that is not here.
+    """
+    if "stem.0.weight" in shapes:
+        model = _PRESET.model(backbone=_PRESET.classifier(resnet_name(shapes, "")))
+        return WeightLayout(_backbone_rules(""), (RESNET_CLASSIFIER, TORCH_COUNTERS), model)
+    prefix = "backbone."
+    stem = "v1c" if f"{prefix}stem.0.weight" in shapes else "plain"
+    num_classes, head = _head(shapes)
+    fields: dict[str, Any] = {
+        "num_classes": num_classes,
+        "output_stride": 8,
+        "backbone": _PRESET.part(resnet_name(shapes, prefix), stem=stem),
+        "head": head,
+    }
+    rules = (*_backbone_rules(prefix), *_head_rules())
+    if "auxiliary_head.conv_seg.weight" in shapes:
+        fields["auxiliary"] = _PRESET.part("auxiliary.auxiliary", feature="penultimate")
+        rules += (
+            *_layer(r"auxiliary_head\.convs\.0", "auxiliary/conv0"),
+            *TORCH.conv(r"auxiliary_head\.conv_seg", "auxiliary/logits", bias=True),
+        )
+    return WeightLayout(rules, (TORCH_COUNTERS,), _PRESET.model(**fields))
+
+
+def _head(shapes: ArrayShapes) -> tuple[int, dict[str, Any]]:
+    """Number of classes, and config of the head."""
+    num_classes = require(shapes, f"{_HEAD}conv_seg.weight")[0]
+    require(shapes, f"{_HEAD}image_pool.1.conv.weight")
+    channels = require(shapes, f"{_HEAD}bottleneck.conv.weight")[0]
+    low_level = f"{_HEAD}c1_bottleneck.conv.weight"
+    if low_level not in shapes:
+        return num_classes, _PRESET.part("aspp.aspp", aspp_channels=channels)
+    args = {"aspp_channels": channels, "decoder_channels": channels, "low_level_channels": shapes[low_level][0]}
+    return num_classes, _PRESET.part("v3plus.v3plus", **args)
+
+
+def _backbone_rules(prefix: str) -> tuple[WeightRule, ...]:
+    stem = rf"{re.escape(prefix)}stem\."
+    return (
+        *resnet_rules(prefix),
+        *(
+            rule
+            for conv_id, place in _STEM_CONVS.items()
+            for rule in TORCH.conv_norm(f"{stem}{place}", f"{stem}{place + 1}", f"backbone/stem{conv_id}")
+        ),
+    )
+
+
+def _head_rules() -> tuple[WeightRule, ...]:
+    start = re.escape(_HEAD)
+    return (
+        # The image pooling is concatenated first, as here.
+        *_layer(rf"{start}image_pool\.1", "head/aspp/image_pooling"),
+        *_layer(rf"{start}aspp_modules\.(\d)", "head/aspp/aspp{1}"),
+        *_separable(rf"{start}aspp_modules\.(\d)", "head/aspp/aspp{1}"),
+        *_layer(rf"{start}bottleneck", "head/aspp/projection"),
+        *_layer(rf"{start}c1_bottleneck", "head/low_level"),
+        *_separable(rf"{start}sep_bottleneck\.(\d)", "head/decoder{1}"),
+        *TORCH.conv(rf"{start}conv_seg", "head/logits", bias=True),
+    )
+
+
+def _separable(source: str, target: str) -> tuple[WeightRule, ...]:
+    depthwise = rf"{source}\.depthwise_conv\."
+    return (
+        *TORCH.depthwise_norm(f"{depthwise}conv", f"{depthwise}bn", f"{target}/depthwise"),
+        *_layer(rf"{source}\.pointwise_conv", f"{target}/pointwise"),
+    )
+
+
+def _layer(source: str, target: str) -> tuple[WeightRule, ...]:
+    return TORCH.conv_norm(rf"{source}\.conv", rf"{source}\.bn", target)
