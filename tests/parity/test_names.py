@@ -1,0 +1,120 @@
+"""Names of other systems' files: each of one layout alone, each array with its place, each place with its array."""
+
+from __future__ import annotations
+
+import functools
+
+import golden_files
+import jax
+import numpy as np
+import pytest
+from both_sides import backbone_config, empty_variables, recognized
+from parity_cases import CASES
+
+from deeplab_jax import registry
+from deeplab_jax.apps.import_weights import import_checkpoint, model_config
+from deeplab_jax.config import PretrainedConfig
+from deeplab_jax.models.build import build_model
+from deeplab_jax.types import UserError
+from deeplab_jax.weights.load import load_weights
+
+LAYOUTS = registry.module_names("weights.layouts")
+NAMES = golden_files.golden_names()
+golden_of = functools.lru_cache(golden_files.read)
+
+
+def _stand_ins(shapes):
+    return {name: np.broadcast_to(np.int8(0), shape) for name, shape in shapes.items()}
+
+
+def _is_recognized(layout, shapes):
+    try:
+        recognized(layout, shapes)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_other_layout_takes_the_names(name):
+    """So that --layout may be left out, and a wrong one is answered with the right one."""
+    golden = golden_of(name)
+    assert [layout for layout in LAYOUTS if _is_recognized(layout, golden.shapes)] == [golden.layout]
+
+
+def _is_imported(name):
+    """Whether test_golden.py imports the whole file in every run, which fails where anything does not fit."""
+    return name in CASES and not (CASES[name].slow or CASES[name].left_out)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not _is_imported(name)])
+def test_arrays_and_places_fit_one_to_one(name):
+    golden = golden_of(name)
+    layout = recognized(golden.layout, golden.shapes)
+    is_backbone = "head" not in layout.model
+    config = backbone_config(layout.model, PretrainedConfig()) if is_backbone else model_config(layout.model)
+    variables = empty_variables(build_model(config), np.int8)
+    scope = "backbone" if is_backbone else "model"
+    _, report = load_weights(_stand_ins(golden.shapes), layout, variables, scope=scope)
+    assert report.is_complete
+    assert len(report.loaded) + len(report.skipped) == len(golden.shapes)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # torchvision's own counts, in its documentation; the published weights have the auxiliary head.
+        ("torchvision_deeplabv3_resnet50", 42_004_074),
+        ("torchvision_deeplabv3_resnet101", 60_996_202),
+        ("torchvision_deeplabv3_mobilenet_v3_large", 11_029_328),
+        ("torchvision_lraspp_mobilenet_v3_large", 3_221_538),
+        ("torchvision_fcn_resnet50", 35_322_218),
+        ("torchvision_fcn_resnet101", 54_314_346),
+    ],
+)
+def test_published_parameter_counts(name, expected):
+    golden = golden_of(name)
+    variables = empty_variables(build_model(model_config(recognized(golden.layout, golden.shapes).model)), np.int8)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
+
+
+def test_vgg16s_connected_layers_fit_the_heads_of_fcn():
+    golden = golden_of("torchvision_vgg16")
+    layout = recognized(golden.layout, golden.shapes)
+    config = model_config({**layout.model, "head": {"name": "fcn.fcn32s"}, "num_classes": 21, "output_stride": 32})
+    variables = empty_variables(build_model(config), np.int8)
+    _, report = load_weights(_stand_ins(golden.shapes), layout, variables, scope="fitting")
+    assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
+
+
+def _write(path, name):
+    np.savez(path, **{key: np.zeros(shape, np.int8) for key, shape in golden_of(name).shapes.items()})
+    return str(path)
+
+
+def test_a_wrong_layout_is_answered_with_the_right_one(tmp_path):
+    path = _write(tmp_path / "weights.npz", "torchvision_lraspp_mobilenet_v3_large")
+    with pytest.raises(UserError, match=r"not of layout 'smp' .*; its names are those of layout torchvision"):
+        import_checkpoint(path, layout="smp")
+
+
+def test_a_backbone_alone_is_no_network(tmp_path):
+    path = _write(tmp_path / "weights.npz", "torchvision_mobilenet_v2")
+    with pytest.raises(UserError, match=r"has a backbone alone .*pretrained\.layout=torchvision"):
+        import_checkpoint(path, layout="")
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "changed", "shape", "words"),
+    [
+        ("torchvision", "torchvision_resnet50", "layer1.0.conv2.weight", (128, 4, 3, 3), "grouped or wide"),
+        ("torchvision", "torchvision_resnet50", "layer3.6.conv1.weight", (256, 1024, 1, 1), "has 7 units"),
+        ("torchvision", "torchvision_vgg16", "features.30.weight", (512, 512, 3, 3), "VGG-16 without batch norm alone"),
+        ("torchvision", "torchvision_mobilenet_v3_small", "features.13.0.weight", (9, 9, 1, 1), "has 14 layers"),
+        ("timm", "timm_xception41", "blocks.13.stack.conv1.bn_dw.weight", (9,), "has 14 blocks"),
+        ("smp", "smp_deeplabv3_resnet50", "decoder.aspp.convs.1.0.0.weight", (9, 1, 3, 3), "full branches in v3"),
+    ],
+)
+def test_networks_that_are_not_here_are_named(layout, name, changed, shape, words):
+    with pytest.raises(ValueError, match=words):
+        recognized(layout, {**golden_of(name).shapes, changed: shape})
