@@ -1,4 +1,4 @@
-"""Softmax cross-entropy over pixels, with an ignore label, class weights and hard-pixel mining."""
+"""Softmax cross-entropy over pixels, with an ignore label, class weights, label smoothing and hard-pixel mining."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
+from deeplab_jax.losses.pixels import negative_log_likelihood, sum_over_pixels
 from deeplab_jax.types import Label, Logits
 
 
@@ -18,14 +19,17 @@ def softmax_cross_entropy(
     ignore_label: int,
     class_weights: Sequence[float] | None = None,
     top_k_fraction: float | Float[Array, ""] = 1.0,
+    label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sum and weight of -w[y] log softmax(logits)[y] over the pixels that count; the loss is sum / weight.
+    """Sum and weight of -w[y] Σ_k q_k log softmax(logits)_k over the pixels that count; the loss is sum / weight.
+
+        q = (1 - ε) onehot(y) + ε / c,   ε = label_smoothing
 
     The two come apart so that slices of a batch, or hosts, can add theirs before the one
     division: a mean of means would weigh every slice alike, however much of it is ignored.
 
-    Hard pixels are chosen within each image, so that the result does not depend on how the
-    batch is split over devices (TensorFlow's DeepLab ranks the pixels of a replica together).
+    With both smoothing and class weights a pixel's whole loss has the weight of its class, as in TensorFlow;
+    PyTorch weighs each class's share of q by that class.
 
     Args:
       logits: f32 or narrower, [b, h, w, c]; computed in float32.
@@ -36,45 +40,28 @@ def softmax_cross_entropy(
       class_weights: one factor per class; a pixel weighs as much as its class. None: all 1.
       top_k_fraction: share, in (0, 1], of each image's counted pixels that is kept, highest
         loss first; ties with the last kept pixel are kept too. May be traced.
+      label_smoothing: ε, in [0, 1).
 
     Returns:
       (sum, weight), two float32 scalars; both 0 where every pixel is ignored.
 
     Raises:
-      ValueError: where there are not as many class weights as classes.
+      ValueError: where there are not as many class weights as classes, or the smoothing is out of range.
+
+    Source: label smoothing: Inception v3 (1512.00567), sec. 7
     """
-    num_classes = logits.shape[-1]
-    label = label.astype(jnp.int32)
-    counted = label != ignore_label
-    loss = _pixel_loss(logits.astype(jnp.float32), label)
-    weight = jnp.ones_like(loss)
-    if class_weights is not None and len(class_weights):
-        if len(class_weights) != num_classes:
-            raise ValueError(f"{len(class_weights)} class weights for {num_classes} classes")
-        weight = jnp.asarray(class_weights, jnp.float32).at[label].get(mode="clip")
-    loss = jnp.where(counted, loss * weight, 0.0)
-    if not isinstance(top_k_fraction, (int, float)) or top_k_fraction < 1:
-        counted &= _hardest(jax.lax.stop_gradient(loss), counted, top_k_fraction)
-    return jnp.sum(loss, where=counted), jnp.sum(weight, where=counted)
-
-
-def _pixel_loss(logits: Float[Array, "b h w c"], label: Int[Array, "b h w"]) -> Float[Array, "b h w"]:
-    """-log softmax(logits)[label]; NaN where the label is no class."""
-    class_id = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-    # A masked reduction fuses forward and backward; a gather's gradient would be a scatter.
-    picked = jnp.sum(logits, axis=-1, where=class_id == label[..., None])
-    picked = jnp.where((label >= 0) & (label < logits.shape[-1]), picked, jnp.nan)
-    return jax.nn.logsumexp(logits, axis=-1) - picked
-
-
-def _hardest(
-    loss: Float[Array, "b h w"], counted: Bool[Array, "b h w"], fraction: float | Float[Array, ""]
-) -> Bool[Array, "b h w"]:
-    """Per image, the ceil(fraction * counted) pixels of highest loss."""
-    ranked = jnp.where(counted, loss, -jnp.inf).reshape(loss.shape[0], -1)
-    num_counted = jnp.sum(counted, axis=(1, 2), keepdims=True)
-    num_kept = jnp.ceil(fraction * num_counted.astype(jnp.float32)).astype(jnp.int32)
-    index = jnp.clip(num_kept - 1, 0, ranked.shape[1] - 1).reshape(-1, 1)
-    threshold = jnp.take_along_axis(jnp.sort(ranked, axis=1, descending=True), index, axis=1)
-    # A NaN must survive the selection, or a wrong label would go unnoticed.
-    return (loss >= threshold.reshape(-1, 1, 1)) | jnp.isnan(loss)
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing={label_smoothing}: must be in [0, 1)")
+    logits = logits.astype(jnp.float32)
+    loss = negative_log_likelihood(logits, label.astype(jnp.int32), ignore_label=ignore_label)
+    if label_smoothing:
+        uniform = jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * uniform
+    return sum_over_pixels(
+        loss,
+        label,
+        num_classes=logits.shape[-1],
+        ignore_label=ignore_label,
+        class_weights=class_weights,
+        top_k_fraction=top_k_fraction,
+    )

@@ -1,4 +1,4 @@
-"""Cross-entropy against a slow NumPy twin: values and gradients."""
+"""Cross-entropy with hard-pixel mining, against a slow NumPy twin that knows the gradient; the rest: test_losses.py."""
 
 from __future__ import annotations
 

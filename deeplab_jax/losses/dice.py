@@ -1,0 +1,45 @@
+"""Soft Dice loss (1606.04797): overlap with each class, large or small alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Array, Float
+
+from deeplab_jax.losses.tversky import tversky
+from deeplab_jax.types import Label, Logits
+
+
+def soft_dice(
+    logits: Logits,
+    label: Label,
+    *,
+    ignore_label: int,
+    class_weights: Sequence[float] | None = None,
+    smooth: float = 0.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sum and weight over images of 1 - D, D the mean Dice coefficient of the classes in the image's label.
+
+        D_c = 2 (Σ p_c g_c + s) / (Σ p_c + Σ g_c + 2 s)    over the image's counted pixels
+
+    p is the softmax of the logits, g_c is 1 where the label is c. (V-Net has squares in the denominator; without
+    them it is the Tversky index with α = β = 1/2.) See losses/regions.py for sum and weight.
+
+    Args:
+      logits: f32 or narrower, [b, h, w, c]; computed in float32.
+      label: [b, h, w], in [0, c) or `ignore_label`; any other value makes the sum NaN.
+      ignore_label: pixels that never count.
+      class_weights: one factor per class, in the mean over an image's classes. None: all 1.
+      smooth: s, in pixels; 0 or more. Softens the loss of small regions.
+
+    Returns:
+      (sum, weight), two float32 scalars; both 0 where every pixel is ignored.
+
+    Raises:
+      ValueError: where there are not as many class weights as classes, or `smooth` is negative.
+
+    Source: V-Net (1606.04797), sec. 3; without squares: 1707.03237, sec. 2
+    """
+    return tversky(
+        logits, label, ignore_label=ignore_label, class_weights=class_weights, alpha=0.5, beta=0.5, smooth=smooth
+    )

@@ -1,0 +1,57 @@
+"""Tversky loss (1706.05721): overlap with each class, false positives and false negatives weighed apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deeplab_jax.losses.regions import soft_regions, sum_over_images
+from deeplab_jax.types import Label, Logits
+
+
+def tversky(
+    logits: Logits,
+    label: Label,
+    *,
+    ignore_label: int,
+    class_weights: Sequence[float] | None = None,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 0.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sum and weight over images of 1 - T, T the mean Tversky index of the classes in the image's label.
+
+        T_c = (TP + s) / (TP + α FP + β FN + s)
+        TP = Σ p_c g_c,  FP = Σ p_c (1 - g_c),  FN = Σ (1 - p_c) g_c    over the image's counted pixels
+
+    p is the softmax of the logits, g_c is 1 where the label is c. See losses/regions.py for sum and weight.
+
+    Args:
+      logits: f32 or narrower, [b, h, w, c]; computed in float32.
+      label: [b, h, w], in [0, c) or `ignore_label`; any other value makes the sum NaN.
+      ignore_label: pixels that never count.
+      class_weights: one factor per class, in the mean over an image's classes. None: all 1.
+      alpha: α, of false positives; 0 or more.
+      beta: β, of false negatives; positive. Above α it favours recall.
+      smooth: s, in pixels; 0 or more. Softens the loss of small regions.
+
+    Returns:
+      (sum, weight), two float32 scalars; both 0 where every pixel is ignored.
+
+    Raises:
+      ValueError: where there are not as many class weights as classes, or a setting is out of range.
+
+    Source: Tversky loss function for image segmentation (1706.05721), eq. 4; its best α and β
+    """
+    if alpha < 0 or beta <= 0 or smooth < 0:
+        raise ValueError(f"alpha={alpha}, beta={beta}, smooth={smooth}: beta must be positive, the others 0 or more")
+    regions = soft_regions(logits, label, ignore_label=ignore_label)
+    hit = jnp.sum(regions.probability * regions.truth, axis=1)
+    false_positive = jnp.sum(regions.probability, axis=1) - hit
+    num_true = jnp.sum(regions.truth, axis=1)
+    false_negative = num_true - hit
+    union = hit + alpha * false_positive + beta * false_negative + smooth
+    index = (hit + smooth) / jnp.where(num_true > 0, union, 1.0)
+    return sum_over_images(1.0 - index, regions, class_weights)
