@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
 
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.palettes import Palette
 from deeplab_jax.data.prepare import PreparedSource, prepare
-from deeplab_jax.data.samples import Sample, fingerprint, read_sample
+from deeplab_jax.data.samples import Sample, fingerprint, id_table, read_mask, read_sample
 from deeplab_jax.types import DatasetInfo, UserError
 
 
@@ -20,7 +23,8 @@ def file_dataset(
     palette: Palette,
     ignore_label: int,
     prepared_dir: str,
-    void_ids: Sequence[int] = (),
+    id_map: Mapping[int, int] | None = None,
+    read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
 ) -> Dataset:
     """A data set whose splits are prepared, and thereby checked, when they are opened.
 
@@ -31,7 +35,8 @@ def file_dataset(
       palette: RGB per class id.
       ignore_label: id of pixels that nobody knows, in the prepared masks.
       prepared_dir: see `prepare`.
-      void_ids: further ids of such pixels in the original masks.
+      id_map: value in an original mask -> class id or ignore label; None: the values are class ids.
+      read_ids: sample -> the values in its mask, where they are not simply the pixels of a file; called in threads.
     """
     info = DatasetInfo(
         name=name,
@@ -42,14 +47,16 @@ def file_dataset(
         splits={split: len(samples) for split, samples in splits.items()},
     )
 
+    table = id_table(info, id_map)
+
     def open_split(split: str) -> PreparedSource:
         samples = splits[require_split(info, split)]
         return prepare(
             info,
             split,
             num_records=len(samples),
-            make_record=lambda index: read_sample(samples[index], info, void_ids),
-            fingerprint=fingerprint(samples, info, split),
+            make_record=lambda index: read_sample(samples[index], info, table, read_ids),
+            fingerprint=fingerprint(samples, info, table, split),
             prepared_dir=prepared_dir,
         )
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int16, UInt8
 
 from deeplab_jax.data.images import decode_image, decode_mask, encode_mask
 from deeplab_jax.data.prepare import Record
 from deeplab_jax.types import DatasetInfo, UserError
 
+IdTable = Int16[np.ndarray, "256"]  # value in a mask -> class id or ignore label; UNKNOWN_ID where it means nothing
+
+UNKNOWN_ID = -1
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif")
 
 
@@ -23,7 +26,7 @@ class Sample:
 
     name: str
     image: pathlib.Path
-    mask: pathlib.Path
+    mask: pathlib.Path  # or the file of annotations that the mask is drawn from
 
 
 def require_folder(path: pathlib.Path, field: str) -> pathlib.Path:
@@ -79,13 +82,28 @@ def list_samples(names: Iterable[str], images: pathlib.Path, masks: pathlib.Path
     ]
 
 
-def fingerprint(samples: Sequence[Sample], info: DatasetInfo, split: str) -> str:
+def id_table(info: DatasetInfo, id_map: Mapping[int, int] | None = None) -> IdTable:
+    """What each value in a data set's masks means.
+
+    Args:
+      info: the data set's classes.
+      id_map: value in a mask -> class id or ignore label; None: values are class ids already.
+    """
+    known = {class_id: class_id for class_id in range(info.num_classes)} if id_map is None else dict(id_map)
+    table = np.full(256, UNKNOWN_ID, np.int16)
+    table[info.ignore_label] = info.ignore_label
+    table[list(known)] = list(known.values())
+    return table
+
+
+def fingerprint(samples: Sequence[Sample], info: DatasetInfo, table: IdTable, split: str) -> str:
     """A short hash of all that the prepared copy depends on: names, sizes and times of the files, and the classes.
 
     Raises:
       UserError: when a file does not exist.
     """
     digest = hashlib.sha256(repr((info.num_classes, info.ignore_label, info.class_names)).encode())
+    digest.update(table.tobytes())
     for sample in samples:
         for path in (sample.image, sample.mask):
             try:
@@ -99,20 +117,35 @@ def fingerprint(samples: Sequence[Sample], info: DatasetInfo, split: str) -> str
     return digest.hexdigest()[:16]
 
 
-def read_sample(sample: Sample, info: DatasetInfo, void_ids: Sequence[int] = ()) -> Record:
+def read_mask(sample: Sample) -> UInt8[np.ndarray, "h w"]:
+    """The values in a sample's mask file.
+
+    Raises:
+      UserError: when it cannot be read or decoded.
+    """
+    return decode_mask(read_bytes(sample.mask), str(sample.mask))
+
+
+def read_sample(
+    sample: Sample,
+    info: DatasetInfo,
+    table: IdTable,
+    read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
+) -> Record:
     """Reads and checks one sample.
 
     Args:
       sample: where it lies.
       info: the data set's classes.
-      void_ids: mask values that this data set's files use for "nobody knows".
+      table: what the values in its mask mean.
+      read_ids: how the values are read.
 
     Raises:
       UserError: when a file cannot be read or decoded, the sizes differ, or the
         mask holds a value that is no class.
     """
-    image_bytes = _read_bytes(sample.image)
-    ids = decode_mask(_read_bytes(sample.mask), str(sample.mask))
+    image_bytes = read_bytes(sample.image)
+    ids = read_ids(sample)
     height, width = ids.shape
     image = decode_image(image_bytes, str(sample.image), mask_size=(height, width))
     if image.shape[:2] != ids.shape:
@@ -120,27 +153,33 @@ def read_sample(sample: Sample, info: DatasetInfo, void_ids: Sequence[int] = ())
             f"{sample.mask}: is {height}x{width} (height x width), but its image {sample.image.name} is "
             f"{image.shape[0]}x{image.shape[1]}; make them the same size (masks by nearest neighbour)"
         )
-    for void_id in void_ids:
-        ids = np.where(ids == void_id, np.uint8(info.ignore_label), ids)
-    _check_ids(ids, info, sample.mask)
-    return Record(sample.name, image_bytes, encode_mask(ids), (height, width))
+    _check_ids(ids, table, info.ignore_label, sample.mask)
+    return Record(sample.name, image_bytes, encode_mask(table.astype(np.uint8)[ids]), (height, width))
 
 
-def _read_bytes(path: pathlib.Path) -> bytes:
+def read_bytes(path: pathlib.Path) -> bytes:
+    """A file's content; raises UserError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend the file or its permissions") from None
 
 
-def _check_ids(ids: UInt8[np.ndarray, "h w"], info: DatasetInfo, path: pathlib.Path) -> None:
+def _check_ids(ids: UInt8[np.ndarray, "h w"], table: IdTable, ignore_label: int, path: pathlib.Path) -> None:
     counts = np.bincount(ids.ravel(), minlength=256)
-    counts[: info.num_classes] = 0
-    counts[info.ignore_label] = 0
+    counts[table != UNKNOWN_ID] = 0
     if counts.any():
         value = int(counts.argmax())
         row, column = np.argwhere(ids == value)[0].tolist()
+        valid = _ranges((table != UNKNOWN_ID) & (table != ignore_label))
         raise UserError(
             f"{path}: holds the value {value} ({counts[value]} pixels, the first at row {row}, column {column}); valid "
-            f"are 0 to {info.num_classes - 1} and {info.ignore_label} (ignored); correct the mask or the classes"
+            f"are {valid} and {_ranges(table == ignore_label)} (ignored); correct the mask or the classes"
         )
+
+
+def _ranges(members: Bool[np.ndarray, "256"]) -> str:
+    """The indices that are set, as '0 to 2, 5'."""
+    indices = np.flatnonzero(members)
+    runs = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -43,12 +43,14 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     if not root:
         raise UserError("config.data.root is empty; give the folder with CamVid's images/, masks/ and splits/")
     folder = require_folder(pathlib.Path(root).expanduser(), "data.root")
+    id_map = None
     segnet_splits = [split for split in ("train", "val", "test") if (folder / f"{split}annot").is_dir()]
     if segnet_splits:
         splits = {
             split: list_samples(find_images(folder / split), folder / split, folder / f"{split}annot")
             for split in segnet_splits
         }
+        id_map = {class_id: class_id for class_id in range(len(CLASSES))} | {_SEGNET_VOID_ID: IGNORE_LABEL}
     else:
         splits = find_splits(folder)
     return file_dataset(
@@ -58,5 +60,5 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         palette=tuple(CLASSES.values()),
         ignore_label=IGNORE_LABEL,
         prepared_dir=prepared_dir,
-        void_ids=(_SEGNET_VOID_ID,) if segnet_splits else (),
+        id_map=id_map,
     )
