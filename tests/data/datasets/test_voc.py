@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -11,7 +12,6 @@ import threading
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from made_files import make_ids, pixels, write_image, write_mask
 
 from deeplab_jax.data.datasets import voc
@@ -39,7 +39,7 @@ def prepared(tmp_path) -> str:
 
 def pack(devkit: pathlib.Path) -> pathlib.Path:
     """The archive of the data, in a folder of its own."""
-    archive = devkit.parent / "archive" / voc.ARCHIVE
+    archive = devkit.parent / "archive" / voc.ARCHIVE.name
     archive.parent.mkdir()
     with tarfile.open(archive, "w") as tar:
         tar.add(devkit / "VOCdevkit", "VOCdevkit")
@@ -63,7 +63,7 @@ def test_archive_is_unpacked(devkit, prepared, which):
 def test_damaged_archive(devkit, prepared):
     archive = pack(devkit)
     archive.write_bytes(archive.read_bytes()[:700])
-    with pytest.raises(UserError, match=rf"{voc.ARCHIVE}: cannot be unpacked .*; get http://host\.robots"):
+    with pytest.raises(UserError, match=rf"{voc.ARCHIVE.name}: cannot be unpacked .*; get http://host\.robots"):
         voc.open_dataset(str(archive), prepared)
 
 
@@ -80,15 +80,17 @@ def server(devkit, monkeypatch):
     handler = functools.partial(Handler, directory=str(archive.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
-        content = archive.read_bytes()
-        monkeypatch.setattr(voc, "ARCHIVE_URL", f"http://127.0.0.1:{web.server_port}/{voc.ARCHIVE}")
-        monkeypatch.setattr(
-            voc,
-            "ARCHIVE_INFO",
-            tfds.download.checksums.UrlInfo(len(content), hashlib.sha256(content).hexdigest(), voc.ARCHIVE),
+        replace_archive(
+            monkeypatch,
+            url=f"http://127.0.0.1:{web.server_port}/{voc.ARCHIVE.name}",
+            checksum=f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}",
         )
         yield requests
         web.shutdown()
+
+
+def replace_archive(monkeypatch, **changes: str) -> None:
+    monkeypatch.setattr(voc, "ARCHIVE", dataclasses.replace(voc.ARCHIVE, **changes))
 
 
 def test_no_root_downloads_once(server, prepared):
@@ -100,18 +102,17 @@ def test_no_root_downloads_once(server, prepared):
 
 
 def test_download_of_other_content_is_refused(server, prepared, monkeypatch):
-    wrong = tfds.download.checksums.UrlInfo(voc.ARCHIVE_INFO.size, "0" * 64, voc.ARCHIVE)
-    monkeypatch.setattr(voc, "ARCHIVE_INFO", wrong)
+    replace_archive(monkeypatch, checksum=f"sha256:{'0' * 64}")
     with pytest.raises(UserError, match=r"the download failed .*; get http"):
         voc.open_dataset("", prepared)
 
 
 def test_no_root_and_no_network_says_what_to_put_where(prepared, monkeypatch):
-    monkeypatch.setattr(voc, "ARCHIVE_URL", "http://127.0.0.1:9/nothing.tar")  # the discard port: nobody listens
+    replace_archive(monkeypatch, url="http://127.0.0.1:9/nothing.tar")  # the discard port: nobody listens
     with pytest.raises(UserError) as caught:
         voc.open_dataset("", prepared)
     assert str(caught.value).startswith("config.data.root is empty and the download failed (")
-    assert f"; get http://host.robots.ox.ac.uk/pascal/VOC/voc2012/{voc.ARCHIVE} and give config.data.root" in str(
+    assert f"; get http://host.robots.ox.ac.uk/pascal/VOC/voc2012/{voc.ARCHIVE.name} and give config.data.root" in str(
         caught.value
     )
     assert str(caught.value).endswith("JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/")
