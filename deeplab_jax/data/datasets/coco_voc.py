@@ -15,6 +15,7 @@ of areas as in torchvision's references, so that its models' published scores ar
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -138,7 +139,7 @@ def annotated_areas(file: AnnotationFile[dict[str, AnnotatedImage]], prepared: p
         return dict(json.loads(kept.read_text()))
     images = file.content
     areas = {name: float(sum(instance.area for instance in images[name].instances)) for name in sorted(images)}
-    unfinished = kept.with_suffix(".part")
+    unfinished = kept.with_suffix(f".{os.getpid()}.part")  # another process may be at it too
     unfinished.write_text(json.dumps(areas))
     unfinished.rename(kept)
     return areas
