@@ -82,9 +82,22 @@ class DataConfig:
 
 
 @dataclasses.dataclass(slots=True)
+class AddedLoss:
+    """A further loss; `LossConfig` says what the fields are."""
+
+    name: str = ""
+    factor: float = 1.0
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclasses.dataclass(slots=True)
 class LossConfig:
     name: str = "cross_entropy.softmax_cross_entropy"  # in deeplab_jax/losses
-    class_weights: tuple[float, ...] = ()  # one per class; empty: all 1
+    args: dict[str, Any] = field(default_factory=dict)  # its own arguments, as {"label_smoothing": 0.1}
+    factor: float = 1.0  # of this loss, beside those of `added`
+    added: tuple[AddedLoss, ...] = ()  # further losses; fields that they do not have are shared
+    # A number per class; {class: number}, others 1; from the training split: 'balanced', 'effective_number'; (): all 1.
+    class_weights: object = ()
     top_k_fraction: float = 1.0  # share of each image's pixels that count, hardest first
     top_k_ramp_steps: int = 0  # steps over which the share falls from 1 to top_k_fraction
     side_weight: float = 1.0  # of the loss of each side output: the auxiliary head's, those of model.scales
@@ -164,7 +177,8 @@ def validate(config: Config, check_part: CheckPart) -> None:
         ("model.backbone", "backbones", config.model.backbone),
         ("model.head", "heads", config.model.head),
         *([("model.auxiliary", "heads", config.model.auxiliary)] if config.model.auxiliary.name else []),
-        ("loss.name", "losses", PartConfig(config.loss.name)),
+        ("loss", "losses", PartConfig(config.loss.name, config.loss.args)),
+        *((f"loss.added[{k}]", "losses", PartConfig(each.name, each.args)) for k, each in enumerate(config.loss.added)),
         ("data.dataset", "data.datasets", PartConfig(f"{config.data.dataset}.open_dataset")),
         *([("model.pretrained.layout", "weights.layouts", PartConfig(f"{layout}.recognize"))] if layout else []),
     ):
@@ -271,7 +285,18 @@ def _check_loss(loss: LossConfig) -> None:
     _require(0 < loss.top_k_fraction <= 1, "loss.top_k_fraction", loss.top_k_fraction, "in (0, 1]")
     _require(loss.top_k_ramp_steps >= 0, "loss.top_k_ramp_steps", loss.top_k_ramp_steps, "0 or more")
     _require(loss.side_weight >= 0, "loss.side_weight", loss.side_weight, "0 or more")
-    _require(all(w >= 0 for w in loss.class_weights), "loss.class_weights", loss.class_weights, "not negative")
+    factors = [loss.factor, *(each.factor for each in loss.added)]
+    _require(all(factor > 0 for factor in factors), "loss.factor", factors, "positive, and so that of each added loss")
+    weights = loss.class_weights
+    if not isinstance(weights, str) or weights not in ("", "balanced", "effective_number"):
+        numbers = list(weights.values()) if isinstance(weights, Mapping) else weights
+        _require(
+            isinstance(numbers, (list, tuple))
+            and all(isinstance(w, (int, float)) and 0 <= w < float("inf") for w in numbers),
+            "loss.class_weights",
+            weights,
+            "numbers that are not negative, one per class or by its name, or balanced or effective_number",
+        )
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:

@@ -24,6 +24,9 @@ from deeplab_jax.inference.evaluator import Evaluation
 from deeplab_jax.inference.forward import make_forward
 from deeplab_jax.types import NORMALIZATIONS, Variables
 
+_COLLAPSED = 0.99  # share of the predictions that is of one class
+_MISSED = 0.95  # share of the pixels of other classes that is predicted as that one
+
 
 def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> None:
     """Scores the workdir's best checkpoint, or `checkpoint`, on the evaluation split.
@@ -41,6 +44,8 @@ def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> Non
     if jax.process_index() == 0:
         write_evaluation(workdir, evaluation)
         print(format_table(evaluation.scores))
+        if warning := collapse_warning(evaluation.scores):
+            print(f"warning: {warning}")
         print(
             f"{evaluation.num_images} images in {seconds:.1f} s, compilation included; wrote {workdir / 'scores.json'}"
         )
@@ -107,6 +112,30 @@ def write_evaluation(workdir: pathlib.Path, evaluation: Evaluation) -> None:
     """
     write_whole(workdir / "scores.json", json.dumps(evaluation.scores, indent=1) + "\n")
     write_whole(workdir / "per_image.json", json.dumps(evaluation.per_image, indent=1) + "\n")
+
+
+def collapse_warning(scores: Mapping[str, Any]) -> str | None:
+    """One line where the network answers one class whatever it sees, else None.
+
+    It does where more than 99 % of the predictions are of one class, and as good as none of the pixels of other
+    classes are found to be such. The second keeps a good network on a split of nearly one class only out of it.
+
+    Args:
+      scores: what scores.json holds.
+    """
+    confusion = np.asarray(scores["confusion"], np.int64)
+    predicted, truth = confusion.sum(axis=0), confusion.sum(axis=1)
+    k = int(predicted.argmax())
+    num_others = truth.sum() - truth[k]
+    num_missed = predicted[k] - confusion[k, k]
+    if not num_others or predicted[k] <= _COLLAPSED * predicted.sum() or num_missed < _MISSED * num_others:
+        return None
+    name = list(scores["iou_per_class"])[k]
+    return (
+        f"predictions have collapsed to '{name}': {predicted[k] / predicted.sum():.1%} of the pixels, of which "
+        f"{truth[k] / truth.sum():.1%} are labelled so; if this lasts, check the masks with --mode=lint, lower "
+        "config.optimizer.learning_rate, start from pretrained weights, or try config.loss.class_weights=balanced"
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

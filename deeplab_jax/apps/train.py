@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import pathlib
 import signal
@@ -13,12 +14,15 @@ import jax
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from deeplab_jax.apps import assemble
-from deeplab_jax.apps.evaluate import make_evaluator, write_evaluation
+from deeplab_jax.apps.class_weights import WEIGHTINGS, describe, training_counts
+from deeplab_jax.apps.evaluate import collapse_warning, make_evaluator, write_evaluation
 from deeplab_jax.apps.import_weights import load_pretrained
 from deeplab_jax.apps.report import report
 from deeplab_jax.config import Config, to_dict
+from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.loader import TrainLoader, make_loader
 from deeplab_jax.inference.evaluator import Evaluation
@@ -62,7 +66,7 @@ def train(config: Config, workdir: pathlib.Path) -> int:
     tx, learning_rate = make_optimizer(config.optimizer, config.train.num_steps, shapes["params"])
     train_step = make_train_step(
         model.apply,
-        assemble.make_loss(config.loss, dataset.info),
+        assemble.make_loss(config.loss, dataset.info, functools.partial(_count_classes, config, dataset, workdir)),
         tx,
         learning_rate,
         mesh=mesh,
@@ -154,11 +158,21 @@ def _make_evaluate(
     def evaluate(step: int, state: TrainState) -> Mapping[str, Any]:
         evaluation = evaluator(state.eval_variables)
         writer.write_evaluation(step, evaluation.scores)
+        if (warning := collapse_warning(evaluation.scores)) and jax.process_index() == 0:
+            tqdm.write(f"warning: step {step}: {warning}")  # which does not disturb the bar, where there is one
         if checkpointer.is_best(evaluation.scores) and jax.process_index() == 0:
             write_evaluation(workdir, evaluation)
         return evaluation.scores
 
     return evaluate
+
+
+def _count_classes(config: Config, dataset: Dataset, workdir: pathlib.Path) -> ClassCounts:
+    """The class counts of the training split; says which weights follow from them."""
+    counts = training_counts(config, dataset, workdir, continued=assemble.has_checkpoints(workdir))
+    weighting = str(config.loss.class_weights)
+    _say(f"weights     {weighting}: {describe(WEIGHTINGS[weighting](counts), dataset.info)}")
+    return counts
 
 
 def _open_loader(config: Config, dataset: Dataset) -> TrainLoader:
