@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from deeplab_jax.types import DatasetInfo, ExampleSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
+
+    from deeplab_jax.data.samples import IdTable, Sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Originals:
+    """The files that a data set is made from, for whoever wants to check them."""
+
+    samples: Mapping[str, Sequence[Sample]]  # by split
+    table: IdTable  # what the values in the masks mean
+    read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]]  # the values in a sample's mask; raises UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +34,7 @@ class Dataset:
 
     info: DatasetInfo
     open_split: Callable[[str], ExampleSource]
+    originals: Originals | None = None  # None: it is not made from files
 
 
 @runtime_checkable

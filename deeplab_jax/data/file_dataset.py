@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, Originals
 from deeplab_jax.data.palettes import Palette
 from deeplab_jax.data.prepare import PreparedSource, prepare
 from deeplab_jax.data.samples import Sample, fingerprint, id_table, read_mask, read_sample
@@ -60,7 +60,7 @@ def file_dataset(
             prepared_dir=prepared_dir,
         )
 
-    return Dataset(info, functools.cache(open_split))
+    return Dataset(info, functools.cache(open_split), Originals(splits, table, read_ids))
 
 
 def require_split(info: DatasetInfo, split: str) -> str:

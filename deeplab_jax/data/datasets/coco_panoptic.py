@@ -14,6 +14,7 @@ panoptic_coco_categories.json of https://github.com/cocodataset/panopticapi
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -227,7 +228,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
             for file in files.values():
                 file.let_go()
 
-    return Dataset(dataset.info, open_split)
+    return dataclasses.replace(dataset, open_split=open_split)
 
 
 def read_ids(sample: Sample, file: AnnotationFile[dict[str, Segments]]) -> UInt8[np.ndarray, "h w"]:

@@ -14,6 +14,7 @@ of areas as in torchvision's references, so that its models' published scores ar
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -124,7 +125,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
             for file in files.values():
                 file.let_go()
 
-    return Dataset(dataset.info, open_split)
+    return dataclasses.replace(dataset, open_split=open_split)
 
 
 def annotated_areas(file: AnnotationFile[dict[str, AnnotatedImage]], prepared: pathlib.Path) -> dict[str, float]:

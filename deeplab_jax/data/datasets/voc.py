@@ -14,6 +14,7 @@ Source: Everingham et al. 2010, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -95,7 +96,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
             )
         return dataset.open_split(split)
 
-    return Dataset(dataset.info, open_split)
+    return dataclasses.replace(dataset, open_split=open_split)
 
 
 def _find_devkit(folders: Sequence[pathlib.Path]) -> pathlib.Path | None:
