@@ -32,8 +32,9 @@ from deeplab_jax.weights.rules import LoadReport
 IMPORT_FILE = "imported.json"  # inside a workdir: where its network came from, and what it is
 _LAYOUTS = "weights.layouts"
 _OWN = "deeplab_jax"  # the layout of this project's own workdirs
-# Arguments that change training alone: the config's choice, whatever the weights come from.
-_FREE_ARGUMENTS = ("dropout", "logits_stddev")
+# The config's choice, whatever the weights come from: what changes training alone, and VGG's poolings, which
+# DeepLab's authors widen from 2 to 3 when they start from a classifier.
+_FREE_ARGUMENTS = ("dropout", "logits_stddev", "pool_size")
 
 
 class ForeignFile(NamedTuple):
