@@ -112,7 +112,7 @@ def load_pretrained(config: ModelConfig, variables: Variables) -> tuple[dict[str
     """
     start = config.pretrained
     file = _read(start.source, start.layout)
-    _check_agreement(config, file.layout.model, start.scope)
+    check_agreement(config, file.layout.model, start.scope)
     target = jax.device_get(variables)
     loaded, report = load_weights(file.arrays, file.layout, target, scope=start.scope, path=start.source)
     return loaded, report, file.layout.folded
@@ -240,7 +240,7 @@ def _fitting_layouts(shapes: ArrayShapes) -> list[str]:
     return fitting
 
 
-def _check_agreement(config: ModelConfig, model: Mapping[str, Any], scope: str) -> None:
+def check_agreement(config: ModelConfig, model: Mapping[str, Any], scope: str) -> None:
     """Raises UserError at the first setting with which the weights of `model` would compute something else."""
     _agree("normalization", config.normalization, model["normalization"])
     _check_part("backbone", config.backbone, model["backbone"])

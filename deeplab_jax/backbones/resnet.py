@@ -67,13 +67,14 @@ class ResNet(nn.Module):
     'penultimate' is the output of the third stage, which auxiliary heads read.
 
     Attributes:
-      num_units: of the four stages; further ones are DeepLab v3's cascaded blocks, copies of the fourth.
+      num_units: of the four stages.
       output_stride: 8, 16, 32 (or more, with cascaded blocks); stride beyond it becomes atrous rate.
       stem: 'plain' (one 7x7), 'beta' (three 3x3 of 64, 64, 128 channels) or 'v1c' (of 32, 32, 64).
       strided_unit: of a stage: 'last' (TF-slim) or 'first' (all others).
       strided_conv: of the strided unit: 'conv2', its 3x3, or 'conv1' (Caffe).
       carrier_rate: 'old' or 'new', of units that carried a stride; see `atrous_plan`.
       multi_grid: factors on the rates of the fourth stage's units, and of its copies'.
+      num_cascaded: copies of the fourth stage behind it: DeepLab v3's blocks 5, 6, 7 (sec. 3.2).
       padding: of strided convolutions, 'tf_same' or 'symmetric'.
       pool_padding: of the pooling: the same or 'ceil' (Caffe); '': as `padding`.
       low_level_tap: 'unit': the stride 4 features are a unit's output; 'pre_add': its residual branch before the
@@ -86,7 +87,7 @@ class ResNet(nn.Module):
         not name one factor for each unit of the last stage.
     """
 
-    num_units: tuple[int, ...]
+    num_units: tuple[int, int, int, int]
     output_stride: int
     options: LayerOptions = LayerOptions()
     stem: str = "plain"
@@ -94,6 +95,7 @@ class ResNet(nn.Module):
     strided_conv: str = "conv2"
     carrier_rate: str = "old"
     multi_grid: tuple[int, ...] = (1, 1, 1)
+    num_cascaded: int = 0
     padding: str = "symmetric"
     pool_padding: str = ""
     low_level_tap: str = "unit"
@@ -135,13 +137,18 @@ class ResNet(nn.Module):
         """Name, width and plan of each bottleneck."""
         self._check()
         units, strides, rates = [], [], []
-        for stage_id, count in enumerate(self.num_units, start=1):
+        for stage_id, count in enumerate(self._stages, start=1):
             width = self._channels(_WIDTHS[min(stage_id, 4) - 1])
             units += [(f"block{stage_id}_unit{unit_id}", width) for unit_id in range(1, count + 1)]
             strides += self._stage_strides(stage_id, count)
             rates += list(self.multi_grid) if stage_id >= 4 else [1] * count
         plans = atrous_plan(strides, output_stride=self.output_stride, unit_rates=rates, carrier_rate=self.carrier_rate)
         return [(name, width, plan) for (name, width), plan in zip(units, plans, strict=True)]
+
+    @property
+    def _stages(self) -> tuple[int, ...]:
+        """Units of each stage, the cascaded ones included."""
+        return self.num_units + (self.num_units[3],) * self.num_cascaded
 
     def _channels(self, nominal: int) -> int:
         return max(1, round(nominal * self.width))
@@ -157,7 +164,7 @@ class ResNet(nn.Module):
     def _stage_strides(self, stage_id: int, count: int) -> list[int]:
         """The step to the next stride: behind each stage but the last (TF-slim), or before each but the first."""
         strides = [1] * count
-        if self.strided_unit == "last" and stage_id < len(self.num_units):
+        if self.strided_unit == "last" and stage_id < len(self._stages):
             strides[-1] = 2
         if self.strided_unit == "first" and stage_id > 1:
             strides[0] = 2
@@ -168,6 +175,3 @@ resnet50 = functools.partial(ResNet, num_units=(3, 4, 6, 3))
 resnet101 = functools.partial(ResNet, num_units=(3, 4, 23, 3))
 resnet50_beta = functools.partial(resnet50, stem="beta")
 resnet101_beta = functools.partial(resnet101, stem="beta")
-# DeepLab v3's cascade, sec. 3.2: blocks 5 to 7 copy block 4.
-resnet50_block7 = functools.partial(ResNet, num_units=(3, 4, 6, 3, 3, 3, 3))
-resnet101_block7 = functools.partial(ResNet, num_units=(3, 4, 23, 3, 3, 3, 3))
