@@ -25,7 +25,13 @@ SMALL = {
         _TINY_RESNET, strided_unit="first", strided_conv="conv1", carrier_rate="new", pool_padding="ceil", width=0.25
     ),
     "resnet_cascade_tap": functools.partial(
-        ResNet, num_units=(2, 1, 1, 2), num_cascaded=1, multi_grid=(1, 2), stem="v1c", low_level_tap="pre_add", width=0.25
+        ResNet,
+        num_units=(2, 1, 1, 2),
+        num_cascaded=1,
+        multi_grid=(1, 2),
+        stem="v1c",
+        low_level_tap="pre_add",
+        width=0.25,
     ),
     "mobilenet_v2": functools.partial(mobilenet_v2, width=0.25),
     "mobilenet_v2_gluon": functools.partial(
