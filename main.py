@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from deeplab_jax.config import Config, validate
 from deeplab_jax.types import UserError
 
-MODES = ("train", "evaluate", "predict", "import", "report")
+MODES = ("train", "evaluate", "predict", "import", "report", "lint")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.field=value overrides one field.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, curves, scores, report.")
@@ -28,11 +28,13 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "evaluate, predict: another 
 _IMAGES = flags.DEFINE_string("images", "", "predict: a file, several (comma separated), a glob or a folder.")
 _SOURCE = flags.DEFINE_string("source", "", "import: the file with someone else's weights.")
 _LAYOUT = flags.DEFINE_string("layout", "", "import: whose names it uses, e.g. torchvision; default: recognised.")
-_OUTPUT = flags.DEFINE_string("output", "", "predict: folder of the results; default: workdir/predictions.")
+_OUTPUT = flags.DEFINE_string(
+    "output", "", "predict: folder of the results; default: workdir/predictions. lint: new folder for converted masks."
+)
 
 
 def main(argv: list[str]) -> int:
-    """Runs one mode; returns the exit status: 0 on success, 2 on a user's mistake."""
+    """Runs one mode; returns the exit status: 0 on success, 1 where lint finds errors, 2 on a user's mistake."""
     _quiet()
     try:
         config = _parse(argv)
@@ -96,6 +98,10 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
     from deeplab_jax.apps import assemble, import_weights
 
     validate(config, assemble.check_part)
+    if mode == "lint":
+        from deeplab_jax.apps.lint import lint
+
+        return lint(config, workdir, _OUTPUT.value)
     _keep_compilations()
     if mode == "import":
         import_weights.import_weights(config, workdir, _SOURCE.value, _LAYOUT.value)

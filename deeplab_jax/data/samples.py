@@ -171,14 +171,14 @@ def _check_ids(ids: UInt8[np.ndarray, "h w"], table: IdTable, ignore_label: int,
     if counts.any():
         value = int(counts.argmax())
         row, column = np.argwhere(ids == value)[0].tolist()
-        valid = _ranges((table != UNKNOWN_ID) & (table != ignore_label))
+        valid = ranges((table != UNKNOWN_ID) & (table != ignore_label))
         raise UserError(
             f"{path}: holds the value {value} ({counts[value]} pixels, the first at row {row}, column {column}); valid "
-            f"are {valid} and {_ranges(table == ignore_label)} (ignored); correct the mask or the classes"
+            f"are {valid} and {ranges(table == ignore_label)} (ignored); correct the mask or the classes"
         )
 
 
-def _ranges(members: Bool[np.ndarray, "256"]) -> str:
+def ranges(members: Bool[np.ndarray, "256"]) -> str:
     """The indices that are set, as '0 to 2, 5'."""
     indices = np.flatnonzero(members)
     runs = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)

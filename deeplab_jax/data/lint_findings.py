@@ -1,0 +1,52 @@
+"""What can be wrong with a data set: the kinds of findings, how bad each is, and one finding."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+# Kind -> (severity, what it is). Errors stop training or falsify its scores; warnings may be meant; notes may be known.
+KINDS: Mapping[str, tuple[str, str]] = {
+    "missing_file": ("error", "files that a split lists and that do not exist"),
+    "unreadable": ("error", "files that are no image, truncated or damaged"),
+    "size_mismatch": ("error", "masks of another size than their images"),
+    "invalid_value": ("error", "masks with values that are no class"),
+    "palette_as_rgb": ("error", "palette masks saved as RGB"),
+    "palette_as_grey": ("error", "palette masks saved as the brightness of their colours"),
+    "ids_as_rgb": ("error", "masks with class ids in three channels"),
+    "color_mask": ("error", "masks with colours that are no class's"),
+    "lossy_mask": ("error", "masks in a lossy format"),
+    "shared_image": ("error", "pictures for training and evaluation alike"),
+    "missing_split": ("error", "splits that the config names and the data set lacks"),
+    "duplicate_image": ("warning", "pictures that are there more than once"),
+    "palette_disagrees": ("warning", "masks whose palettes tell other classes than their indices"),
+    "cut_off_image": ("warning", "images with the grey of missing data at the bottom"),
+    "all_ignored": ("warning", "masks without a labelled pixel"),
+    "all_background": ("warning", "masks of the first class alone"),
+    "unseen_class": ("warning", "classes that are evaluated and never trained"),
+    "absent_class": ("note", "classes that a split never shows"),
+    "overlap": ("note", "splits that share images"),
+    "wrong_suffix": ("note", "files whose names tell another format than their content"),
+}
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault, or oddity, of one file or split."""
+
+    kind: str
+    file: str  # its path; the name of a split or an example where there is no file
+    message: str  # one line that begins with the file
+    values: Mapping[str, int] = dataclasses.field(default_factory=dict)  # value or '#rrggbb' -> pixels
+    convertible: bool = False  # the mask's class ids can be told, and written
+    splits: tuple[str, ...] = ()  # those that list the file
+
+    @property
+    def severity(self) -> str:
+        return KINDS[self.kind][0]
+
+
+def num_of(severity: str, findings: Iterable[Finding]) -> int:
+    """How many findings are of that severity."""
+    return sum(finding.severity == severity for finding in findings)
