@@ -1,8 +1,9 @@
 """TFLite: DeepLab v3 and v3+ on MobileNetV2, batch norm folded away, as TensorFlow's converter names its constants.
 
 Such a file says neither its output stride nor, where ASPP has atrous branches, their rates: strides and dilations are
-in the graph, of which only the constants are read. The published one (deeplabv3_257_mv_gpu) has output stride 8; for
-another, give --config.model.output_stride to the modes that use the import.
+in the graph, of which only the constants are read. The published one (deeplabv3_257_mv_gpu) has output stride 8, its
+atrous convolutions are depthwise ones with a dilation and padding SAME, and it ends in a resize with aligned corners
+to the image's size: all as here. For another, give --config.model.output_stride to the modes that use the import.
 """
 
 from __future__ import annotations
