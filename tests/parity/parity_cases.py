@@ -169,7 +169,10 @@ CASES: Mapping[str, Case] = {
         left_out=r"classifier\..*",
     ),
     "torchvision_mobilenet_v2": _torchvision_case(
-        _torchvision_backbone("mobilenet_v2", lambda module: module.features[:-1]), _MOBILENET_V2, **_BACKBONE
+        _torchvision_backbone("mobilenet_v2", lambda module: module.features[:-1]),
+        _MOBILENET_V2,
+        **_BACKBONE,
+        slow=True,
     ),
     "torchvision_mobilenet_v3_large": _torchvision_case(
         _torchvision_backbone("mobilenet_v3_large", lambda module: module.features),
@@ -178,7 +181,10 @@ CASES: Mapping[str, Case] = {
         slow=True,
     ),
     "torchvision_mobilenet_v3_small": _torchvision_case(
-        _torchvision_backbone("mobilenet_v3_small", lambda module: module.features), _MOBILENET_V3_SMALL, **_BACKBONE
+        _torchvision_backbone("mobilenet_v3_small", lambda module: module.features),
+        _MOBILENET_V3_SMALL,
+        **_BACKBONE,
+        slow=True,
     ),
     "timm_xception41": _timm_case("xception41"),
     "timm_xception65": _timm_case("xception65", slow=True),

@@ -6,10 +6,9 @@ import copy
 import functools
 
 import golden_files
-import jax
 import numpy as np
 import pytest
-from both_sides import backbone_config, drawn_arrays, empty_variables, model_output, recognized
+from both_sides import backbone_config, drawn_arrays, empty_variables, output_by_parts, recognized
 from drawn_arrays import drawn_images
 from parity_cases import CASES
 from test_golden import TOLERANCE
@@ -22,30 +21,33 @@ from deeplab_jax.types import UserError
 from deeplab_jax.weights.load import load_weights
 
 ODD, EVEN = 0, 1  # which of a case's images
+# Each compiles a backbone: the first ones in every run, the others with `-m slow`.
 CHANGES = [
     ("torchvision_lraspp_mobilenet_v3_large", ODD, "align_corners", True),
     ("torchvision_lraspp_mobilenet_v3_large", ODD, "normalization", "minus_one_to_one"),
-    ("torchvision_lraspp_mobilenet_v3_large", EVEN, "backbone.padding", "tf_same"),
-    ("torchvision_lraspp_mobilenet_v3_large", ODD, "backbone.carrier_rate", "old"),
-    ("torchvision_lraspp_mobilenet_v3_large", ODD, "backbone.low_level_tap", "last"),
-    ("torchvision_lraspp_mobilenet_v3_large", ODD, "backbone.epsilon", 1e-5),
     ("torchvision_lraspp_mobilenet_v3_large", ODD, "head.gate", "hard_sigmoid"),
     ("torchvision_lraspp_mobilenet_v3_large", ODD, "head.epsilon", 1e-3),
+    ("torchvision_lraspp_mobilenet_v3_large", ODD, "backbone.low_level_tap", "last"),
     ("torchvision_vgg16", EVEN, "backbone.pool_size", 3),
+    ("smp_deeplabv3_mobilenet_v2", EVEN, "head.atrous_rates", (6, 12, 24)),
+    ("smp_deeplabv3_mobilenet_v2", EVEN, "head.epsilon", 1e-3),
+    ("smp_deeplabv3_mobilenet_v2", EVEN, "backbone.carrier_rate", "old"),
+    ("torchvision_deeplabv3_resnet50", ODD, "auxiliary.epsilon", 1e-3),
+]
+SLOW_CHANGES = [
+    ("torchvision_lraspp_mobilenet_v3_large", EVEN, "backbone.padding", "tf_same"),
+    ("torchvision_lraspp_mobilenet_v3_large", ODD, "backbone.carrier_rate", "old"),
+    ("torchvision_lraspp_mobilenet_v3_large", ODD, "backbone.epsilon", 1e-5),
     ("timm_xception41", EVEN, "backbone.padding", "tf_same"),
     ("timm_xception41", ODD, "backbone.epsilon", 1e-5),
     ("smp_deeplabv3_mobilenet_v2", EVEN, "backbone.padding", "tf_same"),
-    ("smp_deeplabv3_mobilenet_v2", EVEN, "backbone.carrier_rate", "old"),
     ("smp_deeplabv3_mobilenet_v2", EVEN, "backbone.epsilon", 1e-3),
-    ("smp_deeplabv3_mobilenet_v2", EVEN, "head.atrous_rates", (6, 12, 24)),
-    ("smp_deeplabv3_mobilenet_v2", EVEN, "head.epsilon", 1e-3),
     ("smp_deeplabv3plus_resnet50", EVEN, "backbone.carrier_rate", "old"),
     ("smp_deeplabv3plus_resnet50", EVEN, "head.epsilon", 1e-3),
     ("smp_deeplabv3plus_tu_xception41", EVEN, "backbone.low_level_tap", "linear"),
     ("torchvision_deeplabv3_resnet50", ODD, "backbone.strided_unit", "last"),
     ("torchvision_deeplabv3_resnet50", EVEN, "backbone.padding", "tf_same"),
     ("torchvision_deeplabv3_resnet50", ODD, "backbone.epsilon", 1e-3),
-    ("torchvision_deeplabv3_resnet50", ODD, "auxiliary.epsilon", 1e-3),
 ]
 # With these the network has other parameters.
 STRUCTURE = [
@@ -90,14 +92,14 @@ def _changed(fields, path, value):
 
 def _error(name, image_id, fields, variables):
     size = CASES[name].sizes[image_id]
-    output = model_output(CASES[name].output, _model(fields), variables)(drawn_images(name, size))
+    output = output_by_parts(CASES[name].output, _model(fields), variables)(drawn_images(name, size))
     golden = golden_files.read(name).outputs[size]
     return golden_files.error(output, golden, name, size) if output.shape == golden.shape else np.inf
 
 
 @pytest.mark.parametrize(
     ("name", "image_id", "path", "value"),
-    [pytest.param(*change, marks=[pytest.mark.slow] if CASES[change[0]].slow else []) for change in CHANGES],
+    [*CHANGES, *(pytest.param(*change, marks=pytest.mark.slow) for change in SLOW_CHANGES)],
 )
 def test_any_other_choice_is_another_function(name, image_id, path, value):
     """That the system's own choice is right to 1e-4, test_golden.py shows."""
@@ -111,17 +113,9 @@ def test_one_checkpoint_serves_two_output_strides():
     fields, variables = loaded(name)
     images = drawn_images(name, CASES[name].sizes[ODD])
 
-    def features_and_logits(output_stride):
-        model = _model(_changed(fields, "output_stride", output_stride))
-
-        def forward(network, images):
-            features = network.backbone(network.normalize(images), train=False)
-            logits = network.head(features, train=False)
-            return features[f"stride{output_stride}"], network.at_size(logits, images.shape[1:3], train=False)
-
-        return jax.jit(lambda variables, images: model.apply(variables, images, method=forward))(variables, images)
-
-    (fine, fine_logits), (coarse, coarse_logits) = features_and_logits(8), features_and_logits(16)
+    models = [_model(_changed(fields, "output_stride", output_stride)) for output_stride in (8, 16)]
+    fine, coarse = (output_by_parts("features", model, variables)(images) for model in models)
+    fine_logits, coarse_logits = (output_by_parts("logits", model, variables)(images) for model in models)
     assert np.abs(fine[:, ::2, ::2] - coarse).max() < TOLERANCE * np.std(coarse)
     assert np.isfinite(fine_logits).all()
     assert np.isfinite(coarse_logits).all()
@@ -143,9 +137,8 @@ def test_any_other_structure_takes_no_such_weights(name, path, value):
 @pytest.mark.parametrize("preset", ["torchvision", "smp"])
 def test_every_convention_of_a_preset_is_tried(preset):
     tried = set()
-    for name, path, *_ in [(name, path) for name, _, path, _ in CHANGES] + [
-        (name, path) for name, path, _ in STRUCTURE
-    ]:
+    changes = [(name, path) for name, _, path, _ in (*CHANGES, *SLOW_CHANGES)]
+    for name, path in (*changes, *((name, path) for name, path, _ in STRUCTURE)):
         part, _, argument = path.partition(".")
         fields = recognized(CASES[name].layout, golden_files.read(name).shapes).model
         tried.add((fields[part]["name"].partition(".")[0], argument) if argument else ("model", part))

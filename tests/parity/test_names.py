@@ -17,6 +17,7 @@ from deeplab_jax.config import PretrainedConfig
 from deeplab_jax.models.build import build_model
 from deeplab_jax.types import UserError
 from deeplab_jax.weights.load import load_weights
+from deeplab_jax.weights.rules import place
 
 LAYOUTS = registry.module_names("weights.layouts")
 NAMES = golden_files.golden_names()
@@ -85,6 +86,28 @@ def test_vgg16s_connected_layers_fit_the_heads_of_fcn():
     variables = empty_variables(build_model(config), np.int8)
     _, report = load_weights(_stand_ins(golden.shapes), layout, variables, scope="fitting")
     assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
+
+
+def test_older_names_of_smps_v3_have_the_same_places():
+    def older(name):
+        for part, number in (("aspp", 0), ("conv", 1), ("bn", 2)):
+            name = name.replace(f"decoder.{part}.", f"decoder.{number}.")
+        return name
+
+    shapes = golden_of("smp_deeplabv3_resnet50").shapes
+    layout = recognized("smp", shapes)
+    old_layout = recognized("smp", {older(name): shape for name, shape in shapes.items()})
+    assert old_layout.model == layout.model
+    assert [place(older(name), old_layout.rules) for name in shapes] == [place(name, layout.rules) for name in shapes]
+
+
+@pytest.mark.parametrize("name", ["torchvision_resnet50", "torchvision_mobilenet_v3_small", "timm_xception41"])
+def test_a_classifier_decides_no_rates_and_no_taps(name):
+    """Else training from it would refuse what only a segmentation network chooses."""
+    golden = golden_of(name)
+    arguments = recognized(golden.layout, golden.shapes).model["backbone"]["args"]
+    assert "epsilon" in arguments
+    assert not {"carrier_rate", "low_level_tap"} & set(arguments)
 
 
 def _write(path, name):

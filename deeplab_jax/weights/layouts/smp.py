@@ -19,6 +19,8 @@ from deeplab_jax.weights.torch_parts import (
 
 _PRESET = PRESETS["smp"]
 _IGNORED = (r"classification_head\..*", TORCH_COUNTERS)
+_V3PLUS_PYRAMID = "decoder.aspp.0."
+_PYRAMIDS = (_V3PLUS_PYRAMID, "decoder.aspp.", "decoder.0.")  # the last: v3 before its decoder's parts had names
 
 
 class _Encoder(NamedTuple):
@@ -36,11 +38,10 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     Raises:
       ValueError: where they are not this system's, or of a network that is not here.
     """
-    is_v3plus = "decoder.aspp.0.project.0.weight" in shapes
-    pyramid = "decoder.aspp.0." if is_v3plus else "decoder.aspp."
+    pyramid = next((prefix for prefix in _PYRAMIDS if f"{prefix}project.0.weight" in shapes), _V3PLUS_PYRAMID)
     channels = require(shapes, f"{pyramid}project.0.weight")[0]
-    separable = f"{pyramid}convs.1.0.0.weight" in shapes
-    if separable != is_v3plus:
+    is_v3plus = pyramid == _V3PLUS_PYRAMID
+    if is_v3plus != (f"{pyramid}convs.1.0.0.weight" in shapes):
         raise ValueError(f"'{pyramid}convs': there are full branches in v3 and separable ones in v3+ alone")
     encoder = _encoder(shapes)
     if is_v3plus:
@@ -76,7 +77,8 @@ def _encoder(shapes: ArrayShapes) -> _Encoder:
 
 
 def _v3_rules() -> tuple[WeightRule, ...]:
-    return *aspp_rules(r"decoder\.aspp\."), *TORCH.conv_norm(r"decoder\.conv", r"decoder\.bn", "head/refine0")
+    refinement = TORCH.conv_norm(r"decoder\.(?:conv|1)", r"decoder\.(?:bn|2)", "head/refine0")
+    return *aspp_rules(r"decoder\.(?:aspp|0)\."), *refinement
 
 
 def _v3plus_rules() -> tuple[WeightRule, ...]:
