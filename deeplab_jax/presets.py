@@ -65,6 +65,7 @@ PRESETS: Mapping[str, Preset] = {
             "mobilenet_v3": {"padding": "tf_same", "epsilon": 1e-3},
             "aspp": {"epsilon": 1e-5},
             "v3plus": {"epsilon": 1e-5},
+            "dpc": {"epsilon": 1e-5},
             "lr_aspp": {
                 "gate": "hard_sigmoid",
                 "gate_bias": True,

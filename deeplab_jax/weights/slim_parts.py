@@ -18,6 +18,7 @@ from deeplab_jax.weights.names import Naming
 LayerRules = Callable[[str, str, bool], tuple[WeightRule, ...]]
 
 _ATROUS_RATES = (6, 12, 18)  # at output stride 16: what the published networks were trained with
+_CELL = "meta_architecture/"  # the scope of the dense prediction cell
 _LAST_CHANNELS = 320  # of MobileNetV2's last block, at width 1
 
 
@@ -99,12 +100,15 @@ def xception_rules(layer: LayerRules, flows: Sequence[tuple[str, str]]) -> tuple
 
 
 def head_rules(layer: LayerRules, decoder: str = "") -> tuple[WeightRule, ...]:
-    """ASPP and, its names behind `decoder`, the decoder; without the logits."""
+    """ASPP or the dense prediction cell and, its names behind `decoder`, the decoder; without the logits."""
     return (
         *layer(r"(image_pooling|aspp\d)", "head/aspp/{1}", False),
         *layer(r"(aspp\d)_depthwise", "head/aspp/{1}/depthwise", True),
         *layer(r"(aspp\d)_pointwise", "head/aspp/{1}/pointwise", False),
         *layer("concat_projection", "head/aspp/projection", False),
+        *layer(rf"{_CELL}branch(\d)_depthwise", "head/dpc/branch{1}/depthwise", True),
+        *layer(rf"{_CELL}branch(\d)_pointwise", "head/dpc/branch{1}/pointwise", False),
+        *layer(f"{_CELL}concat_projection", "head/dpc/projection", False),
         *layer(f"{decoder}feature_projection0", "head/low_level", False),
         *layer(rf"{decoder}decoder_conv(\d)_depthwise", "head/decoder{1}/depthwise", True),
         *layer(rf"{decoder}decoder_conv(\d)_pointwise", "head/decoder{1}/pointwise", False),
@@ -119,6 +123,8 @@ def head_config(shapes: ArrayShapes, preset: Preset, decoder: str = "") -> dict[
     def has(start: str) -> bool:
         return any(name.startswith(start) for name in shapes)
 
+    if has(_CELL):
+        return preset.part("dpc.dpc")  # which cell, the file does not say: that of the published networks
     separable = has("aspp1_depthwise") or has(f"{decoder}decoder_conv0_depthwise")
     args = {"atrous_rates": _ATROUS_RATES if has("aspp1") else (), "separable": separable}
     return preset.part("v3plus.v3plus" if has(f"{decoder}feature_projection0") else "aspp.aspp", **args)

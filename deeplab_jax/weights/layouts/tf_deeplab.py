@@ -1,7 +1,7 @@
 """TensorFlow's DeepLab (tensorflow/models, research/deeplab): its checkpoints, and the ImageNet ones it starts from.
 
 Networks: ResNet v1 (also 'beta'), the aligned Xception, MobileNetV2 and V3; heads: DeepLab v3, v3+ with a decoder at
-stride 4, and LR-ASPP on MobileNetV3.
+stride 4, the dense prediction cell with that decoder, and LR-ASPP on MobileNetV3.
 
 A checkpoint holds variables alone: neither its output stride nor its atrous rates. Those here are 16 and (6, 12, 18),
 as the authors train, for LR-ASPP 32; a network that was trained otherwise needs --config.model.output_stride (and the
@@ -146,7 +146,8 @@ def _head(shapes: ArrayShapes) -> tuple[int, dict[str, Any], tuple[WeightRule, .
     if f"{_DECODER}decoder_conv0/weights" in shapes:
         return _lr_aspp(shapes)
     num_classes = require(shapes, "logits/semantic/weights")[3]
-    require(shapes, "concat_projection/weights")
+    if not any(name.startswith("meta_architecture/") for name in shapes):
+        require(shapes, "concat_projection/weights")
     rules = (*head_rules(_LAYERS, _DECODER), *SLIM.conv("logits/semantic", "head/logits", bias=True))
     return num_classes, head_config(shapes, _PRESET, _DECODER), rules
 

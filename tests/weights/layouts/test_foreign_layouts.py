@@ -28,6 +28,11 @@ NETWORKS = {
         tf.with_training(tf.xception(65) | tf.head(2048, 21, low_level=256)),
         {"output_stride": 16, "normalization": "minus_one_to_one", "head.args.atrous_rates": (6, 12, 18)},
     ),
+    "tf xception_71 dpc v3+": (
+        "tf_deeplab",
+        tf.with_training(tf.xception(71) | tf.dpc_head(2048, 256, 19)),
+        {"head.name": "dpc.dpc", "num_classes": 19},
+    ),
     "tf resnet_v1_101_beta v3+": (
         "tf_deeplab",
         tf.resnet_v1(101, beta=True) | tf.head(2048, 19, low_level=256),

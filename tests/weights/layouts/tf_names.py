@@ -164,6 +164,15 @@ def head(channels, num_classes, *, num_rates=3, low_level=0, separable=True):
     return shapes | _conv("logits/semantic", 1, 256, num_classes, bias=True)
 
 
+def dpc_head(channels, low_level, num_classes):
+    """core/dense_prediction_cell.py in the place of ASPP: five separable branches, the first on the features."""
+    shapes = _conv("meta_architecture/concat_projection", 1, 5 * 256, 256)
+    for branch_id in range(5):
+        shapes |= _separable(f"meta_architecture/branch{branch_id}", 256 if branch_id else channels, 256)
+    decoder = head(channels, num_classes, low_level=low_level)
+    return shapes | {name: shape for name, shape in decoder.items() if name.startswith(("decoder/", "logits/"))}
+
+
 def lr_aspp(channels, low_level, num_classes):
     """model.py with the flags of its MobileNetV3 networks: a gate without norm, two classifiers as the decoder."""
     return (
