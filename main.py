@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from deeplab_jax.config import Config, validate
+from deeplab_jax.config import Config
 from deeplab_jax.types import UserError
+from deeplab_jax.validation import validate
 
 MODES = ("train", "evaluate", "predict", "import", "report", "lint")
 

@@ -16,6 +16,7 @@ MODULES = sorted(path for path in HOUSE.rglob("*.py"))
 ALLOWED = {
     "types": set(),
     "config": {"types"},
+    "validation": {"types", "config"},
     "registry": set(),
     "presets": {"types"},
     "ops": {"ops"},

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from deeplab_jax.config import Config, differences, to_dict, validate
+from deeplab_jax.config import Config, differences, to_dict
 from deeplab_jax.types import UserError
+from deeplab_jax.validation import validate
 
 
 def _accept(package, name, args):

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import pytest
 
 from deeplab_jax.apps import assemble
-from deeplab_jax.config import validate
 from deeplab_jax.models.build import build_model
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import abstract_train_state, abstract_variables
 from deeplab_jax.train.step import make_train_step
 from deeplab_jax.types import Batch, DatasetInfo
+from deeplab_jax.validation import validate
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "common"))

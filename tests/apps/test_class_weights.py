@@ -14,12 +14,13 @@ from ml_collections import config_flags
 
 from deeplab_jax.apps import assemble, train
 from deeplab_jax.apps.class_weights import COUNTS_FILE, class_weights, training_counts
-from deeplab_jax.config import AddedLoss, Config, LossConfig, validate
+from deeplab_jax.config import AddedLoss, Config, LossConfig
 from deeplab_jax.data.class_counts import ClassCounts, median_frequency_weights
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
 from deeplab_jax.losses.dice import soft_dice
 from deeplab_jax.types import DatasetInfo, Example, UserError
+from deeplab_jax.validation import validate
 
 INFO = DatasetInfo("toy", 3, 255, ("ground", "red", "green"), ((0, 0, 0),) * 3, {"train": 4})
 

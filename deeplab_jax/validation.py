@@ -1,0 +1,197 @@
+"""What makes a config impossible, found before any device is touched.
+
+This module holds values only: `validate` is given the function that looks parts up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deeplab_jax.config import (
+    Config,
+    DataConfig,
+    InferenceConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PartConfig,
+    TrainConfig,
+)
+from deeplab_jax.types import NORMALIZATIONS, UserError
+
+CheckPart = Callable[[str, str, Mapping[str, Any]], None]  # (package, name, args); raises ValueError
+
+
+def validate(config: Config, check_part: CheckPart) -> None:
+    """Raises UserError at the first setting that cannot work, naming its field and the remedy.
+
+    Args:
+      config: the experiment.
+      check_part: looks a part up and binds its arguments, without building it.
+    """
+    layout = config.model.pretrained.layout
+    for path, package, part in (
+        ("model.backbone", "backbones", config.model.backbone),
+        ("model.head", "heads", config.model.head),
+        *([("model.auxiliary", "heads", config.model.auxiliary)] if config.model.auxiliary.name else []),
+        ("loss", "losses", PartConfig(config.loss.name, config.loss.args)),
+        *((f"loss.added[{k}]", "losses", PartConfig(each.name, each.args)) for k, each in enumerate(config.loss.added)),
+        ("data.dataset", "data.datasets", PartConfig(f"{config.data.dataset}.open_dataset")),
+        *([("model.pretrained.layout", "weights.layouts", PartConfig(f"{layout}.recognize"))] if layout else []),
+    ):
+        try:
+            check_part(package, part.name, part.args)
+        except ValueError as error:
+            raise UserError(f"config.{path}: {error}") from None
+    _check_model(config.model)
+    _check_data(config.data, config.model.output_stride)
+    _check_loss(config.loss)
+    _check_optimizer(config.optimizer)
+    _check_train(config.train, config.data)
+    _check_batch_norm(config)
+    _check_inference(config.inference)
+    _require(config.mesh.data >= 0, "mesh.data", config.mesh.data, "a number of devices, or 0 for all")
+
+
+def _require(condition: bool, path: str, value: Any, wanted: str) -> None:
+    if not condition:
+        raise UserError(f"config.{path}={value!r}: must be {wanted}")
+
+
+def _check_model(model: ModelConfig) -> None:
+    _require(
+        model.output_stride in (8, 16, 32, 64, 128, 256),
+        "model.output_stride",
+        model.output_stride,
+        "8, 16 or 32 (or up to 256 with cascaded blocks)",
+    )
+    _require(all(s > 0 for s in model.scales), "model.scales", model.scales, "positive factors")
+    _require(model.num_classes >= 0, "model.num_classes", model.num_classes, "0 (the data set's) or more")
+    _require(
+        model.normalization in NORMALIZATIONS,
+        "model.normalization",
+        model.normalization,
+        f"one of {', '.join(NORMALIZATIONS)}",
+    )
+    _require(
+        model.compute_dtype in ("float32", "bfloat16"),
+        "model.compute_dtype",
+        model.compute_dtype,
+        "float32 or bfloat16",
+    )
+    _require(0 <= model.batch_norm.decay < 1, "model.batch_norm.decay", model.batch_norm.decay, "in [0, 1)")
+    _require(
+        bool(model.pretrained.layout) or not model.pretrained.source,
+        "model.pretrained.layout",
+        model.pretrained.layout,
+        "the name of the source's layout",
+    )
+    _require(
+        model.pretrained.scope in ("backbone", "model", "fitting"),
+        "model.pretrained.scope",
+        model.pretrained.scope,
+        "backbone, model or fitting",
+    )
+    _require(
+        model.pretrained.calibration_batches > 0,
+        "model.pretrained.calibration_batches",
+        model.pretrained.calibration_batches,
+        "at least 1",
+    )
+
+
+def _check_data(data: DataConfig, stride: int) -> None:
+    for axis, size in zip(("height", "width"), data.crop_size, strict=True):
+        lower = max(size - 1, stride) // stride * stride + 1
+        _require(
+            size % stride == 1 and size > stride,
+            "data.crop_size",
+            data.crop_size,
+            f"output_stride * k + 1 on each axis; nearest {axis} for output stride {stride}: "
+            f"{lower} or {lower + stride}",
+        )
+    _require(data.batch_size > 0, "data.batch_size", data.batch_size, "at least 1")
+    _require(0 < data.min_scale <= data.max_scale, "data.min_scale", data.min_scale, "in (0, data.max_scale]")
+    _require(data.scale_step >= 0, "data.scale_step", data.scale_step, "0 (continuous) or a positive step")
+    _require(0 < data.max_class_share <= 1, "data.max_class_share", data.max_class_share, "in (0, 1]")
+    _require(data.crop_tries >= 1, "data.crop_tries", data.crop_tries, "at least 1")
+    _require(0 <= data.copy_paste <= 1, "data.copy_paste", data.copy_paste, "a probability, in [0, 1]")
+    _require(
+        not (data.copy_paste and data.device_augmentation),
+        "data.device_augmentation",
+        data.device_augmentation,
+        "False with data.copy_paste, which pastes on the host",
+    )
+    _require(data.prepared_form in ("files", "raw"), "data.prepared_form", data.prepared_form, "files or raw")
+    _require(data.num_workers >= 0, "data.num_workers", data.num_workers, "0 (one for each core) or more")
+    _require(data.prefetch >= 1, "data.prefetch", data.prefetch, "at least 1")
+
+
+def _check_loss(loss: LossConfig) -> None:
+    _require(0 < loss.top_k_fraction <= 1, "loss.top_k_fraction", loss.top_k_fraction, "in (0, 1]")
+    _require(loss.top_k_ramp_steps >= 0, "loss.top_k_ramp_steps", loss.top_k_ramp_steps, "0 or more")
+    _require(loss.side_weight >= 0, "loss.side_weight", loss.side_weight, "0 or more")
+    factors = [loss.factor, *(each.factor for each in loss.added)]
+    _require(all(factor > 0 for factor in factors), "loss.factor", factors, "positive, and so that of each added loss")
+    weights = loss.class_weights
+    if not isinstance(weights, str) or weights not in ("", "balanced", "effective_number"):
+        numbers = list(weights.values()) if isinstance(weights, Mapping) else weights
+        _require(
+            isinstance(numbers, (list, tuple))
+            and all(isinstance(w, (int, float)) and 0 <= w < float("inf") for w in numbers),
+            "loss.class_weights",
+            weights,
+            "numbers that are not negative, one per class or by its name, or balanced or effective_number",
+        )
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    _require(optimizer.name in ("sgd", "adamw"), "optimizer.name", optimizer.name, "sgd or adamw")
+    _require(optimizer.schedule in ("poly", "step"), "optimizer.schedule", optimizer.schedule, "poly or step")
+    _require(optimizer.step_size > 0, "optimizer.step_size", optimizer.step_size, "at least 1")
+    _require(optimizer.step_factor > 0, "optimizer.step_factor", optimizer.step_factor, "positive")
+    _require(optimizer.learning_rate > 0, "optimizer.learning_rate", optimizer.learning_rate, "positive")
+    _require(optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "0 or more")
+    _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "in [0, 1)")
+    _require(optimizer.clip_norm >= 0, "optimizer.clip_norm", optimizer.clip_norm, "0 (no bound) or positive")
+
+
+def _check_train(train: TrainConfig, data: DataConfig) -> None:
+    for name in ("num_steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "max_nonfinite_steps"):
+        _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "at least 1")
+    _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "in [0, 1)")
+    _require(
+        train.accumulation_steps > 0 and data.batch_size % train.accumulation_steps == 0,
+        "train.accumulation_steps",
+        train.accumulation_steps,
+        f"a divisor of data.batch_size={data.batch_size}",
+    )
+
+
+def _check_batch_norm(config: Config) -> None:
+    group = config.model.batch_norm.group_size
+    rows = config.data.batch_size // config.train.accumulation_steps
+    _require(
+        group >= 0 and (group == 0 or rows % group == 0),
+        "model.batch_norm.group_size",
+        group,
+        f"0 (the whole batch) or a divisor of the {rows} images that go through the network at a time",
+    )
+
+
+def _check_inference(inference: InferenceConfig) -> None:
+    _require(inference.batch_size > 0, "inference.batch_size", inference.batch_size, "at least 1")
+    _require(
+        len(inference.scales) > 0 and all(scale > 0 for scale in inference.scales),
+        "inference.scales",
+        inference.scales,
+        "one or more positive factors",
+    )
+    _require(inference.bucket > 0, "inference.bucket", inference.bucket, "at least 1")
+    _require(
+        all(size > 0 for size in inference.pad_to) or inference.pad_to == (0, 0),
+        "inference.pad_to",
+        inference.pad_to,
+        "(height, width), or (0, 0) for buckets",
+    )
