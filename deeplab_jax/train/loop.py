@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,14 +12,16 @@ from jax.sharding import Mesh
 
 from deeplab_jax.ops.mesh import shard_batch
 from deeplab_jax.train.checkpoint import Checkpointer
+from deeplab_jax.train.idle import IdleTime
 from deeplab_jax.train.progress import Progress, Window
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.train.step import TrainStep
 from deeplab_jax.train.writer import MetricWriter
-from deeplab_jax.types import Loader, UserError
+from deeplab_jax.types import Batch, Loader, UserError
 
 Evaluate = Callable[[int, TrainState], Mapping[str, Any]]  # (step, state) -> scores
+Augment = Callable[[Any], Batch]  # what the loader gives, on the devices -> crops
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,11 +47,13 @@ def train_loop(
     checkpointer: Checkpointer,
     writer: MetricWriter,
     stop: StopSignal,
+    augment: Augment = lambda batch: batch,
 ) -> TrainState:
     """Trains from the state's step to `num_steps`, or until `stop` has received a signal.
 
     The metrics of a step are fetched after the next one was dispatched, so the device never
-    waits for the host. A checkpoint is written every `checkpoint_every` steps, at each
+    waits for the host; batches are made and sent while it works, and how long it nevertheless
+    had to wait for one is part of the curve. A checkpoint is written every `checkpoint_every` steps, at each
     evaluation that is the best so far, at the end and at a stop.
 
     Args:
@@ -61,6 +66,7 @@ def train_loop(
       checkpointer: where the state goes.
       writer: where the curve goes.
       stop: asked after each step.
+      augment: done with each batch on the devices before the step.
 
     Returns:
       The last state.
@@ -70,7 +76,7 @@ def train_loop(
     """
     start = int(state.step)
     progress = Progress(options.num_steps, start, images_per_step=options.batch_size, enabled=jax.process_index() == 0)
-    window = Window(options.batch_size)
+    window, idle = Window(options.batch_size), IdleTime()
     guard = _NonfiniteGuard(options.max_nonfinite_steps, loader, checkpointer, progress)
     pending: tuple[int, Any] | None = None
 
@@ -80,14 +86,18 @@ def train_loop(
         step, metrics = pending[0], jax.device_get(pending[1])
         guard.check(step, skipped=bool(metrics["skipped"]))
         window.add(metrics)
-        progress.advance(metrics, window.images_per_second)
+        progress.advance(metrics, window)
         if step % options.log_every == 0 or step == options.num_steps:
             point = window.flush()
             writer.write(step, point)
             progress.point(step, point)
 
     for step in range(start + 1, options.num_steps + 1):
-        state, metrics = train_step(state, shard_batch(next(loader), mesh))
+        asked = time.perf_counter()
+        batch = shard_batch(next(loader), mesh)
+        window.add_wait(idle.since(asked))
+        state, metrics = train_step(state, augment(batch))
+        idle.watch(metrics)
         look_back()
         pending = (step, metrics)
         is_end = step == options.num_steps or stop.received is not None

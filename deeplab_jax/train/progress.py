@@ -18,15 +18,20 @@ class Window:
         self._images_per_step = images_per_step
         self._rows: list[Mapping[str, float]] = []
         self._num_timed = 0
+        self._waited = 0.0
         self._start: float | None = None
 
     def add(self, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of one step; the first after a pause starts the clock, so compilation does not count."""
         self._rows.append(metrics)
         if self._start is None:
-            self._start, self._num_timed = time.perf_counter(), 0
+            self._start_clock()
         else:
             self._num_timed += 1
+
+    def add_wait(self, seconds: float) -> None:
+        """The devices waited so long for a batch; before the clock runs it does not count."""
+        self._waited += seconds
 
     def pause(self) -> None:
         """Something other than training comes next."""
@@ -44,6 +49,13 @@ class Window:
             return float("nan")
         return self._num_timed * self._images_per_step / (time.perf_counter() - self._start)
 
+    @property
+    def data_wait(self) -> float:
+        """Share of the time in which the devices waited for a batch; NaN before two steps have been timed."""
+        if self._start is None or not self._num_timed:
+            return float("nan")
+        return self._waited / (time.perf_counter() - self._start)
+
     def flush(self) -> dict[str, float]:
         """The point of the curve: means over the updates that were made, the sum of those skipped."""
         made = [row for row in self._rows if not row["skipped"]]
@@ -53,10 +65,14 @@ class Window:
         point["learning_rate"] = float(self._rows[-1]["learning_rate"])
         point["skipped"] = float(sum(row["skipped"] for row in self._rows))
         point["images_per_second"] = self.images_per_second
+        point["data_wait"] = self.data_wait
         self._rows.clear()
         if self._start is not None:
-            self._start, self._num_timed = time.perf_counter(), 0
+            self._start_clock()
         return point
+
+    def _start_clock(self) -> None:
+        self._start, self._num_timed, self._waited = time.perf_counter(), 0, 0.0
 
 
 class Progress:
@@ -71,17 +87,19 @@ class Progress:
             else None
         )
 
-    def advance(self, metrics: Mapping[str, float], images_per_second: float) -> None:
+    def advance(self, metrics: Mapping[str, float], window: Window) -> None:
         """One step further."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_summary(metrics, images_per_second), refresh=False)
+            summary = _summary(metrics, window.images_per_second, window.data_wait)
+            self._bar.set_postfix_str(summary, refresh=False)
             self._bar.update()
 
     def point(self, step: int, point: Mapping[str, float]) -> None:
         """A point of the curve; the bar shows it already."""
         if self._bar is None:
             left = self._time_left(step, point["images_per_second"])
-            self.say(f"step {step}/{self._num_steps}  {_summary(point, point['images_per_second'])}  {left} left")
+            summary = _summary(point, point["images_per_second"], point["data_wait"])
+            self.say(f"step {step}/{self._num_steps}  {summary}  {left} left")
 
     def say(self, text: str) -> None:
         """A line that does not disturb the bar."""
@@ -99,5 +117,8 @@ class Progress:
         return str(datetime.timedelta(seconds=round(seconds))) if np.isfinite(seconds) else "?"
 
 
-def _summary(metrics: Mapping[str, float], images_per_second: float) -> str:
-    return f"loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  {images_per_second:.1f} images/s"
+def _summary(metrics: Mapping[str, float], images_per_second: float, data_wait: float) -> str:
+    return (
+        f"loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  {images_per_second:.1f} images/s  "
+        f"data {100 * data_wait:.1f} %"
+    )

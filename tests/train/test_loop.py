@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -91,7 +93,8 @@ def run(workdir, loader, *, scores=lambda step: 0.1 * step, options=OPTIONS):
 
 def curve_of(workdir):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+    clocked = ("images_per_second", "data_wait")
+    return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 
 
 def steps_in(workdir):
@@ -173,7 +176,7 @@ def test_a_bad_batch_is_named_and_skipped(tmp_path, capsys):
 
 def test_bad_batches_in_a_row_end_the_run_and_spare_the_checkpoint(tmp_path):
     message = r"step 9: .* 2 times in a row; .*\(image_8a, image_8b\).*learning_rate; last checkpoint: 5"
-    options = LoopOptions(**{**{name: getattr(OPTIONS, name) for name in OPTIONS.__slots__}, "checkpoint_every": 100})
+    options = dataclasses.replace(OPTIONS, checkpoint_every=100)
     with pytest.raises(UserError, match=message):
         run(tmp_path, ToyLoader(spoiled=(5, 7, 8, 9)), options=options)
     assert steps_in(tmp_path) == [5]
@@ -184,3 +187,14 @@ def test_lines_show_the_pace_and_the_time_left(uninterrupted, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("step 4/12  loss ") and "images/s" in line and line.endswith(" left") for line in lines)
     assert "step 5: mean IoU 0.5000, pixel accuracy 0.5000" in lines
+
+
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.1, 0.6, 1.0), (0.0, 0.0, 0.5)])
+def test_the_curve_tells_how_long_the_step_waited_for_data(tmp_path, seconds, least, most):
+    options = dataclasses.replace(OPTIONS, log_every=4, eval_every=100, checkpoint_every=100)
+    run(tmp_path, ToyLoader(lambda position: time.sleep(seconds)), options=options)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    waits = [line["data_wait"] for line in lines if "data_wait" in line]
+    assert len(waits) == 3
+    assert least <= min(waits) <= max(waits) <= 1.0
+    assert sorted(waits)[1] <= most

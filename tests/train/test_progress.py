@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -63,6 +64,21 @@ def test_the_pace_counts_neither_compilation_nor_pauses(clock):
     assert window.images_per_second == pytest.approx(4.0)
 
 
+def test_the_wait_for_data_is_a_share_of_the_timed_steps(clock):
+    window = Window(images_per_step=4)
+    window.add_wait(50.0)  # for the first batch, before any step
+    window.add(metrics(1.0))
+    assert math.isnan(window.data_wait)
+    for wait in (0.0, 0.5):
+        clock[0] += 1.0
+        window.add_wait(wait)
+        window.add(metrics(1.0))
+    assert window.flush()["data_wait"] == pytest.approx(0.25)
+    clock[0] += 1.0
+    window.add(metrics(1.0))
+    assert window.data_wait == 0.0
+
+
 def test_a_restart_forgets_the_steps_before_it():
     window = Window(images_per_step=4)
     window.add(metrics(100.0))
@@ -74,14 +90,16 @@ def test_a_restart_forgets_the_steps_before_it():
 def test_a_terminal_gets_a_bar_with_loss_rate_pace_and_time_left(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     progress = Progress(10, 0, images_per_step=4)
+    window = Window(images_per_step=4)
     for _ in range(5):
-        progress.advance(metrics(0.25), 12.5)
+        window.add(metrics(0.25))
+        progress.advance(metrics(0.25), window)
         time.sleep(0.12)  # longer than the bar's own interval, so that it is drawn
-    progress.point(5, {**metrics(0.25), "images_per_second": 12.5})
+    progress.point(5, {**metrics(0.25), "images_per_second": 12.5, "data_wait": 0.0})
     progress.say("a line")
     progress.close()
     out = capsys.readouterr().out
-    assert "loss 0.2500  lr 0.1  12.5 images/s" in out
+    assert re.search(r"loss 0\.2500  lr 0\.1  \d+\.\d images/s  data 0\.0 %", out)
     assert "5/10" in out
     assert "<00:0" in out  # the time left
     assert "a line\n" in out
@@ -90,14 +108,14 @@ def test_a_terminal_gets_a_bar_with_loss_rate_pace_and_time_left(monkeypatch, ca
 
 def test_elsewhere_a_line_says_the_time_left(capsys):
     progress = Progress(1000, 0, images_per_step=8)
-    progress.point(100, {**metrics(0.5), "images_per_second": 2.0})
-    assert capsys.readouterr().out == "step 100/1000  loss 0.5000  lr 0.1  2.0 images/s  1:00:00 left\n"
+    progress.point(100, {**metrics(0.5), "images_per_second": 2.0, "data_wait": 0.003})
+    assert capsys.readouterr().out == "step 100/1000  loss 0.5000  lr 0.1  2.0 images/s  data 0.3 %  1:00:00 left\n"
 
 
 def test_other_processes_say_nothing(capsys):
     progress = Progress(10, 0, images_per_step=4, enabled=False)
-    progress.advance(metrics(1.0), 1.0)
-    progress.point(1, {**metrics(1.0), "images_per_second": 1.0})
+    progress.advance(metrics(1.0), Window(images_per_step=4))
+    progress.point(1, {**metrics(1.0), "images_per_second": 1.0, "data_wait": 0.0})
     progress.say("a line")
     progress.close()
     assert capsys.readouterr().out == ""
