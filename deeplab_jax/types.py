@@ -131,6 +131,20 @@ class Batch(NamedTuple):
     valid: Bool[Array | np.ndarray, " b"]  # False: a row that only fills up the last batch
 
 
+class WindowBatch(NamedTuple):
+    """One batch before its augmentation: windows of the originals, each in the top left of a canvas of one size.
+
+    `ops.augment.augment` makes crops of it on the devices.
+    """
+
+    image: UInt8[Array | np.ndarray, "b h w 3"]
+    label: UInt8[Array | np.ndarray, "b h w"]
+    valid: Bool[Array | np.ndarray, " b"]
+    geometry: Int[Array | np.ndarray, "b 5"]  # int32: window's height and width, its size in the crop, 1 if mirrored
+    # float32: brightness, contrast, saturation, hue (in 2 degrees), 1 if contrast comes first
+    colors: Float[Array | np.ndarray, "b 5"]
+
+
 class Example(NamedTuple):
     """One decoded sample at its original size."""
 
@@ -154,9 +168,9 @@ class Loader(Protocol):
     number of workers.
     """
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    def __iter__(self) -> Iterator[Batch | WindowBatch]: ...
 
-    def __next__(self) -> Batch: ...
+    def __next__(self) -> Batch | WindowBatch: ...
 
     def names_at(self, position: int) -> tuple[str, ...]:
         """Names of the files in the batch at `position`."""

@@ -48,6 +48,13 @@ class SizedSource(Protocol):
     def sizes(self) -> Sequence[tuple[int, int]]: ...
 
 
+@runtime_checkable
+class LabelSource(Protocol):
+    """A source that decodes labels without their images."""
+
+    def label(self, index: int) -> UInt8[np.ndarray, "h w"]: ...
+
+
 def image_sizes(source: ExampleSource) -> list[tuple[int, int]]:
     """(height, width) of each example; decodes them all where the source is no `SizedSource`."""
     if isinstance(source, SizedSource):

@@ -13,18 +13,17 @@ import collections
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, UInt8
 
 from deeplab_jax.config import DataConfig
 from deeplab_jax.data import transforms
+from deeplab_jax.data.copy_paste import find_donors
 from deeplab_jax.data.dataset import example_name, image_sizes
+from deeplab_jax.data.rows import CropBuffers, CropMaker, Pixel, RowMaker, WindowMaker, canvas_size
 from deeplab_jax.data.workers import WorkerPool
-from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, UserError
-
-Pixel = tuple[int, int, int]
+from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, UserError, WindowBatch
 
 
 def make_loader(
@@ -36,7 +35,7 @@ def make_loader(
     pad_pixel: Pixel,
     shard: tuple[int, int] = (0, 1),
 ) -> TrainLoader:
-    """An endless loader of training batches, at position 0.
+    """An endless loader of training batches, at position 0; of `WindowBatch`es where the devices augment.
 
     Args:
       config: batch size (over all processes), crop, augmentation, workers.
@@ -48,12 +47,21 @@ def make_loader(
         p * batch_size / P up to (p + 1) * batch_size / P of each batch.
 
     Raises:
-      UserError: when the source is empty, or P does not divide the batch size.
+      UserError: when the source is empty, P does not divide the batch size, or
+        there is nothing to copy and paste though the config says so.
     """
     if len(source) == 0:
         raise UserError(f"config.data.train_split={config.train_split!r}: holds no image of {info.name}; add some")
     rows = _shard_rows(config.batch_size, shard, "data.batch_size")
-    return TrainLoader(config, source, rows=rows, seed=seed, pad_pixel=pad_pixel, ignore_label=info.ignore_label)
+    maker: RowMaker[Any]
+    if config.device_augmentation:
+        maker = WindowMaker(config, canvas=canvas_size(config, source), ignore_label=info.ignore_label)
+    else:
+        donors = None
+        if config.copy_paste:
+            donors = find_donors(source, info, config.copy_paste_classes, num_workers=config.num_workers)
+        maker = CropMaker(config, pad_pixel=pad_pixel, ignore_label=info.ignore_label, donors=donors)
+    return TrainLoader(config, source, rows=rows, seed=seed, maker=maker)
 
 
 class TrainLoader(Loader):
@@ -66,23 +74,21 @@ class TrainLoader(Loader):
         *,
         rows: range,
         seed: int,
-        pad_pixel: Pixel,
-        ignore_label: int,
+        maker: RowMaker[Any],
     ):
         self._config = config
         self._source = source
         self._rows = rows
         self._seed = seed
-        self._pad_pixel = pad_pixel
-        self._ignore_label = ignore_label
+        self._maker = maker
         self._position = 0  # batches handed out
         self._pending: collections.deque[_PendingBatch] = collections.deque()
         self._pool: WorkerPool | None = WorkerPool(config.num_workers)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | WindowBatch]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Batch | WindowBatch:
         """The next batch; its arrays belong to the caller.
 
         Raises:
@@ -100,7 +106,7 @@ class TrainLoader(Loader):
             row.result()
         self._pending.popleft()
         self._position += 1
-        return Batch(*oldest.buffers)
+        return self._maker.finish(oldest.buffers)
 
     def names_at(self, position: int) -> tuple[str, ...]:
         """Names of this process's files in the batch at `position`."""
@@ -143,54 +149,23 @@ class TrainLoader(Loader):
         return int(_epoch_order(self._seed, epoch, len(self._source))[offset])
 
     def _start_batch(self, pool: WorkerPool, position: int) -> _PendingBatch:
-        buffers = _empty_buffers(len(self._rows), self._config.crop_size)
+        buffers = self._maker.empty(len(self._rows))
         done = [pool.submit(self._make_row, buffers, row, sample) for row, sample in enumerate(self._samples(position))]
         return _PendingBatch(buffers, done)
 
-    def _make_row(self, buffers: _Buffers, row: int, sample: int) -> None:
+    def _make_row(self, buffers: Any, row: int, sample: int) -> None:
         index = self._example_index(sample)
         try:
-            self._augment_into(buffers, row, sample, index)
+            self._maker.fill(buffers, row, self._source[index], seed=self._seed, sample=sample)
         except UserError:
             raise
         except Exception as error:
             name = example_name(self._source, index)
             raise RuntimeError(f"{name}: cannot be made into a training example: {error!r}") from error
 
-    def _augment_into(self, buffers: _Buffers, row: int, sample: int, index: int) -> None:
-        config = self._config
-        _, image, label = self._source[index]
-        rng = transforms.sample_rng(self._seed, sample)
-        scale = transforms.random_scale(
-            rng, min_scale=config.min_scale, max_scale=config.max_scale, scale_step=config.scale_step
-        )
-        image_size = (label.shape[0], label.shape[1])
-        plan = transforms.plan_crop(rng, image_size, crop_size=config.crop_size, scale=scale, flip=config.flip)
-        transforms.crop_into(
-            plan,
-            image,
-            label,
-            out_image=buffers.image[row],
-            out_label=buffers.label[row],
-            pad_pixel=self._pad_pixel,
-            ignore_label=self._ignore_label,
-        )
-        if config.photometric:
-            height, width = plan.target
-            transforms.distort_colors(rng, buffers.image[row, :height, :width])
-        buffers.valid[row] = True
-
-
-class _Buffers(NamedTuple):
-    """A batch that is being written."""
-
-    image: UInt8[np.ndarray, "b h w 3"]
-    label: UInt8[np.ndarray, "b h w"]
-    valid: Bool[np.ndarray, " b"]
-
 
 class _PendingBatch(NamedTuple):
-    buffers: _Buffers
+    buffers: Any
     done: list[Future[None]]  # one per row
 
 
@@ -278,7 +253,7 @@ def _padded_batch(
     pad_pixel: Pixel,
     ignore_label: int,
 ) -> tuple[Batch, tuple[str, ...]]:
-    buffers = _empty_buffers(num_rows, padded_size)
+    buffers = CropBuffers.empty(num_rows, padded_size)
     names = []
     for row in range(num_rows):
         height = width = 0
@@ -307,11 +282,3 @@ def _shard_rows(batch_size: int, shard: tuple[int, int], field: str) -> range:
         raise UserError(f"config.{field}={batch_size}: must be a multiple of the number of processes, {count}")
     rows_per_process = batch_size // count
     return range(index * rows_per_process, (index + 1) * rows_per_process)
-
-
-def _empty_buffers(num_rows: int, size: tuple[int, int]) -> _Buffers:
-    return _Buffers(
-        image=np.empty((num_rows, *size, 3), np.uint8),
-        label=np.empty((num_rows, *size), np.uint8),
-        valid=np.zeros(num_rows, bool),
-    )

@@ -19,8 +19,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from deeplab_jax.data.images import decode_image, decode_mask
@@ -109,6 +111,7 @@ class PreparedSource(ExampleSource):
         self.sizes: Sequence[tuple[int, int]] = [(h, w) for h, w in builder.info.metadata["sizes"]]
         as_bytes = tfds.decode.SkipDecoding()
         self._records = builder.as_data_source(_SPLIT, decoders={"image": as_bytes, "label": as_bytes})
+        self.folder = pathlib.Path(builder.data_dir_root)  # of this copy alone
 
     def __len__(self) -> int:
         return len(self.names)
@@ -119,6 +122,10 @@ class PreparedSource(ExampleSource):
         label = decode_mask(record["label"], name)
         image = decode_image(record["image"], name, mask_size=self.sizes[index])
         return Example(name, image, label)
+
+    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The class ids of one example; its image is not decoded."""
+        return decode_mask(self._records[index]["label"], self.names[index])
 
 
 def prepare(
@@ -164,7 +171,7 @@ def prepare(
             data_dir=folder / f"{info.name}-{split}-{fingerprint}",
         )
 
-    with _quiet_tfds(), _write_errors_for_users(folder):
+    with _quiet_tfds(), write_errors_for_users(folder):
         builder = make_builder()
         if not builder.is_prepared():
             try:
@@ -192,7 +199,7 @@ def prepared_folder(prepared_dir: str) -> pathlib.Path:
     else:
         cache = os.environ.get("XDG_CACHE_HOME")
         folder = (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "deeplab_jax"
-    with _write_errors_for_users(folder):
+    with write_errors_for_users(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
@@ -212,7 +219,8 @@ def _quiet_tfds() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _write_errors_for_users(folder: pathlib.Path) -> Iterator[None]:
+def write_errors_for_users(folder: pathlib.Path) -> Iterator[None]:
+    """Where `folder`, of prepared data, cannot be written or is full, raises UserError."""
     field = f"config.data.prepared_dir={str(folder)!r}"
     try:
         yield

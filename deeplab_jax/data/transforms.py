@@ -9,6 +9,7 @@ the same sampling positions: target pixel i reads the source at
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -25,9 +26,16 @@ class CropPlan:
     flip: bool
 
 
-def sample_rng(seed: int, position: int) -> np.random.Generator:
-    """The random numbers of the sample at `position` of the endless sequence of samples."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, position], np.uint64)))
+def sample_rng(seed: int, position: int, stream: int = 0) -> np.random.Generator:
+    """The random numbers of the sample at `position` of the endless sequence of samples.
+
+    Args:
+      seed: of the run.
+      position: of the sample.
+      stream: another number, other numbers: what draws from a stream of its own disturbs nobody else.
+    """
+    bits = np.random.Philox(key=np.array([seed % 2**64, position], np.uint64), counter=[0, 0, 0, stream])
+    return np.random.Generator(bits)
 
 
 def random_scale(rng: np.random.Generator, *, min_scale: float, max_scale: float, scale_step: float) -> float:
@@ -70,6 +78,46 @@ def plan_crop(
         target=(target[0], target[1]),
         flip=bool(flip and draws[2] < 0.5),
     )
+
+
+def plan_balanced_crop(
+    draw: Callable[[], CropPlan],
+    label: UInt8[np.ndarray, "h w"],
+    *,
+    max_share: float,
+    num_tries: int,
+    ignore_label: int,
+) -> CropPlan:
+    """The first of up to `num_tries` drawn crops in which no class has more than `max_share` of the labelled pixels.
+
+    Where none has, the last one counts; a crop without any labelled pixel is drawn again. Shares are those in the
+    window of the source: resizing by nearest neighbour keeps them.
+
+    Args:
+      draw: draws a crop.
+      label: of the whole image.
+      max_share: in (0, 1]; 1: the first crop counts, and the label is not looked at.
+      num_tries: at least 1.
+      ignore_label: pixels that do not count.
+
+    Source: mmsegmentation, RandomCrop(cat_max_ratio), from the PSPNet and UPerNet recipes
+    """
+    plan = draw()
+    for _ in range(num_tries - 1 if max_share < 1 else 0):
+        if _largest_share(plan, label, ignore_label) <= max_share:
+            break
+        plan = draw()
+    return plan
+
+
+def _largest_share(plan: CropPlan, label: UInt8[np.ndarray, "h w"], ignore_label: int) -> float:
+    """Share of the most frequent class in the labelled pixels of the planned window; infinite where it has none."""
+    (top, left), (height, width) = plan.origin, plan.window
+    window = np.ascontiguousarray(label[top : top + height, left : left + width])
+    counts = cv2.calcHist([window], [0], None, [256], [0, 256]).ravel()  # several times as fast as np.bincount
+    counts[ignore_label] = 0
+    total = float(counts.sum(dtype=np.float64))
+    return float(counts.max()) / total if total else float("inf")
 
 
 def crop_into(
@@ -117,8 +165,23 @@ def _resize_window(plan: CropPlan, source: np.ndarray, target: np.ndarray, inter
     cv2.resize(window, plan.target[::-1], dst=target, interpolation=interpolation)
 
 
-def distort_colors(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Changes brightness, contrast, saturation and hue, each with probability 1/2, in place.
+@dataclasses.dataclass(frozen=True, slots=True)
+class ColorPlan:
+    """How the colours of one image are changed; the defaults change nothing."""
+
+    brightness: float = 0.0  # added, of 255
+    contrast: float = 1.0  # factor on the pixels
+    saturation: float = 1.0
+    hue: int = 0  # turn in steps of two degrees, as OpenCV counts
+    contrast_first: bool = True  # before saturation and hue, or after
+
+    @property
+    def turns_hsv(self) -> bool:
+        return self.saturation != 1.0 or self.hue != 0
+
+
+def draw_colors(rng: np.random.Generator) -> ColorPlan:
+    """Changes of brightness, contrast, saturation and hue, each with probability 1/2.
 
     Brightness is shifted by up to 32 of 255, contrast and saturation are multiplied by
     0.5 to 1.5, the hue is turned by up to 36 degrees; contrast comes before or after
@@ -129,19 +192,22 @@ def distort_colors(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"]) 
     chosen = rng.random(5) < 0.5
     brightness = rng.uniform(-32, 32) if chosen[0] else 0.0
     contrast, saturation = (rng.uniform(0.5, 1.5, size=2) ** chosen[1:3]).tolist()
-    hue = int(rng.integers(-18, 19)) if chosen[3] else 0  # OpenCV counts hue in steps of two degrees
-    contrast_first = bool(chosen[4])
+    hue = int(rng.integers(-18, 19)) if chosen[3] else 0
+    return ColorPlan(brightness, contrast, saturation, hue, contrast_first=bool(chosen[4]))
 
+
+def change_colors(plan: ColorPlan, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Changes the colours in place."""
     levels = np.arange(256, dtype=np.float64)
-    early = np.clip(levels + brightness, 0, 255) * (contrast if contrast_first else 1.0)
+    early = np.clip(levels + plan.brightness, 0, 255) * (plan.contrast if plan.contrast_first else 1.0)
     _apply_table(image, early)
-    if saturation != 1.0 or hue != 0:
+    if plan.turns_hsv:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        tables = np.stack([(levels + hue) % 180, levels * saturation, levels], axis=-1)
+        tables = np.stack([(levels + plan.hue) % 180, levels * plan.saturation, levels], axis=-1)
         _apply_table(hsv, tables[None])
         cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=image)
-    if not contrast_first:
-        _apply_table(image, levels * contrast)
+    if not plan.contrast_first:
+        _apply_table(image, levels * plan.contrast)
 
 
 def _apply_table(image: UInt8[np.ndarray, "h w 3"], table: np.ndarray) -> None:

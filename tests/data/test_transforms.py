@@ -88,6 +88,45 @@ def test_crops_reach_every_place(rng):
     assert origins == {(top, left) for top in range(4) for left in range(4)}
 
 
+def balanced(rng, label, max_share, num_tries=10):
+    plans = []
+
+    def draw():
+        plans.append(transforms.plan_crop(rng, label.shape, crop_size=(9, 9), scale=1.0, flip=True))
+        return plans[-1]
+
+    chosen = transforms.plan_balanced_crop(draw, label, max_share=max_share, num_tries=num_tries, ignore_label=255)
+    assert chosen is plans[-1]
+    return chosen, len(plans)
+
+
+def share(plan, label):
+    (top, left), (height, width) = plan.origin, plan.window
+    window = label[top : top + height, left : left + width]
+    counts = np.bincount(window[window != 255], minlength=2)
+    return counts.max() / max(counts.sum(), 1)
+
+
+def test_a_crop_of_nearly_one_class_is_drawn_again(rng):
+    label = np.zeros((60, 60), np.uint8)
+    label[:, 40:] = 1
+    label[:8] = 255
+    shares = [share(balanced(rng, label, 0.75, num_tries=300)[0], label) for _ in range(50)]
+    assert max(shares) <= 0.75
+    assert max(share(balanced(rng, label, 1.0)[0], label) for _ in range(50)) == 1.0
+
+
+def test_tries_end(rng):
+    assert balanced(rng, np.zeros((60, 60), np.uint8), 0.75, num_tries=7)[1] == 7
+    assert balanced(rng, np.full((60, 60), 255, np.uint8), 0.75, num_tries=3)[1] == 3
+    assert balanced(rng, np.zeros((60, 60), np.uint8), 1.0)[1] == 1
+
+
+def test_the_first_crop_is_kept_where_it_is_balanced(rng):
+    label = (np.indices((60, 60)).sum(axis=0) % 2).astype(np.uint8)
+    assert balanced(rng, label, 0.75)[1] == 1
+
+
 def test_flip_is_fair_and_optional(rng):
     flips = [transforms.plan_crop(rng, (9, 9), crop_size=(9, 9), scale=1.0, flip=True).flip for _ in range(400)]
     assert 140 < sum(flips) < 260  # six standard deviations around 200
@@ -112,6 +151,7 @@ def test_samples_have_random_numbers_of_their_own():
     }
     assert len(set(draws.values())) == len(draws)
     assert transforms.sample_rng(1, 7).random() == draws[1, 7]
+    assert transforms.sample_rng(1, 7, stream=2).random() not in draws.values()
 
 
 def test_colors_change_in_place_and_only_there(rng):
@@ -120,7 +160,7 @@ def test_colors_change_in_place_and_only_there(rng):
     changed = 0
     for position in range(20):
         np.copyto(canvas, before)
-        transforms.distort_colors(transforms.sample_rng(0, position), canvas[:30, :20])
+        transforms.change_colors(transforms.draw_colors(transforms.sample_rng(0, position)), canvas[:30, :20])
         np.testing.assert_array_equal(canvas[30:], before[30:])
         np.testing.assert_array_equal(canvas[:30, 20:], before[:30, 20:])
         changed += not np.array_equal(canvas, before)
@@ -132,7 +172,7 @@ def test_colors_stay_near(rng):
     grey = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
     for position in range(50):
         image = grey.copy()
-        transforms.distort_colors(transforms.sample_rng(1, position), image)
+        transforms.change_colors(transforms.draw_colors(transforms.sample_rng(1, position)), image)
         assert (image == image[..., :1]).all()
         lowest = np.clip(np.arange(256) - 32, 0, 255) * 0.5 - 1
         highest = np.clip((np.arange(256) + 32) * 1.5, 0, 255) + 1
