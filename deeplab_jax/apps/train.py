@@ -27,9 +27,10 @@ from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.loader import TrainLoader, make_loader
 from deeplab_jax.inference.evaluator import Evaluation
 from deeplab_jax.ops.mesh import replicated, shard_batch
+from deeplab_jax.train.augment import make_augment
 from deeplab_jax.train.calibration import calibrate_batch_norm
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
-from deeplab_jax.train.loop import Evaluate, LoopOptions, train_loop
+from deeplab_jax.train.loop import Augment, Evaluate, LoopOptions, train_loop
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import (
@@ -82,7 +83,8 @@ def train(config: Config, workdir: pathlib.Path) -> int:
         contextlib.closing(_open_loader(config, dataset)) as loader,
         Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer,
     ):
-        state = _start_or_resume(config, model, init, tx, mesh, loader, checkpointer)
+        augment = _make_augment(config, dataset, mesh)
+        state = _start_or_resume(config, model, init, tx, mesh, loader, checkpointer, augment)
         enabled = jax.process_index() == 0
         with contextlib.closing(MetricWriter(workdir, start_step=int(state.step), enabled=enabled)) as writer:
             evaluator = make_evaluator(config, model, dataset, mesh)
@@ -96,6 +98,7 @@ def train(config: Config, workdir: pathlib.Path) -> int:
                 checkpointer=checkpointer,
                 writer=writer,
                 stop=stop,
+                augment=augment,
             )
     if stop.received is not None and int(state.step) < config.train.num_steps:
         _say(f"{stop.received.name}: saved step {int(state.step)}; the same command continues from there")
@@ -112,6 +115,7 @@ def _start_or_resume(
     mesh: Mesh,
     loader: Loader,
     checkpointer: Checkpointer,
+    augment: Augment,
 ) -> TrainState:
     """The state of the newest checkpoint, with the loader at its position, or that of step 0."""
     ema = config.train.ema_decay > 0
@@ -128,12 +132,19 @@ def _start_or_resume(
         )
     variables = create_variables(init, seed=config.seed, mesh=mesh)
     if pretrained.source:
-        variables = _load_pretrained(config, model, variables, loader, mesh)
+        variables = _load_pretrained(config, model, variables, loader, mesh, augment)
         loader.set_state({"position": 0})  # calibration has looked ahead
     return create_train_state(variables, tx, ema=ema, mesh=mesh)
 
 
-def _load_pretrained(config: Config, model: nn.Module, variables: Variables, loader: Loader, mesh: Mesh) -> Variables:
+def _load_pretrained(
+    config: Config,
+    model: nn.Module,
+    variables: Variables,
+    loader: Loader,
+    mesh: Mesh,
+    augment: Augment = lambda batch: batch,
+) -> Variables:
     """Weights from a file; where they have batch norm folded away, it is estimated anew."""
     pretrained = config.model.pretrained
     loaded, report, folded = load_pretrained(config.model, variables)
@@ -142,7 +153,7 @@ def _load_pretrained(config: Config, model: nn.Module, variables: Variables, loa
     if not folded:
         return loaded
     num_batches = pretrained.calibration_batches
-    images = (shard_batch(batch.image, mesh) for batch in itertools.islice(loader, num_batches))
+    images = (augment(shard_batch(batch, mesh)).image for batch in itertools.islice(loader, num_batches))
     _say(f"estimating the statistics of its batch norms on {num_batches} batches")
     return jax.device_put(calibrate_batch_norm(model.apply, loaded, images), replicated(mesh))
 
@@ -183,6 +194,19 @@ def _open_loader(config: Config, dataset: Dataset) -> TrainLoader:
         seed=config.seed,
         pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
         shard=(jax.process_index(), jax.process_count()),
+    )
+
+
+def _make_augment(config: Config, dataset: Dataset, mesh: Mesh) -> Augment:
+    """What the devices do with the loader's batches before the step."""
+    if not config.data.device_augmentation:
+        return lambda batch: batch
+    return make_augment(
+        mesh,
+        crop_size=config.data.crop_size,
+        pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
+        ignore_label=dataset.info.ignore_label,
+        photometric=config.data.photometric,
     )
 
 

@@ -1,0 +1,131 @@
+"""Augmentation on the device: windows of the originals -> crops, by one gather for each image and its label.
+
+The host has drawn everything: which window, its size in the crop, mirrored or not, which colours. What is left is
+arithmetic on pixels, and that is the host's own: target cell i reads the window at (i + 0.5) * window / target - 0.5,
+bilinear for the image and nearest for the label. Two differences remain. OpenCV rounds the interpolation weights to
+1/2048, which moves a pixel by one level at most. And where a cell's centre lies exactly between two pixels of the
+label, which are equally near, OpenCV's rounding errors choose one.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+_HUES = 180  # OpenCV's hue of 8 bits: steps of two degrees
+
+
+def augment(
+    image: UInt8[Array, "b h w 3"],
+    label: UInt8[Array, "b h w"],
+    geometry: Int[Array, "b 5"],
+    colors: Float[Array, "b 5"] | None,
+    *,
+    crop_size: tuple[int, int],
+    pad_pixel: tuple[int, int, int],
+    ignore_label: int,
+) -> tuple[UInt8[Array, "b ch cw 3"], UInt8[Array, "b ch cw"]]:
+    """Resizes, mirrors, colours and pads each window.
+
+    Args:
+      image: RGB; the window is in the top left, what is beyond it is not read.
+      label: class ids, likewise.
+      geometry: (window height, window width, target height, target width, 1 if mirrored), int32; a window's
+        length times its target's is less than 2^30.
+      colors: (brightness, contrast, saturation, hue, 1 if contrast comes first), float32; None: they stay.
+      crop_size: (height, width) of the result.
+      pad_pixel: RGB below and to the right of the target.
+      ignore_label: the label there.
+    """
+
+    def augment_one(
+        image: UInt8[Array, "h w 3"], label: UInt8[Array, "h w"], geometry: Int[Array, "5"], colors: Array | None
+    ) -> tuple[UInt8[Array, "ch cw 3"], UInt8[Array, "ch cw"]]:
+        height, width, target_height, target_width, flip = geometry
+        rows = jnp.arange(crop_size[0], dtype=jnp.int32)
+        columns = jnp.arange(crop_size[1], dtype=jnp.int32)
+        inside = (rows < target_height)[:, None] & (columns < target_width)[None, :]
+
+        def mirror(column: Int[Array, "cw"]) -> Int[Array, "cw"]:
+            return jnp.where(flip > 0, width - 1 - column, column)
+
+        top, bottom, down = _neighbours(rows, height, target_height)
+        left, right, across = _neighbours(columns, width, target_width)
+        down, across = down[:, None, None], across[None, :, None]
+
+        def read(row: Int[Array, "ch"], column: Int[Array, "cw"]) -> Float[Array, "ch cw 3"]:
+            return image[row[:, None], mirror(column)[None, :]].astype(jnp.float32)
+
+        upper = read(top, left) * (1 - across) + read(top, right) * across
+        lower = read(bottom, left) * (1 - across) + read(bottom, right) * across
+        pixels = jnp.floor(upper * (1 - down) + lower * down + 0.5)
+        if colors is not None:
+            pixels = change_colors(pixels, colors)
+        rows_of_label = jnp.minimum(_nearest(rows, height, target_height), height - 1)
+        columns_of_label = mirror(jnp.minimum(_nearest(columns, width, target_width), width - 1))
+        padding = jnp.asarray(pad_pixel, jnp.float32)[None, None]
+        return (
+            jnp.where(inside[..., None], pixels, padding).astype(jnp.uint8),
+            jnp.where(inside, label[rows_of_label[:, None], columns_of_label[None, :]], jnp.uint8(ignore_label)),
+        )
+
+    return jax.vmap(augment_one, in_axes=(0, 0, 0, None if colors is None else 0))(image, label, geometry, colors)
+
+
+def _neighbours(
+    cell: Int[Array, "n"], window: Int[Array, ""], target: Int[Array, ""]
+) -> tuple[Int[Array, "n"], Int[Array, "n"], Float[Array, "n"]]:
+    """The two pixels that a cell lies between, and its distance from the first; at the borders both are the last."""
+    # In whole numbers: float32 would lose the fraction where images are large.
+    numerator = (2 * cell + 1) * window - target
+    numerator = jnp.clip(numerator, 0, 2 * target * (window - 1))
+    low = numerator // (2 * target)
+    fraction = (numerator - 2 * target * low).astype(jnp.float32) / (2 * target).astype(jnp.float32)
+    return low, jnp.minimum(low + 1, window - 1), fraction
+
+
+def _nearest(cell: Int[Array, "n"], window: Int[Array, ""], target: Int[Array, ""]) -> Int[Array, "n"]:
+    """The pixel that a cell's centre lies in; of two pixels that it lies between, the second."""
+    return (2 * cell + 1) * window // (2 * target)
+
+
+def change_colors(pixels: Float[Array, "h w 3"], colors: Float[Array, "5"]) -> Float[Array, "h w 3"]:
+    """Brightness, contrast, saturation and hue of one image, rounded to whole levels wherever the host's are.
+
+    Args:
+      pixels: RGB, whole numbers in [0, 255].
+      colors: see `augment`.
+    """
+    brightness, contrast, saturation, hue, contrast_first = colors
+    early = jnp.clip(pixels + brightness, 0, 255) * jnp.where(contrast_first > 0, contrast, 1.0)
+    pixels = _to_levels(early)
+    turned = _turn_hsv(pixels, saturation, hue)
+    pixels = jnp.where((saturation != 1) | (hue != 0), turned, pixels)
+    return jnp.where(contrast_first > 0, pixels, _to_levels(pixels * contrast))
+
+
+def _to_levels(pixels: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
+    return jnp.clip(jnp.round(pixels), 0, 255)
+
+
+def _turn_hsv(rgb: Float[Array, "h w 3"], saturation: Float[Array, ""], hue: Float[Array, ""]) -> Float[Array, "h w 3"]:
+    """To HSV of 8 bits and back, with saturation scaled and hue turned in between."""
+    red, green, blue = (rgb[..., channel] for channel in range(3))
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    spread = value - jnp.minimum(jnp.minimum(red, green), blue)
+    sixth = jnp.where(
+        value == red,
+        green - blue,
+        jnp.where(value == green, blue - red + 2 * spread, red - green + 4 * spread),
+    )
+    h = jnp.floor(sixth * (_HUES / 6) / jnp.maximum(spread, 1) + 0.5)
+    h = jnp.mod(jnp.where(h < 0, h + _HUES, h) + hue, _HUES)
+    s = jnp.floor(spread * 255 / jnp.maximum(value, 1) + 0.5)
+    s = _to_levels(s * saturation) / 255
+    position = h * (6 / _HUES)
+    channels = []
+    for offset in (5.0, 3.0, 1.0):  # red, green, blue: each falls and rises at another place of the circle
+        place = jnp.mod(position + offset, 6.0)
+        channels.append(value * (1 - s * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)))
+    return _to_levels(jnp.stack(channels, axis=-1))
