@@ -21,6 +21,7 @@ from deeplab_jax.apps.files import write_whole
 from deeplab_jax.config import Config, LossConfig, differences, to_dict
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.raw_copy import with_raw_copies
 from deeplab_jax.losses.combined import add_losses
 from deeplab_jax.models.build import build_model
 from deeplab_jax.ops import mesh as meshes
@@ -44,19 +45,21 @@ _FREE = (
     "data.num_workers",
     "data.prefetch",
     "data.prepared_dir",
+    "data.prepared_form",
     "data.root",
 )
 
 
 def check_part(package: str, name: str, args: Mapping[str, Any]) -> None:
-    """Looks a part up and binds its arguments, for `config.validate`; raises ValueError."""
+    """Looks a part up and binds its arguments, for `validate`; raises ValueError."""
     registry.check_arguments(registry.resolve(package, name), name, args)
 
 
 def open_dataset(config: Config) -> Dataset:
     """The data set, prepared first where it has to be."""
     factory = registry.resolve("data.datasets", f"{config.data.dataset}.open_dataset")
-    return factory(config.data.root, config.data.prepared_dir)
+    dataset = factory(config.data.root, config.data.prepared_dir)
+    return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
 
 
 def keep_info(info: DatasetInfo, workdir: pathlib.Path) -> None:
