@@ -1,7 +1,4 @@
-"""Files of what a peer gave: its names and shapes, its version, and some of its outputs' values for each image size.
-
-A file without outputs holds the names of a system that cannot be installed here.
-"""
+"""Files of what a peer gave: its names and shapes, its version, and some of its outputs' values for each image size."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class Golden:
     Attributes:
       layout: whose names these are here.
       what: the network, in words.
-      versions: of the peer and of torch, or where the names come from.
+      versions: of the peer and of torch.
       shapes: name in the system's file -> shape.
       outputs: (height, width) of the images -> the peer's output.
     """
