@@ -34,6 +34,10 @@ def _with(path, value):
         ("data.crop_size", (512, 513), "nearest height for output stride 16: 497 or 513"),
         ("data.batch_size", 0, "at least 1"),
         ("data.min_scale", 3.0, r"in \(0, data.max_scale\]"),
+        ("data.max_class_share", 0.0, r"in \(0, 1\]"),
+        ("data.crop_tries", 0, "at least 1"),
+        ("data.copy_paste", 1.5, "a probability"),
+        ("data.prepared_form", "fast", "files or raw"),
         ("data.num_workers", -1, "0 .one for each core. or more"),
         ("loss.top_k_fraction", 0.0, r"in \(0, 1\]"),
         ("loss.class_weights", (1.0, -1.0), "not negative"),
@@ -89,3 +93,10 @@ def test_a_config_read_from_json_is_no_different():
     read = to_dict(Config())
     read["data"]["crop_size"] = [513, 513]
     assert differences(to_dict(Config()), read) == []
+
+
+def test_pasting_and_augmenting_on_the_device_exclude_each_other():
+    config = _with("data.copy_paste", 0.5)
+    config.data.device_augmentation = True
+    with pytest.raises(UserError, match=r"config\.data\.device_augmentation=True: must be False with data\.copy_paste"):
+        validate(config, _accept)

@@ -107,6 +107,18 @@ def test_a_run_leaves_everything_in_the_workdir(config, tmp_path, toy_parts, cap
     assert re.search(r"devices     2 x \w+, 2 images of a batch on each", out)
 
 
+def test_the_devices_may_augment(config, tmp_path, capsys):
+    """The same draws, and so nearly the same curve as with the host's pixels."""
+    losses = []
+    for flag in (False, True):
+        config.data = dataclasses.replace(config.data, device_augmentation=flag, photometric=True, max_class_share=0.9)
+        assert app.train(config, tmp_path / str(flag)) == 0
+        lines = [json.loads(line) for line in (tmp_path / str(flag) / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    assert re.search(r"images/s  data \d+\.\d %", capsys.readouterr().out)
+
+
 def test_the_same_command_resumes_and_equals_one_run(config, tmp_path, monkeypatch):
     config.mesh.data = 1  # bit for bit is promised on one device
     app.train(config, tmp_path / "whole")
