@@ -1,16 +1,19 @@
-"""Images per second and CPU core of the input pipeline: 500x375 JPEG and mask -> random 513x513 crop.
+"""Images per second and CPU core of the input pipeline, for VOC's and Cityscapes' sizes.
 
-    python benchmarks/input_pipeline.py [--num_images=1000] [--output=results.json]
+    python benchmarks/input_pipeline.py [--num_images=600] [--cases voc cityscapes] [--device] [--output=results.json]
 
-Measures, in one run on the same files, the loader that training uses (reading,
-decoding and batching included), the same steps in plain Pillow, and in tf.data
-where TensorFlow is installed. Images per CPU second do not depend on how many
-cores there are; wall time is given beside them.
+voc: 500x375 JPEG and mask -> random 513x513 crop; cityscapes: 2048x1024 PNG and mask -> random 769x769 crop.
+Measures, in one run on the same files, the loader that training uses (reading, decoding and batching included) with
+its options, the same steps in plain Pillow, and in tf.data where TensorFlow is installed. Images per CPU second do
+not depend on how many cores there are; wall time is given beside them. With --device also how fast the present
+device makes crops of windows, and how long a stream of them waits for the loader.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
 import pathlib
 import platform
@@ -27,112 +30,206 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from deeplab_jax.config import DataConfig
 from deeplab_jax.data.datasets import folder
-from deeplab_jax.data.loader import make_loader
+from deeplab_jax.data.loader import TrainLoader, make_loader
+from deeplab_jax.data.raw_copy import with_raw_copies
 from deeplab_jax.data.workers import available_cores
 
-IMAGE_SIZE = (375, 500)
-CROP_SIZE = 513
 BATCH_SIZE = 16
 MIN_SCALE, MAX_SCALE = 0.5, 2.0
 PAD_PIXEL = (124, 116, 104)
 IGNORE_LABEL = 255
-NUM_FILES = 64
 JPEG_QUALITY = 90
+NUM_CLASSES = 20
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A data set's sizes."""
+
+    image_size: tuple[int, int]  # (height, width)
+    crop_size: int
+    suffix: str
+    num_files: int
+    roughness: float  # of the noise: the lower, the more of it is fine, and the larger the file
+
+
+CASES = {
+    "voc": Case((375, 500), 513, "jpg", 64, 0.1),
+    "cityscapes": Case((1024, 2048), 769, "png", 16, 1.2),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num_images", type=int, default=1000, help="images measured per pipeline")
+    parser.add_argument("--num_images", type=int, default=600, help="images measured per pipeline")
     parser.add_argument("--num_workers", type=int, default=1, help="threads of this project's loader")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--device", action="store_true", help="measure the device's part too")
     parser.add_argument("--output", type=pathlib.Path, help="JSON file for the results")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        root = pathlib.Path(temporary)
-        mean_bytes = make_files(root)
-        pipelines: dict[str, Callable[[], Batches]] = {
-            f"deeplab_jax, {arguments.num_workers} thread(s)": lambda: ours(root, arguments.num_workers),
-            "deeplab_jax, photometric too": lambda: ours(root, arguments.num_workers, photometric=True),
-            "Pillow": lambda: with_pillow(root),
-        }
-        if tf_data_version():
-            pipelines[f"tf.data ({tf_data_version()})"] = lambda: with_tf_data(root)
-        else:
-            print("tf.data: TensorFlow is not installed, not measured")
-        rows = {name: measure(make(), arguments.num_images) for name, make in pipelines.items()}
-    print_table(rows)
+    results = {name: run_case(CASES[name], name, arguments) for name in arguments.cases}
     if arguments.output:
         setting = {
-            "image_size": IMAGE_SIZE,
-            "mean_jpeg_bytes": mean_bytes,
-            "crop_size": CROP_SIZE,
             "cores": available_cores(),
             "machine": platform.machine(),
             "python": platform.python_version(),
             "opencv": cv2.__version__,
             "pillow": Image.__version__,
         }
-        arguments.output.write_text(json.dumps({"setting": setting, "pipelines": rows}, indent=2) + "\n")
+        arguments.output.write_text(json.dumps({"setting": setting, "cases": results}, indent=2) + "\n")
 
 
-def make_files(root: pathlib.Path) -> int:
-    """Writes a data set of the form `folder`; returns the mean size of its JPEGs in bytes."""
+def run_case(case: Case, name: str, arguments: argparse.Namespace) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as temporary:
+        root = pathlib.Path(temporary)
+        mean_bytes = make_files(root, case)
+        height, width = case.image_size
+        print(
+            f"\n{name}: {width}x{height} {case.suffix} of {mean_bytes // 1000} kB -> {case.crop_size}x{case.crop_size}"
+            f", {arguments.num_workers} thread(s)"
+        )
+        options: dict[str, dict[str, object]] = {
+            "crops": {},
+            "crops, photometric": {"photometric": True},
+            "crops, balanced": {"max_class_share": 0.75},
+            "crops, copy-paste into half": {"copy_paste": 0.5, "copy_paste_classes": (1, 2)},
+            "crops, prepared_form=raw": {"prepared_form": "raw"},
+            "windows for the device": {"device_augmentation": True},
+            "windows for the device, prepared_form=raw": {"device_augmentation": True, "prepared_form": "raw"},
+        }
+        pipelines: dict[str, Callable[[], Batches]] = {
+            title: functools.partial(ours, root, case, arguments.num_workers, **changes)
+            for title, changes in options.items()
+        }
+        pipelines["Pillow"] = lambda: with_pillow(root, case)
+        if tf_data_version():
+            pipelines[f"tf.data ({tf_data_version()})"] = lambda: with_tf_data(root, case)
+        else:
+            print("tf.data: TensorFlow is not installed, not measured")
+        rows = {title: measure(make(), arguments.num_images) for title, make in pipelines.items()}
+        print_table(rows)
+        on_device = measure_device(root, case, arguments.num_images) if arguments.device else {}
+    return {"mean_file_bytes": mean_bytes, "pipelines": rows, "device": on_device}
+
+
+def make_files(root: pathlib.Path, case: Case) -> int:
+    """Writes a data set of the form `folder`; returns the mean size of its images in bytes."""
     rng = np.random.default_rng(0)
     for name in ("images", "masks", "splits"):
         (root / name).mkdir()
-    for index in range(NUM_FILES):
+    for index in range(case.num_files):
         # Noise of several scales compresses about like a photograph.
-        pixels = sum(noise(rng, cell) * cell**0.1 for cell in (1, 2, 4, 8, 16, 32, 64))
+        pixels = sum(noise(rng, case, cell) * cell**case.roughness for cell in (1, 2, 4, 8, 16, 32, 64))
         pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
-        cv2.imwrite(str(root / "images" / f"{index}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        cv2.imwrite(str(root / "masks" / f"{index}.png"), (noise(rng, 64)[..., 0] * 20).astype(np.uint8))
-    (root / "splits" / "train.txt").write_text("\n".join(map(str, range(NUM_FILES))))
-    (root / "classes.txt").write_text("\n".join(f"class{index}" for index in range(21)))
-    return sum(path.stat().st_size for path in (root / "images").iterdir()) // NUM_FILES
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if case.suffix == "jpg" else []
+        cv2.imwrite(str(root / "images" / f"{index}.{case.suffix}"), pixels, options)
+        ids = (noise(rng, case, 64)[..., 0] * NUM_CLASSES).astype(np.uint8)
+        cv2.imwrite(str(root / "masks" / f"{index}.png"), ids)
+    (root / "splits" / "train.txt").write_text("\n".join(map(str, range(case.num_files))))
+    (root / "classes.txt").write_text("\n".join(f"class{index}" for index in range(NUM_CLASSES)))
+    return sum(path.stat().st_size for path in (root / "images").iterdir()) // case.num_files
 
 
-def noise(rng: np.random.Generator, cell: int) -> np.ndarray:
-    height, width = IMAGE_SIZE
+def noise(rng: np.random.Generator, case: Case, cell: int) -> np.ndarray:
+    height, width = case.image_size
     grid = rng.random((height // cell + 2, width // cell + 2, 3), dtype=np.float32)
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def ours(root: pathlib.Path, num_workers: int, photometric: bool = False) -> Batches:
-    dataset = folder.open_dataset(str(root), str(root / "prepared"))
-    config = DataConfig(
+def make_config(case: Case, num_workers: int, **changes: object) -> DataConfig:
+    return DataConfig(
         batch_size=BATCH_SIZE,
-        crop_size=(CROP_SIZE, CROP_SIZE),
+        crop_size=(case.crop_size, case.crop_size),
         min_scale=MIN_SCALE,
         max_scale=MAX_SCALE,
         num_workers=num_workers,
-        photometric=photometric,
+        **changes,
     )
-    with make_loader(config, dataset.open_split("train"), dataset.info, seed=0, pad_pixel=PAD_PIXEL) as batches:
+
+
+def open_loader(root: pathlib.Path, config: DataConfig) -> TrainLoader:
+    dataset = folder.open_dataset(str(root), str(root / "prepared"))
+    if config.prepared_form == "raw":
+        dataset = with_raw_copies(dataset)
+    return make_loader(config, dataset.open_split("train"), dataset.info, seed=0, pad_pixel=PAD_PIXEL)
+
+
+def ours(root: pathlib.Path, case: Case, num_workers: int, **changes: object) -> Batches:
+    with open_loader(root, make_config(case, num_workers, **changes)) as batches:
         for batch in batches:
             yield batch.image, batch.label
 
 
-def with_pillow(root: pathlib.Path) -> Batches:
+def measure_device(root: pathlib.Path, case: Case, num_images: int) -> dict[str, float | str]:
+    """Crops per second that the device makes of one batch again and again, and of the loader's stream."""
+    import jax
+
+    from deeplab_jax.ops.mesh import make_mesh, shard_batch
+    from deeplab_jax.train.augment import make_augment
+    from deeplab_jax.train.idle import IdleTime
+
+    mesh = make_mesh(1)
+    augment = make_augment(
+        mesh,
+        crop_size=(case.crop_size, case.crop_size),
+        pad_pixel=PAD_PIXEL,
+        ignore_label=IGNORE_LABEL,
+        photometric=False,
+    )
+    with open_loader(root, make_config(case, 0, device_augmentation=True)) as batches:
+        batch = shard_batch(next(batches), mesh)
+        jax.block_until_ready(augment(batch))
+        num_batches = max(1, num_images // BATCH_SIZE)
+        start = time.perf_counter()
+        for _ in range(num_batches):
+            crops = augment(batch)
+        jax.block_until_ready(crops)
+        alone = time.perf_counter() - start
+        idle, waited, start = IdleTime(), 0.0, time.perf_counter()
+        for _ in range(num_batches):
+            asked = time.perf_counter()
+            batch = shard_batch(next(batches), mesh)
+            waited += idle.since(asked)
+            crops = augment(batch)
+            idle.watch(crops)
+        jax.block_until_ready(crops)
+        streamed = time.perf_counter() - start
+    number, kind = num_batches * BATCH_SIZE, jax.devices()[0].device_kind
+    row: dict[str, float | str] = {
+        "device": kind,
+        "crops_per_second": round(number / alone, 1),
+        "streamed_images_per_second": round(number / streamed, 1),
+        "stream_waits_for_data": round(waited / streamed, 3),
+    }
+    print(
+        f"{kind}: {row['crops_per_second']} crops/s of windows at hand; fed by {available_cores()} cores "
+        f"{row['streamed_images_per_second']} images/s, waiting {100 * waited / streamed:.1f} % of the time"
+    )
+    return row
+
+
+def with_pillow(root: pathlib.Path, case: Case) -> Batches:
     """As most training scripts have it: scale the whole image, pad, crop, flip."""
     rng = np.random.default_rng(0)
     while True:
-        samples = [pillow_sample(root, rng) for _ in range(BATCH_SIZE)]
+        samples = [pillow_sample(root, case, rng) for _ in range(BATCH_SIZE)]
         yield np.stack([image for image, _ in samples]), np.stack([label for _, label in samples])
 
 
-def pillow_sample(root: pathlib.Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    name = str(rng.integers(NUM_FILES))
-    image = Image.open(root / "images" / f"{name}.jpg").convert("RGB")
+def pillow_sample(root: pathlib.Path, case: Case, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    name, crop_size = str(rng.integers(case.num_files)), case.crop_size
+    image = Image.open(root / "images" / f"{name}.{case.suffix}").convert("RGB")
     label = Image.open(root / "masks" / f"{name}.png")
     scale = rng.uniform(MIN_SCALE, MAX_SCALE)
     size = (round(image.width * scale), round(image.height * scale))
     image, label = image.resize(size, Image.Resampling.BILINEAR), label.resize(size, Image.Resampling.NEAREST)
-    left = int(rng.integers(max(size[0] - CROP_SIZE, 0) + 1))
-    top = int(rng.integers(max(size[1] - CROP_SIZE, 0) + 1))
-    box = (left, top, min(left + CROP_SIZE, size[0]), min(top + CROP_SIZE, size[1]))
-    image_canvas = Image.new("RGB", (CROP_SIZE, CROP_SIZE), PAD_PIXEL)
-    label_canvas = Image.new("L", (CROP_SIZE, CROP_SIZE), IGNORE_LABEL)
+    left = int(rng.integers(max(size[0] - crop_size, 0) + 1))
+    top = int(rng.integers(max(size[1] - crop_size, 0) + 1))
+    box = (left, top, min(left + crop_size, size[0]), min(top + crop_size, size[1]))
+    image_canvas = Image.new("RGB", (crop_size, crop_size), PAD_PIXEL)
+    label_canvas = Image.new("L", (crop_size, crop_size), IGNORE_LABEL)
     image_canvas.paste(image.crop(box))
     label_canvas.paste(label.crop(box))
     if rng.random() < 0.5:
@@ -150,27 +247,28 @@ def tf_data_version() -> str:
     return tf.__version__
 
 
-def with_tf_data(root: pathlib.Path) -> Batches:
+def with_tf_data(root: pathlib.Path, case: Case) -> Batches:
     """As tensorflow/models has it, with uint8 out."""
     import tensorflow as tf
 
     def sample(name):
-        image = tf.io.decode_jpeg(tf.io.read_file(str(root / "images") + "/" + name + ".jpg"), channels=3)
+        data = tf.io.read_file(str(root / "images") + "/" + name + f".{case.suffix}")
+        image = tf.io.decode_image(data, channels=3, expand_animations=False)
         label = tf.io.decode_png(tf.io.read_file(str(root / "masks") + "/" + name + ".png"), channels=1)
         scale = tf.random.uniform([], MIN_SCALE, MAX_SCALE)
         size = tf.cast(tf.round(tf.cast(tf.shape(image)[:2], tf.float32) * scale), tf.int32)
         image = tf.cast(tf.round(tf.image.resize(image, size)), tf.uint8)
         label = tf.image.resize(label, size, method="nearest")
-        pad = tf.maximum(CROP_SIZE - size, 0)
+        pad = tf.maximum(case.crop_size - size, 0)
         paddings = [[0, pad[0]], [0, pad[1]], [0, 0]]
         image = tf.pad(image - tf.constant(PAD_PIXEL, tf.uint8), paddings) + tf.constant(PAD_PIXEL, tf.uint8)
         label = tf.pad(label, paddings, constant_values=IGNORE_LABEL)
-        both = tf.image.random_crop(tf.concat([image, label], axis=-1), (CROP_SIZE, CROP_SIZE, 4))
+        both = tf.image.random_crop(tf.concat([image, label], axis=-1), (case.crop_size, case.crop_size, 4))
         both = tf.image.random_flip_left_right(both)
         return both[..., :3], both[..., 3]
 
-    names = tf.data.Dataset.from_tensor_slices([str(index) for index in range(NUM_FILES)])
-    dataset = names.shuffle(NUM_FILES).repeat().map(sample, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH_SIZE)
+    names = tf.data.Dataset.from_tensor_slices([str(index) for index in range(case.num_files)])
+    dataset = names.shuffle(case.num_files).repeat().map(sample, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH_SIZE)
     return iter(dataset.prefetch(2).as_numpy_iterator())
 
 
@@ -183,9 +281,8 @@ def measure(batches: Batches, num_images: int) -> dict[str, float]:
     for _ in range(num_batches):
         image, label = next(batches)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    expected = (BATCH_SIZE, CROP_SIZE, CROP_SIZE)
-    if image.shape != (*expected, 3) or label.shape != expected or image.dtype != np.uint8:
-        raise RuntimeError(f"a pipeline made {image.shape} {image.dtype} and {label.shape}, not crops of {CROP_SIZE}")
+    if image.shape != (*label.shape, 3) or len(image) != BATCH_SIZE or image.dtype != np.uint8:
+        raise RuntimeError(f"a pipeline made {image.shape} {image.dtype} and {label.shape}, not images and labels")
     number = num_batches * BATCH_SIZE
     return {"images_per_cpu_second": round(number / cpu, 1), "images_per_second": round(number / wall, 1)}
 
