@@ -12,4 +12,4 @@ install_requirements requirements-dev.txt requirements.txt
 "$python" -m ruff check
 "$python" -m ruff format --check
 "$python" -m mypy
-"$python" -m pytest "$@"
+"$python" -m pytest --numprocesses=auto --dist=loadfile "$@"
