@@ -47,6 +47,7 @@ class ModelConfig:
     backbone: PartConfig = field(default_factory=lambda: PartConfig("resnet.resnet50"))
     head: PartConfig = field(default_factory=lambda: PartConfig("v3plus.v3plus"))
     auxiliary: PartConfig = field(default_factory=PartConfig)  # a second head, in training; no name: none
+    crf: PartConfig = field(default_factory=PartConfig)  # 'crf_rnn.crf_rnn': learned with the rest; no name: none
     # Sizes of the image that the network reads and fuses by maximum (v2); empty: the image alone.
     scales: tuple[float, ...] = ()
     num_classes: int = 0  # 0: the data set's
@@ -141,6 +142,7 @@ class InferenceConfig:
     batch_size: int = 8
     scales: tuple[float, ...] = (1.0,)  # class probabilities are averaged over them
     flip: bool = False  # and over the mirrored image
+    crf: str = ""  # a preset of ops/crf_parameters.py, e.g. 'v2_resnet101', that refines the result; '': none
     # Images are padded (bottom, right) to this (height, width); (0, 0): each axis up to the next
     # multiple of `bucket`, plus 1, which bounds the number of compilations.
     pad_to: tuple[int, int] = (0, 0)

@@ -35,6 +35,7 @@ def validate(config: Config, check_part: CheckPart) -> None:
         ("model.backbone", "backbones", config.model.backbone),
         ("model.head", "heads", config.model.head),
         *([("model.auxiliary", "heads", config.model.auxiliary)] if config.model.auxiliary.name else []),
+        *([("model.crf", "models", config.model.crf)] if config.model.crf.name else []),
         ("loss", "losses", PartConfig(config.loss.name, config.loss.args)),
         *((f"loss.added[{k}]", "losses", PartConfig(each.name, each.args)) for k, each in enumerate(config.loss.added)),
         ("data.dataset", "data.datasets", PartConfig(f"{config.data.dataset}.open_dataset")),

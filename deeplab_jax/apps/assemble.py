@@ -22,13 +22,15 @@ from deeplab_jax.config import Config, LossConfig, differences, to_dict
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.raw_copy import with_raw_copies
+from deeplab_jax.inference.predictor import PredictorOptions
 from deeplab_jax.losses.combined import add_losses
 from deeplab_jax.models.build import build_model
 from deeplab_jax.ops import mesh as meshes
+from deeplab_jax.ops.crf_parameters import CRFPreset, crf_preset
 from deeplab_jax.train import checkpoint as checkpoints
 from deeplab_jax.train.state import Init, abstract_variables
 from deeplab_jax.train.step import StepLoss
-from deeplab_jax.types import DatasetInfo, Label, Logits, UserError, Variables
+from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, Label, Logits, UserError, Variables
 
 CONFIG_FILE = "config.json"  # inside a workdir
 DATASET_FILE = "dataset.json"  # what prediction must know of the data set, so that it can do without it
@@ -175,6 +177,31 @@ def _bind(
     except (TypeError, ValueError) as error:
         raise UserError(f"config.loss: '{name}': {' '.join(str(error).split())}; correct its args") from None
     return bound
+
+
+def find_crf(config: Config) -> CRFPreset | None:
+    """The CRF that refines results; None where none is wanted.
+
+    Raises:
+      UserError: for a preset that does not exist.
+    """
+    try:
+        return crf_preset(config.inference.crf) if config.inference.crf else None
+    except ValueError as error:
+        raise UserError(f"config.inference.crf: {error}") from None
+
+
+def predictor_options(config: Config) -> PredictorOptions:
+    """How the config wants an image to go through the network."""
+    return PredictorOptions(
+        scales=tuple(config.inference.scales),
+        flip=config.inference.flip,
+        align_corners=config.model.align_corners,
+        pad_to=config.inference.pad_to,
+        bucket=config.inference.bucket,
+        pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
+        crf=find_crf(config),
+    )
 
 
 def load_variables(

@@ -22,7 +22,8 @@ from deeplab_jax.data.loader import eval_batches
 from deeplab_jax.inference import evaluator
 from deeplab_jax.inference.evaluator import Evaluation
 from deeplab_jax.inference.forward import make_forward
-from deeplab_jax.types import NORMALIZATIONS, Variables
+from deeplab_jax.inference.predictor import make_segmenter
+from deeplab_jax.types import NORMALIZATIONS, UserError, Variables
 
 _COLLAPSED = 0.99  # share of the predictions that is of one class
 _MISSED = 0.95  # share of the pixels of other classes that is predicted as that one
@@ -58,6 +59,9 @@ def make_evaluator(config: Config, model: nn.Module, dataset: Dataset, mesh: Mes
     """
     info, options = dataset.info, config.inference
     source = dataset.open_split(config.data.eval_split)
+    predictor_options = assemble.predictor_options(config)
+    if predictor_options.crf and jax.process_count() > 1:
+        raise UserError("config.inference.crf: evaluation with a CRF runs in one process; score the checkpoint there")
     forward = make_forward(
         model.apply, scales=options.scales, flip=options.flip, align_corners=config.model.align_corners
     )
@@ -65,7 +69,10 @@ def make_evaluator(config: Config, model: nn.Module, dataset: Dataset, mesh: Mes
     # A batch has a row for each device at least; fuller rows change no score.
     batch_size = -(-options.batch_size // mesh.size) * mesh.size
 
-    def run(variables: Variables) -> Evaluation:
+    def score(variables: Variables) -> Evaluation:
+        if predictor_options.crf:
+            segment = make_segmenter(model.apply, variables, predictor_options)
+            return evaluator.evaluate_images(segment, source, info)
         batches = eval_batches(
             source,
             info,
@@ -76,7 +83,10 @@ def make_evaluator(config: Config, model: nn.Module, dataset: Dataset, mesh: Mes
             num_workers=config.data.num_workers,
             shard=(jax.process_index(), jax.process_count()),
         )
-        evaluation = evaluator.evaluate(step, variables, batches, mesh, info.class_names)
+        return evaluator.evaluate(step, variables, batches, mesh, info.class_names)
+
+    def run(variables: Variables) -> Evaluation:
+        evaluation = score(variables)
         complete = {
             **evaluation.scores,
             "num_images": evaluation.num_images,
@@ -100,7 +110,7 @@ def protocol(config: Config) -> dict[str, Any]:
         "pad_to": list(config.inference.pad_to),
         "bucket": config.inference.bucket,
         "resize": "align_corners" if config.model.align_corners else "half_pixel",
-        "crf": None,
+        "crf": config.inference.crf or None,
     }
 
 

@@ -143,7 +143,7 @@ def adopt_model(config: Config, workdir: pathlib.Path, overrides: Mapping[str, A
 def model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """A ModelConfig from nested plain dicts."""
     nested: dict[str, Any] = {"batch_norm": BatchNormConfig, "pretrained": PretrainedConfig}
-    nested |= dict.fromkeys(("backbone", "head", "auxiliary"), PartConfig)
+    nested |= dict.fromkeys(("backbone", "head", "auxiliary", "crf"), PartConfig)
     return ModelConfig(**{name: nested[name](**value) if name in nested else value for name, value in fields.items()})
 
 

@@ -19,8 +19,8 @@ from deeplab_jax import visualize
 from deeplab_jax.apps import assemble
 from deeplab_jax.config import Config
 from deeplab_jax.data.images import decode_image
-from deeplab_jax.inference.predictor import PredictorOptions, Segmenter, make_segmenter
-from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, UserError
+from deeplab_jax.inference.predictor import Segmenter, make_segmenter
+from deeplab_jax.types import DatasetInfo, UserError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _NUM_AHEAD = 8  # images decoded before the device asks for them, and results not yet written
@@ -48,7 +48,7 @@ def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str,
     variables = assemble.load_variables(config, model, workdir, checkpoint)
     _make_folder(folder)
 
-    segment = make_segmenter(model.apply, variables, options_of(config))
+    segment = make_segmenter(model.apply, variables, assemble.predictor_options(config))
     start = time.perf_counter()
     failures = segment_files(segment, paths, targets, info)
     seconds = time.perf_counter() - start
@@ -58,18 +58,6 @@ def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str,
         raise UserError(
             f"{len(failures)} of {len(paths)} images could not be read, the others are done: {'; '.join(failures)}"
         )
-
-
-def options_of(config: Config) -> PredictorOptions:
-    """How the config wants an image to go through the network."""
-    return PredictorOptions(
-        scales=tuple(config.inference.scales),
-        flip=config.inference.flip,
-        align_corners=config.model.align_corners,
-        pad_to=config.inference.pad_to,
-        bucket=config.inference.bucket,
-        pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
-    )
 
 
 def find_images(images: str) -> list[pathlib.Path]:

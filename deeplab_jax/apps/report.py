@@ -16,7 +16,6 @@ from deeplab_jax import visualize
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.evaluate import ClassRow, class_rows
 from deeplab_jax.apps.files import write_whole
-from deeplab_jax.apps.predict import options_of
 from deeplab_jax.apps.report_charts import data_uri, line_chart
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.dataset import example_name
@@ -82,7 +81,7 @@ def report(config: Config, workdir: pathlib.Path) -> None:
     dataset = assemble.open_dataset(config)
     model = assemble.build(config, dataset.info)
     variables = assemble.load_variables(config, model, workdir, "")
-    segment = make_segmenter(model.apply, variables, options_of(config))
+    segment = make_segmenter(model.apply, variables, assemble.predictor_options(config))
 
     lines = read_metrics(workdir / "metrics.jsonl")
     best, worst = best_and_worst(_read_json(workdir / "per_image.json") or [], NUM_EXAMPLES)

@@ -13,9 +13,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
 from deeplab_jax.inference.forward import Forward
+from deeplab_jax.inference.predictor import Segmenter
 from deeplab_jax.metrics.confusion import confusion_matrix, scores
 from deeplab_jax.ops.mesh import batch_sharding, replicated, shard_batch
-from deeplab_jax.types import Batch, Variables
+from deeplab_jax.types import Batch, DatasetInfo, Example, ExampleSource, Variables
 
 Counts = tuple[Int[Array, "b c c"], Bool[Array, "b"]]  # confusion per row; False where the row is no image
 HostCounts = tuple[Int[np.ndarray, "b c c"], Bool[np.ndarray, "b"]]
@@ -88,6 +89,36 @@ def evaluate(
             if is_image:
                 per_image.append({"name": name, "mean_iou": scores(confusion, class_names)["mean_iou"]})
     return Evaluation(total, scores(total, class_names), per_image, num_images)
+
+
+def evaluate_images(segment: Segmenter, source: ExampleSource, info: DatasetInfo) -> Evaluation:
+    """As `evaluate`, an image at a time: for what is done to whole images on the host, as a CRF is.
+
+    Args:
+      segment: image -> class ids at its own size.
+      source: of the images and labels; all of them are scored by this process.
+      info: of the data set.
+    """
+    total = np.zeros((info.num_classes, info.num_classes), np.int64)
+    per_image = []
+    pending: list[tuple[Example, Callable[[], Int[np.ndarray, "h w"]]]] = []
+    for index in range(len(source) + 1):
+        if index < len(source):
+            example = source[index]
+            pending.append((example, segment(example.image)))
+        if len(pending) > 1 or (pending and index == len(source)):
+            example, wait = pending.pop(0)
+            confusion = _count(example.label, wait(), info)
+            total += confusion
+            per_image.append({"name": example.name, "mean_iou": scores(confusion, info.class_names)["mean_iou"]})
+    return Evaluation(total, scores(total, info.class_names), per_image, len(source))
+
+
+def _count(label: Int[np.ndarray, "h w"], prediction: Int[np.ndarray, "h w"], info: DatasetInfo) -> np.ndarray:
+    counts = confusion_matrix(
+        jnp.asarray(label), jnp.asarray(prediction), num_classes=info.num_classes, ignore_label=info.ignore_label
+    )
+    return np.asarray(counts, np.int64)
 
 
 def _fetched(

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from deeplab_jax.inference.forward import make_forward
+from deeplab_jax.ops.crf_parameters import CRFPreset, unary_from_probabilities
+from deeplab_jax.ops.mean_field import mean_field
 from deeplab_jax.types import ApplyFn, Image, Variables
 
 Predictor = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w c"]]
@@ -30,6 +32,7 @@ class PredictorOptions:
     pad_to: tuple[int, int] = (0, 0)  # (height, width); (0, 0), and for larger images: buckets
     bucket: int = 64  # each axis is padded to the next bucket * k + 1, so that few sizes are compiled
     pad_pixel: tuple[int, int, int] = (0, 0, 0)
+    crf: CRFPreset | None = None  # refines the probabilities, on the image's own pixels
 
 
 def padded_size(size: tuple[int, int], *, pad_to: tuple[int, int], bucket: int) -> tuple[int, int]:
@@ -62,9 +65,18 @@ def make_predictor(apply_fn: ApplyFn, variables: Variables, options: PredictorOp
 
     def predict(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w c"]:
         height, width = image.shape[:2]
-        return np.asarray(forward(variables, _padded(image, options))[0])[:height, :width]
+        probabilities = np.asarray(forward(variables, _padded(image, options))[0])[:height, :width]
+        return refine(probabilities, image, options.crf) if options.crf else probabilities
 
     return predict
+
+
+def refine(
+    probabilities: Float[np.ndarray, "h w c"], image: UInt8[np.ndarray, "h w 3"], crf: CRFPreset
+) -> Float[np.ndarray, "h w c"]:
+    """The marginals of a fully connected CRF whose unary term the probabilities are."""
+    unary = unary_from_probabilities(jnp.asarray(probabilities))
+    return np.asarray(mean_field(unary, jnp.asarray(image), crf.params, num_iterations=crf.num_iterations))
 
 
 def make_segmenter(apply_fn: ApplyFn, variables: Variables, options: PredictorOptions) -> Segmenter:
@@ -75,6 +87,8 @@ def make_segmenter(apply_fn: ApplyFn, variables: Variables, options: PredictorOp
 
     Args: as for `make_predictor`.
     """
+    if options.crf:
+        return _refining_segmenter(apply_fn, variables, options, options.crf)
     forward = _forward(apply_fn, options)
 
     @jax.jit
@@ -87,6 +101,25 @@ def make_segmenter(apply_fn: ApplyFn, variables: Variables, options: PredictorOp
         height, width = image.shape[:2]
         ids = class_ids(variables, _padded(image, options))
         return lambda: np.asarray(ids[0])[:height, :width]
+
+    return segment
+
+
+def _refining_segmenter(
+    apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, crf: CRFPreset
+) -> Segmenter:
+    """As `make_segmenter`; the CRF runs when the result is asked for, while the device has the next image."""
+    forward = jax.jit(_forward(apply_fn, options))
+
+    def segment(image: UInt8[np.ndarray, "h w 3"]) -> Callable[[], Int[np.ndarray, "h w"]]:
+        height, width = image.shape[:2]
+        probabilities = forward(variables, _padded(image, options))
+
+        def wait() -> Int[np.ndarray, "h w"]:
+            refined = refine(np.asarray(probabilities[0])[:height, :width], image, crf)
+            return refined.argmax(-1).astype(np.uint8 if refined.shape[-1] <= 256 else np.int32)
+
+        return wait
 
     return segment
 

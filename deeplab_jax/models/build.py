@@ -46,6 +46,7 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
 
         head = make_head(config.head)
         auxiliary = make_head(config.auxiliary) if config.auxiliary.name else None
+        crf = _make_crf(config, num_classes)
     except (TypeError, ValueError) as error:
         raise UserError(f"config.model: {error}") from None
     network = functools.partial(MultiScaleDeepLab, scales=tuple(config.scales)) if config.scales else DeepLab
@@ -55,8 +56,18 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
         NORMALIZATIONS[config.normalization],
         config.align_corners,
         auxiliary,
+        crf,
         config.upsample_in_training,
     )
+
+
+def _make_crf(config: ModelConfig, num_classes: int) -> nn.Module | None:
+    """The CRF at the end of the network, if any; it works on the images' own pixels."""
+    if not config.crf.name:
+        return None
+    if not config.upsample_in_training:
+        raise ValueError("upsample_in_training=False: a CRF refines logits at the size of the images")
+    return registry.resolve("models", config.crf.name)(num_classes=num_classes, **_hashable(config.crf.args))
 
 
 def _hashable(arguments: dict) -> dict:

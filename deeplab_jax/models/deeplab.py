@@ -21,6 +21,7 @@ class DeepLab(nn.Module):
       normalization: of RGB images in [0, 255], done on the device.
       align_corners: how logits are resized.
       auxiliary: a second head, of training alone; None: there is none.
+      crf: (logits, images) -> logits at the images' size, behind everything else; None: there is none.
       upsample_in_training: False: training compares the logits at their own size with shrunken labels
         (DeepLab v1 and v2; v3, sec. 4.1, measures what it costs).
     """
@@ -30,11 +31,12 @@ class DeepLab(nn.Module):
     normalization: Normalization
     align_corners: bool
     auxiliary: nn.Module | None = None
+    crf: nn.Module | None = None
     upsample_in_training: bool = True
 
     def __call__(self, images: Image, *, train: bool = False) -> Logits:
         logits = self.scores(self.normalize(images), train=train)
-        return self.at_size(logits, (images.shape[1], images.shape[2]), train=train)
+        return self.finished(logits, images, train=train)
 
     def normalize(self, images: Image) -> Float[Array, "b h w 3"]:
         """RGB in [0, 255] -> what the backbone was made for."""
@@ -49,6 +51,11 @@ class DeepLab(nn.Module):
             side = self.auxiliary(features, train=train)
             self.record(self.at_size(side, (x.shape[1], x.shape[2]), train=train))
         return self.head(features, train=train)
+
+    def finished(self, scores: Float[Array, "b h2 w2 c"], images: Image, *, train: bool) -> Logits:
+        """The network's result: the scores at the size that is wanted, refined by the CRF where there is one."""
+        logits = self.at_size(scores, (images.shape[1], images.shape[2]), train=train)
+        return logits if self.crf is None else self.crf(logits, images, train=train)
 
     def at_size(self, logits: Float[Array, "b h2 w2 c"], size: tuple[int, int], *, train: bool) -> Logits:
         """The logits as they leave the network: float32, resized to `size` unless training wants them as they are."""

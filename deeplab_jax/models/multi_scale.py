@@ -37,7 +37,7 @@ class MultiScaleDeepLab(DeepLab):
                 self.record(self.at_size(pyramid[-1], size, train=True))
         finest = (pyramid[0].shape[1], pyramid[0].shape[2])
         same_size = [resize_bilinear(scores, finest, align_corners=self.align_corners) for scores in pyramid]
-        return self.at_size(functools.reduce(jnp.maximum, same_size), size, train=train)
+        return self.finished(functools.reduce(jnp.maximum, same_size), images, train=train)
 
     def _scaled(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
         """Corner centres kept, k + 1 becomes k * scale + 1; else the area shrinks."""

@@ -1,0 +1,65 @@
+"""CRF-as-RNN: mean-field inference as a network's last layer, its weights learned with the rest (1502.03240)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from deeplab_jax.ops.crf_parameters import CRFParams
+from deeplab_jax.ops.mean_field import mean_field_batch
+from deeplab_jax.types import Image, Logits
+
+_CORNERS = 6  # of a simplex in five dimensions: no image can need more vertices for a pixel
+_SMALLEST = 1e-12  # of a marginal: keeps the logarithm and its gradient finite
+
+
+class CRFRNN(nn.Module):
+    """Logits of the marginals of a fully connected CRF whose unary term the network's logits are.
+
+    Learned are a weight of each kernel for each class ('spatial_weights', 'bilateral_weights') and the cost of each
+    pair of classes ('compatibility'); the kernels' widths are fixed. At first they are DenseCRF's: the same weight
+    for all classes, and Potts' model.
+
+    Attributes:
+      num_classes: of the logits.
+      spatial_weight, bilateral_weight: initial weights of the smoothness and the appearance kernel.
+      spatial_std, bilateral_std, color_std: theta_gamma, theta_alpha (pixels) and theta_beta (grey levels).
+      num_iterations, num_train_iterations: of mean field; few in training, against vanishing gradients.
+
+    Source: sec. 5 and 7; the initial weights of the authors' networks.
+    """
+
+    num_classes: int
+    spatial_weight: float = 3.0
+    bilateral_weight: float = 5.0
+    spatial_std: float = 3.0
+    bilateral_std: float = 160.0
+    color_std: float = 3.0
+    num_iterations: int = 10
+    num_train_iterations: int = 5
+
+    @nn.compact
+    def __call__(self, logits: Logits, images: Image, *, train: bool) -> Logits:
+        per_class, per_pair = (self.num_classes,), (self.num_classes, self.num_classes)
+        params = CRFParams(
+            pos_w=self.param("spatial_weights", nn.initializers.constant(self.spatial_weight), per_class),
+            pos_xy_std=self.spatial_std,
+            bi_w=self.param("bilateral_weights", nn.initializers.constant(self.bilateral_weight), per_class),
+            bi_xy_std=self.bilateral_std,
+            bi_rgb_std=self.color_std,
+            compatibility=self.param("compatibility", lambda _, shape: 1.0 - jnp.eye(*shape), per_pair),
+            normalization="after",
+        )
+        if self.is_initializing():
+            return logits  # the parameters are there, and no lattice has to be compiled for shapes alone
+        marginals = mean_field_batch(
+            logits,
+            images.astype(jnp.float32),
+            params,
+            num_iterations=self.num_train_iterations if train else self.num_iterations,
+            max_vertices=_CORNERS * (images.shape[1] * images.shape[2] + 1),
+        )
+        return jnp.log(marginals + _SMALLEST)
+
+
+crf_rnn = CRFRNN  # spelled as configs spell it

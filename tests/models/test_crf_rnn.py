@@ -1,0 +1,75 @@
+"""CRF-as-RNN: it starts as DenseCRF with the papers' weights, and all its weights learn."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeplab_jax.config import ModelConfig, PartConfig
+from deeplab_jax.models.build import build_model
+from deeplab_jax.models.crf_rnn import CRFRNN
+from deeplab_jax.ops.crf_parameters import crf_preset
+from deeplab_jax.ops.mean_field import mean_field_batch
+from deeplab_jax.types import UserError
+
+NUM_CLASSES = 3
+
+
+@pytest.fixture
+def inputs(rng):
+    images = rng.integers(0, 256, size=(1, 7, 9, 3)).astype(np.uint8)
+    return rng.normal(size=(1, 7, 9, NUM_CLASSES)).astype(np.float32), images
+
+
+def _variables(layer, inputs):
+    return layer.init(jax.random.key(0), *inputs, train=False)
+
+
+def test_it_starts_as_the_papers_crf(inputs):
+    layer = CRFRNN(NUM_CLASSES)
+    logits, images = inputs
+    got = jax.jit(lambda v, x, y: layer.apply(v, x, y, train=False))(_variables(layer, inputs), logits, images)
+    preset = crf_preset("crf_as_rnn")
+    want = mean_field_batch(
+        jnp.asarray(logits), jnp.asarray(images), preset.params, num_iterations=preset.num_iterations
+    )
+    # The same lattice, built in the program and on the host: float32 sums in another order.
+    np.testing.assert_allclose(jax.nn.softmax(got), want, atol=1e-4)
+
+
+def test_every_weight_learns_and_the_gradient_reaches_the_logits(inputs):
+    layer = CRFRNN(NUM_CLASSES, num_train_iterations=1)
+    logits, images = inputs
+
+    def loss(params, logits, images):
+        refined = layer.apply({"params": params}, logits, images, train=True)
+        return -jax.nn.log_softmax(refined)[..., 0].mean()
+
+    params = _variables(layer, inputs)["params"]
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, logits, images)
+    assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(gradients))
+
+
+def _config():
+    return ModelConfig(
+        backbone=PartConfig("mobilenet_v2.mobilenet_v2", {"width": 0.25}),
+        head=PartConfig("aspp.aspp", {"aspp_channels": 8, "atrous_rates": ()}),
+        crf=PartConfig("crf_rnn.crf_rnn"),
+        num_classes=NUM_CLASSES,
+    )
+
+
+def test_any_network_can_end_in_one():
+    model = build_model(_config())
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3), jnp.uint8)))
+    crf = jax.tree.map(jnp.shape, shapes["params"]["crf"])
+    assert crf == {"spatial_weights": (3,), "bilateral_weights": (3,), "compatibility": (3, 3)}
+
+
+def test_it_wants_logits_at_the_size_of_the_images():
+    with pytest.raises(UserError, match="upsample_in_training=False: a CRF refines logits at the size of the images"):
+        build_model(dataclasses.replace(_config(), upsample_in_training=False))
