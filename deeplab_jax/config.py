@@ -108,7 +108,7 @@ class LossConfig:
 
 @dataclasses.dataclass(slots=True)
 class OptimizerConfig:
-    name: str = "sgd"  # or 'adamw'
+    name: str = "sgd"  # or 'adamw'; for large batches 'lars' or 'lamb'
     learning_rate: float = 0.007
     schedule: str = "poly"  # or 'step' (v1)
     end_learning_rate: float = 0.0  # of the poly schedule
@@ -119,6 +119,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 4e-5  # on kernels only: never on batch norm, biases or depthwise kernels
     decay_depthwise: bool = False
+    trust_coefficient: float = 0.001  # of 'lars': the length of a step, as a share of the kernel's, per learning rate
     # Part of the parameters (regular expression on 'backbone/...' paths) -> factor on the
     # learning rate; the first that matches counts, else 1.
     learning_rate_multipliers: dict[str, float] = field(default_factory=dict)

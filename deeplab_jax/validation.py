@@ -148,7 +148,12 @@ def _check_loss(loss: LossConfig) -> None:
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
-    _require(optimizer.name in ("sgd", "adamw"), "optimizer.name", optimizer.name, "sgd or adamw")
+    _require(
+        optimizer.name in ("sgd", "adamw", "lars", "lamb"), "optimizer.name", optimizer.name, "sgd, adamw, lars or lamb"
+    )
+    _require(
+        optimizer.trust_coefficient > 0, "optimizer.trust_coefficient", optimizer.trust_coefficient, "a positive share"
+    )
     _require(optimizer.schedule in ("poly", "step"), "optimizer.schedule", optimizer.schedule, "poly or step")
     _require(optimizer.step_size > 0, "optimizer.step_size", optimizer.step_size, "at least 1")
     _require(optimizer.step_factor > 0, "optimizer.step_factor", optimizer.step_factor, "positive")

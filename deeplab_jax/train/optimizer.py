@@ -1,4 +1,4 @@
-"""The papers' optimiser: momentum SGD (or AdamW), a poly or step schedule, decay on kernels only."""
+"""The papers' optimiser, momentum SGD, and others; a poly or step schedule; decay on kernels only."""
 
 from __future__ import annotations
 
@@ -21,10 +21,20 @@ def make_optimizer(
 
         SGD:    v <- momentum v + (g + weight_decay p),               p <- p - r(t) m v
         AdamW:  p <- p - r(t) m (adam(g) + weight_decay p),   b1 = momentum, b2 = 0.999
+        LARS:   v <- momentum v + trust(g + weight_decay p),  p <- p - r(t) m v
+        LAMB:   p <- p - r(t) m trust(adam(g) + weight_decay p)
 
-    with m the learning-rate multiplier of the parameter. The transformation gives the last
-    factor of each right-hand side; the train step multiplies it by -r(t), t being the state's
-    own step, so that a skipped update cannot make two counters disagree.
+        trust(u) = coefficient |p| / |u| u, for kernels (depthwise ones too) whose norms are not 0; else u
+
+    with m the learning-rate multiplier of the parameter, and norms over whole kernels. The scales and biases of
+    batch norm, and all other biases, are neither decayed nor rescaled: their norms say nothing of the step that
+    they bear. The coefficient is `trust_coefficient` for LARS, 1 for LAMB.
+
+    The transformation gives the last factor of each right-hand side; the train step multiplies it by -r(t), t
+    being the state's own step, so that a skipped update cannot make two counters disagree.
+
+    Source: LARS: 1708.03888, algorithm 1, with the learning rate outside of the momentum, as for SGD here;
+    LAMB: 1904.00962, algorithm 2.
 
     Args:
       config: optimiser settings.
@@ -40,6 +50,10 @@ def make_optimizer(
     parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.name == "adamw":
         parts += [optax.scale_by_adam(b1=config.momentum), decay]
+    elif config.name == "lamb":
+        parts += [optax.scale_by_adam(b1=config.momentum, eps=1e-6), decay, _trust(params, 1.0)]
+    elif config.name == "lars":
+        parts += [decay, _trust(params, config.trust_coefficient), optax.trace(config.momentum)]
     else:
         parts += [decay, optax.trace(config.momentum)]
     if config.learning_rate_multipliers:
@@ -69,7 +83,15 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 
 def _decay_mask(params: Any, decay_depthwise: bool) -> Any:
     """True at the kernels: never at batch norm's scale and bias, or at other biases."""
-    names = {"kernel", "depthwise_kernel"} if decay_depthwise else {"kernel"}
+    return _where_named(params, {"kernel", "depthwise_kernel"} if decay_depthwise else {"kernel"})
+
+
+def _trust(params: Any, coefficient: float) -> optax.GradientTransformation:
+    kernels = _where_named(params, {"kernel", "depthwise_kernel"})
+    return optax.masked(optax.scale_by_trust_ratio(trust_coefficient=coefficient), kernels)
+
+
+def _where_named(params: Any, names: set[str]) -> Any:
     return traverse_util.path_aware_map(lambda path, _: path[-1] in names, params)
 
 

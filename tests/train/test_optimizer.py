@@ -148,3 +148,52 @@ def test_a_broken_pattern_is_a_users_mistake(params):
     config = OptimizerConfig(learning_rate_multipliers={"backbone/(": 0.1})
     with pytest.raises(UserError, match="no regular expression"):
         make_optimizer(config, NUM_STEPS, params)
+
+
+def trusted(key, values, update, coefficient):
+    """`update`, rescaled to a share of its kernel's length."""
+    if not key.endswith("kernel"):
+        return update
+    return coefficient * np.linalg.norm(values[key]) / np.linalg.norm(update) * update
+
+
+def test_lars_rescales_and_decays_kernels_alone(params):
+    config = OptimizerConfig(name="lars", learning_rate=2.0, weight_decay=0.2, trust_coefficient=0.05, warmup_steps=3)
+    values = {key: value.astype(np.float64) for key, value in flat(params).items()}
+    velocity = dict.fromkeys(values, 0.0)
+    for step in range(4):
+        for key, g in gradients_at(params, step).items():
+            decay = config.weight_decay if is_decayed(key, config) else 0.0
+            velocity[key] = 0.9 * velocity[key] + trusted(key, values, g + decay * values[key], 0.05)
+            values[key] = values[key] - rate_at(config, step) * velocity[key]
+    got = run(config, params)
+    for key in values:
+        # Steps of up to 20 units here (biases, which are not rescaled), in float32.
+        np.testing.assert_allclose(got[key], values[key], atol=2e-5, err_msg=key)
+
+
+def test_lamb_rescales_adams_step_to_the_kernels_length(params):
+    config = OptimizerConfig(name="lamb", learning_rate=0.1, weight_decay=0.2)
+    values = {key: value.astype(np.float64) for key, value in flat(params).items()}
+    first = dict.fromkeys(values, 0.0)
+    second = dict.fromkeys(values, 0.0)
+    for step in range(4):
+        for key, g in gradients_at(params, step).items():
+            first[key] = 0.9 * first[key] + 0.1 * g
+            second[key] = 0.999 * second[key] + 0.001 * g.astype(np.float64) ** 2
+            adam = first[key] / (1 - 0.9 ** (step + 1)) / (np.sqrt(second[key] / (1 - 0.999 ** (step + 1))) + 1e-6)
+            decay = config.weight_decay if is_decayed(key, config) else 0.0
+            values[key] = values[key] - rate_at(config, step) * trusted(key, values, adam + decay * values[key], 1.0)
+    got = run(config, params)
+    for key in values:
+        np.testing.assert_allclose(got[key], values[key], atol=5e-5, err_msg=key)  # as AdamW, times the ratio
+
+
+@pytest.mark.parametrize("name", ["lars", "lamb"])
+def test_a_kernel_of_zeros_moves_by_its_plain_update(params, name):
+    params["head"]["logits"]["kernel"][:] = 0
+    config = OptimizerConfig(name=name, learning_rate=0.1, momentum=0.0)
+    got = run(config, params, num_steps=1)["head/logits/kernel"]
+    gradient = gradients_at(params, 0)["head/logits/kernel"]
+    update = gradient if name == "lars" else np.sign(gradient)  # Adam's first step, without momentum
+    np.testing.assert_allclose(got, -0.1 * update, rtol=1e-3)
