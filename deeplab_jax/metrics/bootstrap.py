@@ -1,0 +1,67 @@
+"""How far a score could move with other images of the same kind: intervals by bootstrap (Efron 1979)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+NUM_RESAMPLES = 1000
+LEVEL = 0.95
+_CHUNK = 100  # resamples at a time, which bounds the memory that large splits take
+
+
+class ClassCounts(NamedTuple):
+    """What mean IoU needs to know of one image."""
+
+    hit: Int[NDArray, " c"]  # pixels of each class that are found
+    truth: Int[NDArray, " c"]
+    predicted: Int[NDArray, " c"]
+
+
+def class_counts(confusion: Int[NDArray, "c c"]) -> ClassCounts:
+    """The margins and the diagonal of one image's confusion matrix; rows are the truth."""
+    return ClassCounts(np.diagonal(confusion).copy(), confusion.sum(axis=1), confusion.sum(axis=0))
+
+
+def confidence_interval(
+    images: Sequence[ClassCounts], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
+    """The interval in which mean IoU would lie for `level` of the splits that could have been drawn.
+
+    Images are drawn with replacement, as many as there are; each draw is scored from its own summed counts as a split
+    is, never by averaging images. The interval is between the percentiles. It says what the choice of images does,
+    nothing of what another training run would.
+
+    Args:
+      images: their counts.
+      level: share of the draws inside, in (0, 1).
+      num_resamples: how many draws.
+      seed: the same images and seed give the same interval.
+
+    Returns:
+      {'level', 'mean_iou': [low, high] or None, 'num_resamples'}, ready for JSON; None without at least two images.
+    """
+    result: dict[str, Any] = {"level": level, "mean_iou": None, "num_resamples": num_resamples}
+    if len(images) < 2:
+        return result
+    counts = np.concatenate([np.asarray(part, np.float64) for part in zip(*images, strict=True)], axis=1)
+    num_images = len(counts)
+    rng = np.random.default_rng(seed)
+    means = []
+    for start in range(0, num_resamples, _CHUNK):
+        num_draws = min(_CHUNK, num_resamples - start)
+        times = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=num_draws)
+        hit, truth, predicted = np.split(times.astype(np.float64) @ counts, 3, axis=1)
+        union = truth + predicted - hit
+        iou = np.where(union > 0, hit / np.maximum(union, 1), np.nan)
+        has_class = (union > 0).any(axis=1)
+        means.append(np.nanmean(iou[has_class], axis=1))
+    drawn = np.concatenate(means)
+    if drawn.size:
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        result["mean_iou"] = [float(low), float(high)]
+    return result

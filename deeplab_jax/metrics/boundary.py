@@ -1,0 +1,185 @@
+"""Scores near boundaries: Boundary IoU (2103.16562) and the trimap curves of DeepLab v3+ (1802.02611, sec. 4.2).
+
+Counted on the host from class maps, an image at a time; calls share nothing and may run in threads. All distances
+are chessboard distances in pixels, the steps of a 3x3 erosion or dilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+
+from deeplab_jax.metrics.confusion import scores
+
+BAND_FRACTION = 0.02  # of the image's diagonal (2103.16562, sec. 5.2)
+MAX_WIDTH = 40  # of a trimap, in pixels: the end of v3+'s figure
+BAND_DEPTH = 5  # void pixels at most so deep are a border around objects (VOC's: 0.99 of them, CamVid's: 0.54)
+BAND_SHARE = 0.75  # of the void pixels that must be such for the void to be a border
+
+
+class BoundaryCounts(NamedTuple):
+    """Pixels of a split, or of one image, near the contours of each class."""
+
+    intersection: Int[NDArray, " c"]  # in the bands of both the truth and the prediction
+    union: Int[NDArray, " c"]  # in either
+
+
+class TrimapCounts(NamedTuple):
+    """Confusion by distance: [k - 1] holds the pixels at distance k."""
+
+    void: Int[NDArray, "d c c"]  # from a pixel that nobody labelled
+    label: Int[NDArray, "d c c"]  # from a labelled pixel of another class
+    num_void: int  # void pixels
+    num_band: int  # of them, at most BAND_DEPTH from a labelled pixel
+
+
+def band_width(size: tuple[int, int], fraction: float = BAND_FRACTION) -> int:
+    """Pixels from a contour that belong to its band, in an image of (height, width); at least 1."""
+    return max(1, round(fraction * float(np.hypot(*size))))
+
+
+def inner_band(mask: Bool[NDArray, "h w"], width: int) -> Bool[NDArray, "h w"]:
+    """The mask's pixels at most `width` from one that is not in it; beyond the image nothing is."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    band = np.zeros(mask.shape, bool)
+    if rows.size:
+        # The nearest pixel outside a mask lies in its box or on the ring around it: the rest need not be looked at.
+        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        depth = _distance(np.pad(mask[box], 1))[1:-1, 1:-1]
+        band[box] = mask[box] & (depth <= width)
+    return band
+
+
+def count_boundaries(
+    label: Int[NDArray, "h w"],
+    prediction: Int[NDArray, "h w"],
+    *,
+    num_classes: int,
+    ignore_label: int,
+    fraction: float = BAND_FRACTION,
+) -> BoundaryCounts:
+    """Counts one image for `boundary_iou`.
+
+    A class's band is its pixels near its contour, which the image's edge and unlabelled pixels end too. Pixels
+    without a label count nowhere; the prediction's contour is where it is, also among them.
+
+    Args:
+      label: class ids, or the ignore label.
+      prediction: class ids.
+      num_classes: how many there are.
+      ignore_label: of pixels that nobody knows.
+      fraction: the band's width as a fraction of the image's diagonal.
+    """
+    width = band_width(label.shape, fraction)
+    known = (label != ignore_label) & (label < num_classes)
+    intersection, union = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
+    present = set(np.unique(label[known]).tolist()) | set(np.unique(prediction[known]).tolist())
+    for class_id in present:
+        truth_band = inner_band(known & (label == class_id), width)
+        predicted_band = inner_band(prediction == class_id, width) & known
+        intersection[class_id] = np.count_nonzero(truth_band & predicted_band)
+        union[class_id] = np.count_nonzero(truth_band | predicted_band)
+    return BoundaryCounts(intersection, union)
+
+
+def boundary_iou(
+    counts: BoundaryCounts, class_names: Sequence[str], *, fraction: float = BAND_FRACTION
+) -> dict[str, Any]:
+    """Boundary IoU per class over the split, ready for JSON.
+
+        Boundary IoU_i = |G_d,i and P_d,i| / |G_d,i or P_d,i|
+
+    with G_d,i, P_d,i the inner bands of class i in truth and prediction. None where a class has neither.
+
+    Source: Boundary IoU (2103.16562), eq. 3, for the classes of a split instead of single objects.
+    """
+    values = [
+        float(both / either) if either else None for both, either in zip(counts.intersection, counts.union, strict=True)
+    ]
+    present = [value for value in values if value is not None]
+    return {
+        "mean": float(np.mean(present)) if present else None,
+        "per_class": dict(zip(class_names, values, strict=True)),
+        "band_fraction": fraction,
+    }
+
+
+def count_trimap(
+    label: Int[NDArray, "h w"],
+    prediction: Int[NDArray, "h w"],
+    *,
+    num_classes: int,
+    ignore_label: int,
+    max_width: int = MAX_WIDTH,
+) -> TrimapCounts:
+    """Counts one image for `trimap`: a confusion matrix for each distance from 1 to `max_width`. Arguments as above."""
+    void = label == ignore_label
+    known = ~void & (label < num_classes)
+    num_cells = num_classes * num_classes
+    cells = label[known].astype(np.int64) * num_classes + prediction[known]
+
+    def by_distance(distance: Float[NDArray, "h w"]) -> Int[NDArray, "d c c"]:
+        steps = distance[known]
+        near = steps <= max_width
+        index = (steps[near].astype(np.int64) - 1) * num_cells + cells[near]
+        counts = np.bincount(index, minlength=max_width * num_cells)
+        return counts.reshape(max_width, num_classes, num_classes)
+
+    nowhere = np.full(label.shape, np.inf, np.float32)
+    edges = _edges(label, known)
+    num_band = np.count_nonzero(_distance(void)[void] <= BAND_DEPTH) if void.any() and known.any() else 0
+    return TrimapCounts(
+        void=by_distance(_distance(~void) if void.any() else nowhere),
+        label=by_distance(_distance(~edges) + 1 if edges.any() else nowhere),
+        num_void=int(np.count_nonzero(void)),
+        num_band=int(num_band),
+    )
+
+
+def trimap(counts: TrimapCounts, class_names: Sequence[str], *, around: str = "auto") -> dict[str, Any]:
+    """Mean IoU and pixel accuracy of the pixels at most 1, 2, ... from a boundary, ready for JSON.
+
+    Args:
+      counts: of the split.
+      class_names: one per class.
+      around: what the trimap lies around. 'void': the unlabelled border of the objects, as in v3+'s figure (PASCAL
+        VOC has one); 'labels': the pixels where the label changes from class to class; 'auto': the former where
+        nine tenths of the void lie at most five pixels deep, which is what a border looks like.
+    """
+    if around == "auto":
+        is_border = counts.num_void and counts.num_band >= BAND_SHARE * counts.num_void
+        around = "void" if is_border else "labels"
+    confusions = np.cumsum(counts.void if around == "void" else counts.label, axis=0)
+    rows = [scores(confusion, class_names) for confusion in confusions]
+    return {
+        "around": around,
+        "widths": list(range(1, len(rows) + 1)),
+        "mean_iou": [row["mean_iou"] for row in rows],
+        "pixel_accuracy": [row["pixel_accuracy"] for row in rows],
+    }
+
+
+def _distance(inside: Bool[NDArray, "h w"]) -> Float[NDArray, "h w"]:
+    """Chessboard distance of each pixel to the nearest one that is not `inside`; 0 there."""
+    return cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_C, 3)
+
+
+def _edges(label: Int[NDArray, "h w"], known: Bool[NDArray, "h w"]) -> Bool[NDArray, "h w"]:
+    """Labelled pixels with one of another class among their eight neighbours.
+
+    The nearest pixel of another class is one step further than the nearest such pixel.
+    """
+    edges = np.zeros(label.shape, bool)
+    height, width = label.shape
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        near = np.s_[: height - down, max(0, -right) : width - max(0, right)]
+        far = np.s_[down:, max(0, right) : width + min(0, right)]
+        differs = (label[near] != label[far]) & known[near] & known[far]
+        edges[near] |= differs
+        edges[far] |= differs
+    return edges
