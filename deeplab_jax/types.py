@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Num, UInt8, UInt16
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 else:
     Array = Any
 
-Image = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]  # RGB, range [0, 255]
+# RGB in [0, 255]; or the channels of a data set that has others, in its own units.
+Image = UInt8[Array, "b h w bands"] | UInt16[Array, "b h w bands"] | Float[Array, "b h w bands"]
+Pixel = tuple[float, ...]  # one value for each channel
 Label = Int[Array, "b h w"]  # class ids, or the data set's ignore label
 Logits = Float[Array, "b h w c"]  # float32 whatever the compute dtype
 Features = Mapping[str, Float[Array, "b h w c"]]  # keyed as FeatureInfo.name
@@ -59,16 +61,15 @@ def find_feature(feature_info: tuple[FeatureInfo, ...], name: str) -> FeatureInf
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Normalization:
-    """Per-channel RGB affine map: (pixel - mean) / std, pixels in [0, 255]."""
+    """Per-channel affine map: (pixel - mean) / std, in the images' own units: [0, 255] for RGB bytes."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Pixel
+    std: Pixel
 
     @property
-    def pad_pixel(self) -> tuple[int, int, int]:
-        """The byte value that normalises to (nearly) zero: what padding is made of."""
-        red, green, blue = (round(value) for value in self.mean)
-        return red, green, blue
+    def pad_pixel(self) -> Pixel:
+        """The whole numbers that normalise to (nearly) zero: what padding is made of."""
+        return tuple(round(value) for value in self.mean)
 
 
 NORMALIZATIONS: Mapping[str, Normalization] = {
@@ -93,6 +94,15 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]  # RGB per class id
     splits: Mapping[str, int]  # split name -> number of images
+    channels: int = 3  # of its images
+    dtype: str = "uint8"  # likewise; or 'uint16' or 'float32'
+    channel_mean: Pixel = ()  # over the training split, where the network's normalisation asks for it
+    channel_std: Pixel = ()
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether its images are RGB bytes, which the field's weights and most settings are made for."""
+        return self.channels == 3 and self.dtype == "uint8"
 
 
 class WeightRule(NamedTuple):
@@ -126,7 +136,7 @@ class WeightLayout:
 class Batch(NamedTuple):
     """One batch, as the loader makes it (NumPy) and the step takes it (sharded)."""
 
-    image: UInt8[Array | np.ndarray, "b h w 3"]  # RGB bytes; the model normalises them
+    image: Num[Array | np.ndarray, "b h w bands"]  # in the data set's type; the model normalises them
     label: UInt8[Array | np.ndarray, "b h w"]  # class ids; ignore_label where nobody knows
     valid: Bool[Array | np.ndarray, " b"]  # False: a row that only fills up the last batch
 
@@ -137,7 +147,7 @@ class WindowBatch(NamedTuple):
     `ops.augment.augment` makes crops of it on the devices.
     """
 
-    image: UInt8[Array | np.ndarray, "b h w 3"]
+    image: Num[Array | np.ndarray, "b h w bands"]
     label: UInt8[Array | np.ndarray, "b h w"]
     valid: Bool[Array | np.ndarray, " b"]
     geometry: Int[Array | np.ndarray, "b 5"]  # int32: window's height and width, its size in the crop, 1 if mirrored
@@ -149,7 +159,7 @@ class Example(NamedTuple):
     """One decoded sample at its original size."""
 
     name: str
-    image: UInt8[np.ndarray, "h w 3"]
+    image: Num[np.ndarray, "h w bands"]
     label: UInt8[np.ndarray, "h w"]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Num, UInt8
 from tqdm import tqdm
 
 from deeplab_jax.data.class_counts import ClassCounts, count_label, median_frequency_weights
@@ -91,7 +91,7 @@ def _label_of(source: ExampleSource, index: int) -> UInt8[np.ndarray, "h w"]:
 def paste_object(
     rng: np.random.Generator,
     donors: Donors,
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Num[np.ndarray, "h w bands"],
     label: UInt8[np.ndarray, "h w"],
     *,
     scale: float,
@@ -120,7 +120,7 @@ def paste_object(
     inside = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0
     top, left = (int(rng.integers(room - used + 1)) for room, used in zip(label.shape, size, strict=True))
     place = (slice(top, top + size[0]), slice(left, left + size[1]))
-    pixels, inside = pixels[:, ::step], inside[:, ::step]
+    pixels, inside = pixels.reshape(*size, -1)[:, ::step], inside[:, ::step]
     image[place][inside] = pixels[inside]
     label[place][inside] = class_id
 

@@ -25,6 +25,8 @@ def file_dataset(
     prepared_dir: str,
     id_map: Mapping[int, int] | None = None,
     read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
+    channels: int = 3,
+    dtype: str = "uint8",
 ) -> Dataset:
     """A data set whose splits are prepared, and thereby checked, when they are opened.
 
@@ -37,6 +39,8 @@ def file_dataset(
       prepared_dir: see `prepare`.
       id_map: value in an original mask -> class id or ignore label; None: the values are class ids.
       read_ids: sample -> the values in its mask, where they are not simply the pixels of a file; called in threads.
+      channels: of the images.
+      dtype: of the images, one of bands.DTYPES.
     """
     info = DatasetInfo(
         name=name,
@@ -45,6 +49,8 @@ def file_dataset(
         class_names=class_names,
         palette=palette,
         splits={split: len(samples) for split, samples in splits.items()},
+        channels=channels,
+        dtype=dtype,
     )
 
     table = id_table(info, id_map)

@@ -45,7 +45,7 @@ def decode_image(data: bytes, name: str, *, mask_size: tuple[int, int] | None = 
       UserError: when it is no image, damaged, of more than `MAX_PIXELS`, or of
         a pixel format that 8-bit RGB cannot represent.
     """
-    picture = _open(data, name)
+    picture = open_picture(data, name)
     orientation = _orientation(picture)
     if mask_size is not None and _turned_size(picture, orientation) != mask_size:
         orientation = 1
@@ -63,7 +63,7 @@ def decode_mask(data: bytes, name: str) -> UInt8[np.ndarray, "h w"]:
         ids = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if ids is not None and ids.ndim == 2:
             return ids
-    picture = _open(data, name)
+    picture = open_picture(data, name)
     if picture.format in ("JPEG", "MPO", "WEBP"):
         raise UserError(
             f"{name}: is a {picture.format} file, which does not keep class ids exact; {_HOW_TO_SAVE_A_MASK}"
@@ -85,29 +85,30 @@ def encode_mask(ids: UInt8[np.ndarray, "h w"]) -> bytes:
     return cv2.imencode(".png", ids)[1].tobytes()
 
 
-def _open(data: bytes, name: str) -> Image.Image:
-    """Reads the header only."""
+def open_picture(data: bytes, name: str) -> Image.Image:
+    """Reads the header only; raises UserError where it is none, or that of too large an image."""
     if not data:
         raise UserError(f"{name}: is empty; copy the file anew")
     try:
         picture = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(name) from None
+        raise too_large(name) from None
     except Exception as error:  # Pillow's readers raise whatever comes up in damaged headers
         raise UserError(f"{name}: is no readable image ({_reason(error)}); copy it anew or save it as PNG") from None
     if picture.width * picture.height > MAX_PIXELS:
-        raise _too_large(name)
+        raise too_large(name)
     return picture
 
 
-def _too_large(name: str) -> UserError:
+def too_large(name: str) -> UserError:
+    """What to raise for an image of more than `MAX_PIXELS`."""
     return UserError(f"{name}: has more than {MAX_PIXELS:,} pixels; cut it into tiles")
 
 
 def _load(picture: Image.Image, name: str) -> None:
     try:
         picture.load()
-    except Exception as error:  # as in _open
+    except Exception as error:  # as in open_picture
         raise UserError(f"{name}: is truncated or damaged ({_reason(error)}); copy the file anew") from None
 
 
@@ -118,7 +119,7 @@ def _reason(error: Exception) -> str:
 
 
 def _decode_rgb(picture: Image.Image, data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
-    if (picture.format, picture.mode) in _SAME_AS_OPENCV and _ends_whole(data):
+    if (picture.format, picture.mode) in _SAME_AS_OPENCV and ends_whole(data):
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if pixels is not None:
@@ -135,8 +136,8 @@ def _decode_rgb(picture: Image.Image, data: bytes, name: str) -> UInt8[np.ndarra
     raise UserError(f"{name}: pixels of mode '{picture.mode}' do not fit 8-bit RGB; save it as an 8-bit RGB PNG")
 
 
-def _ends_whole(data: bytes) -> bool:
-    """False for a file cut short, which OpenCV fills up with grey and Pillow refuses."""
+def ends_whole(data: bytes) -> bool:
+    """False for a JPEG or PNG file cut short, which OpenCV fills up with grey and Pillow refuses."""
     return data.endswith(b"\xff\xd9") or data[-8:-4] == b"IEND"
 
 

@@ -19,11 +19,12 @@ import numpy as np
 
 from deeplab_jax.config import DataConfig
 from deeplab_jax.data import transforms
+from deeplab_jax.data.bands import fill_missing
 from deeplab_jax.data.copy_paste import find_donors
 from deeplab_jax.data.dataset import example_name, image_sizes
-from deeplab_jax.data.rows import CropBuffers, CropMaker, Pixel, RowMaker, WindowMaker, canvas_size
+from deeplab_jax.data.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, canvas_size
 from deeplab_jax.data.workers import WorkerPool
-from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, UserError, WindowBatch
+from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, Pixel, UserError, WindowBatch
 
 
 def make_loader(
@@ -40,9 +41,9 @@ def make_loader(
     Args:
       config: batch size (over all processes), crop, augmentation, workers.
       source: the split's examples.
-      info: the data set; gives the ignore label.
+      info: the data set; gives the ignore label, and what images are like.
       seed: of the order and the augmentation.
-      pad_pixel: RGB that fills up images smaller than the crop.
+      pad_pixel: fills up images smaller than the crop, and stands for missing values in them.
       shard: (p, P): this is process p of P, which gets rows
         p * batch_size / P up to (p + 1) * batch_size / P of each batch.
 
@@ -55,12 +56,12 @@ def make_loader(
     rows = _shard_rows(config.batch_size, shard, "data.batch_size")
     maker: RowMaker[Any]
     if config.device_augmentation:
-        maker = WindowMaker(config, canvas=canvas_size(config, source), ignore_label=info.ignore_label)
+        maker = WindowMaker(config, info, canvas=canvas_size(config, source), pad_pixel=pad_pixel)
     else:
         donors = None
         if config.copy_paste:
             donors = find_donors(source, info, config.copy_paste_classes, num_workers=config.num_workers)
-        maker = CropMaker(config, pad_pixel=pad_pixel, ignore_label=info.ignore_label, donors=donors)
+        maker = CropMaker(config, info, pad_pixel=pad_pixel, donors=donors)
     return TrainLoader(config, source, rows=rows, seed=seed, maker=maker)
 
 
@@ -194,12 +195,12 @@ def eval_batches(
 
     Args:
       source: the split's examples.
-      info: the data set; gives the ignore label.
+      info: the data set; gives the ignore label, and what images are like.
       batch_size: rows of a batch, over all processes.
       pad_to: (height, width) to pad all images to, below and to the right;
         (0, 0): each axis up to the next multiple of `bucket`, plus 1.
       bucket: see `pad_to`.
-      pad_pixel: RGB of the padding.
+      pad_pixel: of the padding; it also stands for missing values.
       num_workers: threads; 0: one for each CPU core.
       shard: (p, P): this is process p of P, which gets the p-th part of each
         batch's rows. All get the same number of batches, of the same shapes.
@@ -228,7 +229,7 @@ def eval_batches(
 
     def make_batch(planned: tuple[tuple[int, int], list[int]]) -> tuple[Batch, tuple[str, ...]]:
         padded_size, indices = planned
-        return _padded_batch(source, indices, len(rows), padded_size, pad_pixel, info.ignore_label)
+        return _padded_batch(source, indices, len(rows), padded_size, pad_pixel, info)
 
     return _run_in_workers(make_batch, plan, num_workers)
 
@@ -251,9 +252,9 @@ def _padded_batch(
     num_rows: int,
     padded_size: tuple[int, int],
     pad_pixel: Pixel,
-    ignore_label: int,
+    info: DatasetInfo,
 ) -> tuple[Batch, tuple[str, ...]]:
-    buffers = CropBuffers.empty(num_rows, padded_size)
+    buffers = CropBuffers.empty(num_rows, padded_size, info)
     names = []
     for row in range(num_rows):
         height = width = 0
@@ -262,10 +263,11 @@ def _padded_batch(
             names.append(name)
             height, width = label.shape
             buffers.image[row, :height, :width] = image
+            fill_missing(buffers.image[row, :height, :width], pad_pixel)
             buffers.label[row, :height, :width] = label
             buffers.valid[row] = True
         transforms.pad_outside(
-            (height, width), buffers.image[row], buffers.label[row], pad_pixel=pad_pixel, ignore_label=ignore_label
+            (height, width), buffers.image[row], buffers.label[row], pad_pixel=pad_pixel, ignore_label=info.ignore_label
         )
     return Batch(*buffers), tuple(names)
 

@@ -25,7 +25,8 @@ from absl import logging
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from deeplab_jax.data.images import decode_image, decode_mask
+from deeplab_jax.data.bands import decode_pixels
+from deeplab_jax.data.images import decode_mask
 from deeplab_jax.data.workers import WorkerPool
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
@@ -65,22 +66,24 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
         data_dir: pathlib.Path,
     ):
         self.name = info.name
-        self._dataset = info
+        self.dataset = info
         self._split = split
         self._num_records = num_records
         self._make_records = make_records
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
+        is_rgb = self.dataset.is_rgb
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"Split '{self._split}' of {self._dataset.name} for semantic segmentation.",
+            description=f"Split '{self._split}' of {self.dataset.name} for semantic segmentation.",
             features=tfds.features.FeaturesDict(
                 {
                     "name": tfds.features.Text(),
-                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    # TFDS has no feature for other images; the content of their files is never looked at.
+                    "image": tfds.features.Image(shape=(None, None, 3)) if is_rgb else tfds.features.Text(),
                     "label": tfds.features.LabeledImage(
-                        labels=list(self._dataset.class_names), shape=(None, None, 1), encoding_format="png"
+                        labels=list(self.dataset.class_names), shape=(None, None, 1), encoding_format="png"
                     ),
                 }
             ),
@@ -112,6 +115,7 @@ class PreparedSource(ExampleSource):
         as_bytes = tfds.decode.SkipDecoding()
         self._records = builder.as_data_source(_SPLIT, decoders={"image": as_bytes, "label": as_bytes})
         self.folder = pathlib.Path(builder.data_dir_root)  # of this copy alone
+        self.info = builder.dataset
 
     def __len__(self) -> int:
         return len(self.names)
@@ -120,7 +124,7 @@ class PreparedSource(ExampleSource):
         record = self._records[index]
         name = self.names[index]
         label = decode_mask(record["label"], name)
-        image = decode_image(record["image"], name, mask_size=self.sizes[index])
+        image = decode_pixels(record["image"], name, self.info, mask_size=self.sizes[index])
         return Example(name, image, label)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:

@@ -1,13 +1,15 @@
 """A prepared split once more, decoded: one file of plain pixels, mapped into memory.
 
 Reading a window touches its own rows alone, and nothing is decoded: where images are large and crops small, the
-decoder is most of the work. The price is room: 4 bytes for each pixel, 25 GB for Cityscapes' fine training images.
+decoder is most of the work. The price is room: 4 bytes for each pixel of RGB, 25 GB for Cityscapes' fine training
+images.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -21,37 +23,43 @@ from tqdm import tqdm
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.prepare import PreparedSource, write_errors_for_users
 from deeplab_jax.data.workers import WorkerPool
-from deeplab_jax.types import Example, ExampleSource, UserError
+from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
 _PIXELS, _INDEX = "pixels.bin", "index.json"
-_BYTES_PER_PIXEL = 4  # red, green, blue, class id
 _AHEAD = 16  # images that the threads may be ahead of the writer
 
 
 class RawSource(ExampleSource):
     """Random access to a raw copy; images and labels are views of the file, and read-only."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, info: DatasetInfo):
         index = json.loads((folder / _INDEX).read_text())
         self.names: Sequence[str] = index["names"]
         self.sizes: Sequence[tuple[int, int]] = [(height, width) for height, width in index["sizes"]]
-        self._starts = np.cumsum([0, *(height * width * _BYTES_PER_PIXEL for height, width in self.sizes)]).tolist()
+        self._starts = np.cumsum([0, *(_num_bytes(size, info) for size in self.sizes)]).tolist()
         self._pixels = np.memmap(folder / _PIXELS, np.uint8, mode="r")
+        self._channels, self._dtype = info.channels, np.dtype(info.dtype)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Example:
-        height, width = self.sizes[index]
+        shape = (*self.sizes[index], self._channels)
         start = self._starts[index]
-        image = self._pixels[start : start + height * width * 3].reshape(height, width, 3)
-        return Example(self.names[index], np.asarray(image), self.label(index))
+        content = self._pixels[start : start + math.prod(shape) * self._dtype.itemsize]
+        return Example(self.names[index], np.asarray(content).view(self._dtype).reshape(shape), self.label(index))
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """The class ids of one example: they come after its image."""
         height, width = self.sizes[index]
-        end = self._starts[index + 1]
-        return np.asarray(self._pixels[end - height * width : end].reshape(height, width))
+        start = self._starts[index] + height * width * self._channels * self._dtype.itemsize
+        return np.asarray(self._pixels[start : start + height * width].reshape(height, width))
+
+
+def _num_bytes(size: tuple[int, int], info: DatasetInfo) -> int:
+    """Of one example: its image, its label, and a few more, so that the next begins where its numbers may."""
+    num_pixels, itemsize = math.prod(size), np.dtype(info.dtype).itemsize
+    return (num_pixels * info.channels - (-num_pixels // itemsize)) * itemsize
 
 
 def with_raw_copies(dataset: Dataset) -> Dataset:
@@ -66,7 +74,7 @@ def with_raw_copies(dataset: Dataset) -> Dataset:
             raise UserError(
                 f"config.data.prepared_form='raw': {dataset.info.name} keeps no prepared copy; leave it at 'files'"
             )
-        return RawSource(raw_copy(source, title=f"decoding {dataset.info.name}/{split}"))
+        return RawSource(raw_copy(source, title=f"decoding {dataset.info.name}/{split}"), source.info)
 
     return Dataset(dataset.info, functools.cache(open_split), dataset.originals)
 
@@ -95,7 +103,7 @@ def raw_copy(source: PreparedSource, *, title: str) -> pathlib.Path:
 
 
 def _require_room(source: PreparedSource, folder: pathlib.Path) -> None:
-    needed = sum(height * width * _BYTES_PER_PIXEL for height, width in source.sizes)
+    needed = sum(_num_bytes(size, source.info) for size in source.sizes)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
@@ -110,8 +118,8 @@ def _write_pixels(source: PreparedSource, path: pathlib.Path, title: str) -> Non
     try:
         with path.open("wb") as file:
             for _, image, label in tqdm(made, total=len(source), desc=title, unit="image", disable=None):
-                file.write(np.ascontiguousarray(image).data)
-                file.write(np.ascontiguousarray(label).data)
+                written = file.write(np.ascontiguousarray(image).data) + file.write(np.ascontiguousarray(label).data)
+                file.write(bytes(_num_bytes(label.shape, source.info) - written))
             file.flush()
             os.fsync(file.fileno())
     finally:

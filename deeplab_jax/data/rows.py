@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, Num, UInt8
 
 from deeplab_jax.config import DataConfig
 from deeplab_jax.data import transforms
+from deeplab_jax.data.bands import fill_missing
 from deeplab_jax.data.copy_paste import Donors, paste_object
 from deeplab_jax.data.dataset import image_sizes
-from deeplab_jax.types import Batch, Example, ExampleSource, WindowBatch
+from deeplab_jax.types import Batch, DatasetInfo, Example, ExampleSource, Pixel, WindowBatch
 
 PASTE_STREAM = 2  # of a sample's random numbers; 1 is the order's
 
-Pixel = tuple[int, int, int]
 Buffers = TypeVar("Buffers")
 
 
@@ -42,20 +42,20 @@ class RowMaker(Protocol[Buffers]):
 class CropBuffers(NamedTuple):
     """A `Batch` that is being written."""
 
-    image: UInt8[np.ndarray, "b h w 3"]
+    image: Num[np.ndarray, "b h w bands"]
     label: UInt8[np.ndarray, "b h w"]
     valid: Bool[np.ndarray, " b"]
 
     @classmethod
-    def empty(cls, num_rows: int, size: tuple[int, int]) -> CropBuffers:
-        image, label = np.empty((num_rows, *size, 3), np.uint8), np.empty((num_rows, *size), np.uint8)
-        return cls(image, label, np.zeros(num_rows, bool))
+    def empty(cls, num_rows: int, size: tuple[int, int], info: DatasetInfo) -> CropBuffers:
+        image = np.empty((num_rows, *size, info.channels), info.dtype)
+        return cls(image, np.empty((num_rows, *size), np.uint8), np.zeros(num_rows, bool))
 
 
 class WindowBuffers(NamedTuple):
     """A `WindowBatch` that is being written."""
 
-    image: UInt8[np.ndarray, "b h w 3"]
+    image: Num[np.ndarray, "b h w bands"]
     label: UInt8[np.ndarray, "b h w"]
     valid: Bool[np.ndarray, " b"]
     geometry: Int32[np.ndarray, "b 5"]
@@ -65,12 +65,12 @@ class WindowBuffers(NamedTuple):
 class CropMaker(RowMaker[CropBuffers]):
     """Everything on the host."""
 
-    def __init__(self, config: DataConfig, *, pad_pixel: Pixel, ignore_label: int, donors: Donors | None = None):
+    def __init__(self, config: DataConfig, info: DatasetInfo, *, pad_pixel: Pixel, donors: Donors | None = None):
         """`donors`: what to paste from, or None."""
-        self._config, self._pad_pixel, self._ignore_label, self._donors = config, pad_pixel, ignore_label, donors
+        self._config, self._info, self._pad_pixel, self._donors = config, info, pad_pixel, donors
 
     def empty(self, num_rows: int) -> CropBuffers:
-        return CropBuffers.empty(num_rows, self._config.crop_size)
+        return CropBuffers.empty(num_rows, self._config.crop_size, self._info)
 
     def finish(self, buffers: CropBuffers) -> Batch:
         return Batch(*buffers)
@@ -78,7 +78,7 @@ class CropMaker(RowMaker[CropBuffers]):
     def fill(self, buffers: CropBuffers, row: int, example: Example, *, seed: int, sample: int) -> None:
         config = self._config
         rng = transforms.sample_rng(seed, sample)
-        plan = _plan(rng, config, example.label, self._ignore_label)
+        plan = _plan(rng, config, example.label, self._info.ignore_label)
         transforms.crop_into(
             plan,
             example.image,
@@ -86,7 +86,7 @@ class CropMaker(RowMaker[CropBuffers]):
             out_image=buffers.image[row],
             out_label=buffers.label[row],
             pad_pixel=self._pad_pixel,
-            ignore_label=self._ignore_label,
+            ignore_label=self._info.ignore_label,
         )
         height, width = plan.target
         image, label = buffers.image[row, :height, :width], buffers.label[row, :height, :width]
@@ -94,6 +94,7 @@ class CropMaker(RowMaker[CropBuffers]):
             paste_rng = transforms.sample_rng(seed, sample, PASTE_STREAM)
             if paste_rng.random() < config.copy_paste:
                 paste_object(paste_rng, self._donors, image, label, scale=_draw_scale(paste_rng, config))
+        fill_missing(image, self._pad_pixel)
         if config.photometric:
             transforms.change_colors(transforms.draw_colors(rng), image)
         buffers.valid[row] = True
@@ -102,9 +103,9 @@ class CropMaker(RowMaker[CropBuffers]):
 class WindowMaker(RowMaker[WindowBuffers]):
     """The host decodes, draws and copies; the device resizes, mirrors, colours and pads."""
 
-    def __init__(self, config: DataConfig, *, canvas: tuple[int, int], ignore_label: int):
+    def __init__(self, config: DataConfig, info: DatasetInfo, *, canvas: tuple[int, int], pad_pixel: Pixel):
         """`canvas`: (height, width) that every window fits into, as `canvas_size` gives it."""
-        self._config, self._canvas, self._ignore_label = config, canvas, ignore_label
+        self._config, self._info, self._canvas, self._pad_pixel = config, info, canvas, pad_pixel
 
     def finish(self, buffers: WindowBuffers) -> WindowBatch:
         return WindowBatch(*buffers)
@@ -112,7 +113,7 @@ class WindowMaker(RowMaker[WindowBuffers]):
     def empty(self, num_rows: int) -> WindowBuffers:
         # Zeros, not whatever was there: the same position is the same bytes, beyond the windows too.
         return WindowBuffers(
-            image=np.zeros((num_rows, *self._canvas, 3), np.uint8),
+            image=np.zeros((num_rows, *self._canvas, self._info.channels), self._info.dtype),
             label=np.zeros((num_rows, *self._canvas), np.uint8),
             valid=np.zeros(num_rows, bool),
             geometry=np.zeros((num_rows, 5), np.int32),
@@ -121,11 +122,12 @@ class WindowMaker(RowMaker[WindowBuffers]):
 
     def fill(self, buffers: WindowBuffers, row: int, example: Example, *, seed: int, sample: int) -> None:
         rng = transforms.sample_rng(seed, sample)
-        plan = _plan(rng, self._config, example.label, self._ignore_label)
+        plan = _plan(rng, self._config, example.label, self._info.ignore_label)
         (top, left), (height, width) = plan.origin, plan.window
         source = (slice(top, top + height), slice(left, left + width))
         buffers.image[row, :height, :width] = example.image[source]
         buffers.label[row, :height, :width] = example.label[source]
+        fill_missing(buffers.image[row, :height, :width], self._pad_pixel)
         colors = transforms.draw_colors(rng) if self._config.photometric else transforms.ColorPlan()
         buffers.geometry[row] = (*plan.window, *plan.target, plan.flip)
         buffers.colors[row] = (

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Int16, UInt8
 
-from deeplab_jax.data.images import decode_image, decode_mask, encode_mask
+from deeplab_jax.data.bands import decode_pixels
+from deeplab_jax.data.images import decode_mask, encode_mask
 from deeplab_jax.data.prepare import Record
 from deeplab_jax.types import DatasetInfo, UserError
 
@@ -104,6 +105,8 @@ def fingerprint(samples: Sequence[Sample], info: DatasetInfo, table: IdTable, sp
     """
     digest = hashlib.sha256(repr((info.num_classes, info.ignore_label, info.class_names)).encode())
     digest.update(table.tobytes())
+    if not info.is_rgb:
+        digest.update(repr((info.channels, info.dtype)).encode())
     for sample in samples:
         for path in (sample.image, sample.mask):
             try:
@@ -136,7 +139,7 @@ def read_sample(
 
     Args:
       sample: where it lies.
-      info: the data set's classes.
+      info: the data set's classes, and what its images are like.
       table: what the values in its mask mean.
       read_ids: how the values are read.
 
@@ -147,7 +150,7 @@ def read_sample(
     image_bytes = read_bytes(sample.image)
     ids = read_ids(sample)
     height, width = ids.shape
-    image = decode_image(image_bytes, str(sample.image), mask_size=(height, width))
+    image = decode_pixels(image_bytes, str(sample.image), info, mask_size=(height, width))
     if image.shape[:2] != ids.shape:
         raise UserError(
             f"{sample.mask}: is {height}x{width} (height x width), but its image {sample.image.name} is "

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
+
+from deeplab_jax.types import Pixel
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,12 +124,12 @@ def _largest_share(plan: CropPlan, label: UInt8[np.ndarray, "h w"], ignore_label
 
 def crop_into(
     plan: CropPlan,
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Num[np.ndarray, "h w bands"],
     label: UInt8[np.ndarray, "h w"],
     *,
-    out_image: UInt8[np.ndarray, "ch cw 3"],
+    out_image: Num[np.ndarray, "ch cw bands"],
     out_label: UInt8[np.ndarray, "ch cw"],
-    pad_pixel: tuple[int, int, int],
+    pad_pixel: Pixel,
     ignore_label: int,
 ) -> None:
     """Writes the planned crop into the top left of `out_image` and `out_label`, padding below and to the right."""
@@ -140,10 +142,10 @@ def crop_into(
 
 def pad_outside(
     size: tuple[int, int],
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Num[np.ndarray, "h w bands"],
     label: UInt8[np.ndarray, "h w"],
     *,
-    pad_pixel: tuple[int, int, int],
+    pad_pixel: Pixel,
     ignore_label: int,
 ) -> None:
     """Fills what lies below and to the right of `size` = (height, width), in place."""
@@ -161,7 +163,7 @@ def _resize_window(plan: CropPlan, source: np.ndarray, target: np.ndarray, inter
         target[:] = window[:, ::-1] if plan.flip else window
         return
     if plan.flip:
-        window = cv2.flip(window, 1)
+        window = cv2.flip(window, 1).reshape(window.shape)  # one channel would lose its axis
     cv2.resize(window, plan.target[::-1], dst=target, interpolation=interpolation)
 
 

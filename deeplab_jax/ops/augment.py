@@ -11,37 +11,38 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Num, UInt8
 
 _HUES = 180  # OpenCV's hue of 8 bits: steps of two degrees
 
 
 def augment(
-    image: UInt8[Array, "b h w 3"],
+    image: Num[Array, "b h w bands"],
     label: UInt8[Array, "b h w"],
     geometry: Int[Array, "b 5"],
     colors: Float[Array, "b 5"] | None,
     *,
     crop_size: tuple[int, int],
-    pad_pixel: tuple[int, int, int],
+    pad_pixel: tuple[float, ...],
     ignore_label: int,
-) -> tuple[UInt8[Array, "b ch cw 3"], UInt8[Array, "b ch cw"]]:
+) -> tuple[Num[Array, "b ch cw bands"], UInt8[Array, "b ch cw"]]:
     """Resizes, mirrors, colours and pads each window.
 
     Args:
-      image: RGB; the window is in the top left, what is beyond it is not read.
+      image: of any type, which the result has too; the window is in the top left, what is beyond it is not read.
       label: class ids, likewise.
       geometry: (window height, window width, target height, target width, 1 if mirrored), int32; a window's
         length times its target's is less than 2^30.
-      colors: (brightness, contrast, saturation, hue, 1 if contrast comes first), float32; None: they stay.
+      colors: (brightness, contrast, saturation, hue, 1 if contrast comes first), float32, for RGB bytes; None: they
+        stay.
       crop_size: (height, width) of the result.
-      pad_pixel: RGB below and to the right of the target.
+      pad_pixel: below and to the right of the target.
       ignore_label: the label there.
     """
 
     def augment_one(
-        image: UInt8[Array, "h w 3"], label: UInt8[Array, "h w"], geometry: Int[Array, "5"], colors: Array | None
-    ) -> tuple[UInt8[Array, "ch cw 3"], UInt8[Array, "ch cw"]]:
+        image: Num[Array, "h w bands"], label: UInt8[Array, "h w"], geometry: Int[Array, "5"], colors: Array | None
+    ) -> tuple[Num[Array, "ch cw bands"], UInt8[Array, "ch cw"]]:
         height, width, target_height, target_width, flip = geometry
         rows = jnp.arange(crop_size[0], dtype=jnp.int32)
         columns = jnp.arange(crop_size[1], dtype=jnp.int32)
@@ -54,19 +55,21 @@ def augment(
         left, right, across = _neighbours(columns, width, target_width)
         down, across = down[:, None, None], across[None, :, None]
 
-        def read(row: Int[Array, "ch"], column: Int[Array, "cw"]) -> Float[Array, "ch cw 3"]:
+        def read(row: Int[Array, "ch"], column: Int[Array, "cw"]) -> Float[Array, "ch cw bands"]:
             return image[row[:, None], mirror(column)[None, :]].astype(jnp.float32)
 
         upper = read(top, left) * (1 - across) + read(top, right) * across
         lower = read(bottom, left) * (1 - across) + read(bottom, right) * across
-        pixels = jnp.floor(upper * (1 - down) + lower * down + 0.5)
+        pixels = upper * (1 - down) + lower * down
+        if jnp.issubdtype(image.dtype, jnp.integer):
+            pixels = jnp.floor(pixels + 0.5)
         if colors is not None:
             pixels = change_colors(pixels, colors)
         rows_of_label = jnp.minimum(_nearest(rows, height, target_height), height - 1)
         columns_of_label = mirror(jnp.minimum(_nearest(columns, width, target_width), width - 1))
         padding = jnp.asarray(pad_pixel, jnp.float32)[None, None]
         return (
-            jnp.where(inside[..., None], pixels, padding).astype(jnp.uint8),
+            jnp.where(inside[..., None], pixels, padding).astype(image.dtype),
             jnp.where(inside, label[rows_of_label[:, None], columns_of_label[None, :]], jnp.uint8(ignore_label)),
         )
 

@@ -11,14 +11,14 @@ from jax.sharding import Mesh, PartitionSpec
 
 from deeplab_jax.ops.augment import augment
 from deeplab_jax.ops.mesh import DATA_AXIS
-from deeplab_jax.types import Batch, WindowBatch
+from deeplab_jax.types import Batch, Pixel, WindowBatch
 
 
 def make_augment(
     mesh: Mesh,
     *,
     crop_size: tuple[int, int],
-    pad_pixel: tuple[int, int, int],
+    pad_pixel: Pixel,
     ignore_label: int,
     photometric: bool,
 ) -> Callable[[WindowBatch], Batch]:
@@ -27,7 +27,7 @@ def make_augment(
     Args:
       mesh: its data axis shares the batch.
       crop_size: (height, width) of the crops.
-      pad_pixel: RGB beyond the image.
+      pad_pixel: beyond the image.
       ignore_label: the label there.
       photometric: False: the batch's `colors` are not looked at.
     """

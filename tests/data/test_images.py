@@ -181,5 +181,5 @@ def test_lossy_mask_is_refused():
 
 def test_encoded_masks_survive_and_take_the_fast_path(monkeypatch):
     data = encode_mask(ids_up_to(255))
-    monkeypatch.setattr(images, "_open", None)  # Pillow's way would fail
+    monkeypatch.setattr(images, "open_picture", None)  # Pillow's way would fail
     np.testing.assert_array_equal(decode_mask(data, "m.png"), ids_up_to(255))

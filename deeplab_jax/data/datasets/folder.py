@@ -6,6 +6,10 @@
                             may be left out. Or classes.txt: a class per line in the order of the ids, which three
                             numbers (its colour) may follow; pixels that nobody knows are 255
 
+Images are read as RGB of 8 bits. Other ones (a satellite's bands, grey of 16 bits, floats) must be announced in
+classes.json and are then read as they are: {"channels": 13, "dtype": "uint16", "class_names": [...]}, with dtype
+'uint8', 'uint16' or 'float32'; TIFF, or PNG with up to 4 channels.
+
 The splits are, whichever is there first:
 
     splits/SPLIT.txt                            image names, one per line
@@ -21,6 +25,7 @@ import json
 import pathlib
 from typing import Any
 
+from deeplab_jax.data.bands import DTYPES, MAX_CHANNELS
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.file_dataset import file_dataset
 from deeplab_jax.data.palettes import Palette, voc_palette
@@ -41,6 +46,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         raise UserError("config.data.root is empty; give the folder with images/, masks/ and classes.json")
     folder = require_folder(pathlib.Path(root).expanduser(), "data.root")
     class_names, palette, ignore_label = read_classes(folder)
+    channels, dtype = read_format(folder)
     return file_dataset(
         "folder",
         find_splits(folder),
@@ -48,6 +54,8 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         palette=palette,
         ignore_label=ignore_label,
         prepared_dir=prepared_dir,
+        channels=channels,
+        dtype=dtype,
     )
 
 
@@ -68,6 +76,22 @@ def read_classes(folder: pathlib.Path) -> tuple[tuple[str, ...], Palette, int]:
     raise UserError(
         f"{json_path}: does not exist, nor does classes.txt; write one class name per line into classes.txt"
     )
+
+
+def read_format(folder: pathlib.Path) -> tuple[int, str]:
+    """(channels, type) of the images, as classes.json announces them; (3, 'uint8') where it does not.
+
+    Raises:
+      UserError: when what it says does not make sense.
+    """
+    path = folder / "classes.json"
+    content = _load_json(path) if path.is_file() else {}
+    channels, dtype = content.get("channels", 3), content.get("dtype", "uint8")
+    if not isinstance(channels, int) or not 0 < channels <= MAX_CHANNELS:
+        raise UserError(f"{path}: has channels={channels!r}; must be a whole number from 1 to {MAX_CHANNELS}")
+    if dtype not in DTYPES:
+        raise UserError(f"{path}: has dtype={dtype!r}; must be one of {', '.join(DTYPES)}")
+    return channels, dtype
 
 
 def find_splits(folder: pathlib.Path) -> dict[str, list[Sample]]:
@@ -101,13 +125,18 @@ def _all_samples(images: pathlib.Path, masks: pathlib.Path) -> list[Sample]:
     return list_samples(find_images(images), images, masks)
 
 
-def _parse_json(path: pathlib.Path) -> tuple[tuple[str, ...], Palette, int]:
+def _load_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: is no valid JSON ({error}); mend it or use classes.txt") from None
     if not isinstance(content, dict) or not isinstance(content.get("class_names"), list):
         raise UserError(f'{path}: has no list "class_names"; write {{"class_names": ["background", ...]}}')
+    return content
+
+
+def _parse_json(path: pathlib.Path) -> tuple[tuple[str, ...], Palette, int]:
+    content = _load_json(path)
     names = tuple(str(name) for name in content["class_names"])
     if content.get("num_classes", len(names)) != len(names):
         raise UserError(
