@@ -151,6 +151,25 @@ class InferenceConfig:
 
 
 @dataclasses.dataclass(slots=True)
+class ExportConfig:
+    outputs: tuple[str, ...] = ("class_ids", "logits")  # what a file gives; there are also 'probabilities'
+    # (height, width) at which the network computes, the largest that images may have; (0, 0): any size where the
+    # format can, else inference.pad_to or data.crop_size.
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclasses.dataclass(slots=True)
+class ServeConfig:
+    max_bytes: int = 16_000_000  # of an image file
+    max_pixels: int = 4_200_000  # of an image
+    max_side: int = 4096  # pixels
+    max_requests: int = 8  # at once, the one that is computed included; more are told to come back
+    max_connections: int = 64
+    max_shapes: int = 16  # sizes for which programs are kept
+    upload_seconds: float = 30.0  # for a file to arrive
+
+
+@dataclasses.dataclass(slots=True)
 class MeshConfig:
     data: int = 0  # devices that share the batch; 0: all
 
@@ -164,6 +183,8 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 

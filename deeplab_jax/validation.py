@@ -11,11 +11,13 @@ from typing import Any
 from deeplab_jax.config import (
     Config,
     DataConfig,
+    ExportConfig,
     InferenceConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
     PartConfig,
+    ServeConfig,
     TrainConfig,
 )
 from deeplab_jax.types import NORMALIZATIONS, UserError
@@ -52,6 +54,8 @@ def validate(config: Config, check_part: CheckPart) -> None:
     _check_train(config.train, config.data)
     _check_batch_norm(config)
     _check_inference(config.inference)
+    _check_export(config.export)
+    _check_serve(config.serve)
     _require(config.mesh.data >= 0, "mesh.data", config.mesh.data, "a number of devices, or 0 for all")
 
 
@@ -184,6 +188,29 @@ def _check_batch_norm(config: Config) -> None:
         group,
         f"0 (the whole batch) or a divisor of the {rows} images that go through the network at a time",
     )
+
+
+def _check_export(export: ExportConfig) -> None:
+    outputs, known = tuple(export.outputs), ("class_ids", "logits", "probabilities")
+    _require(
+        len(outputs) > 0 and len(set(outputs)) == len(outputs) and set(outputs) <= set(known),
+        "export.outputs",
+        outputs,
+        f"one or more of {', '.join(known)}",
+    )
+    size = tuple(export.size)
+    _require(
+        size == (0, 0) or (len(size) == 2 and min(size) > 1),
+        "export.size",
+        size,
+        "a (height, width), or (0, 0) for any",
+    )
+
+
+def _check_serve(serve: ServeConfig) -> None:
+    for name in ("max_bytes", "max_pixels", "max_side", "max_requests", "max_connections", "max_shapes"):
+        _require(getattr(serve, name) > 0, f"serve.{name}", getattr(serve, name), "at least 1")
+    _require(serve.upload_seconds > 0, "serve.upload_seconds", serve.upload_seconds, "above 0")
 
 
 def _check_inference(inference: InferenceConfig) -> None:

@@ -38,6 +38,8 @@ DATASET_FILE = "dataset.json"  # what prediction must know of the data set, so t
 # What a run may change when it is continued: neither the state nor the data of its later steps depends on it.
 _FREE = (
     "inference.",
+    "export",
+    "serve",
     "mesh.",
     "model.pretrained.",
     "train.log_every",
