@@ -139,15 +139,39 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(slots=True)
+class MeasureConfig:
+    """What evaluation measures beside IoU and accuracies; docs/evaluation.md says what each is."""
+
+    boundary_iou: bool = False
+    trimap: bool = False  # mean IoU near boundaries, 1 to 40 pixels wide
+    trimap_around: str = "auto"  # 'void': the unlabelled border of objects; 'labels': where the label changes
+    calibration: bool = False
+
+
+@dataclasses.dataclass(slots=True)
 class InferenceConfig:
+    protocol: str = ""  # name of the protocol that these settings are; --protocols sets it
     batch_size: int = 8
     scales: tuple[float, ...] = (1.0,)  # class probabilities are averaged over them
     flip: bool = False  # and over the mirrored image
+    fuse: str = "mean"  # or 'max': of the logits, as v2
+    window: tuple[int, int] = (0, 0)  # (height, width) that the network sees at a time; (0, 0): the whole image
+    stride: tuple[int, int] = (0, 0)  # between two windows; (0, 0): two thirds of one
+    blend: str = "smooth"  # of windows where they overlap, or 'uniform'
+    compute_dtype: str = ""  # 'bfloat16' or 'float32'; '': the model's
     crf: str = ""  # a preset of ops/crf_parameters.py, e.g. 'v2_resnet101', that refines the result; '': none
     # Images are padded (bottom, right) to this (height, width); (0, 0): each axis up to the next
     # multiple of `bucket`, plus 1, which bounds the number of compilations.
     pad_to: tuple[int, int] = (0, 0)
     bucket: int = 64
+    # Before all else images are resized so that the shorter side has so many pixels, the longer at most so many;
+    # 0: they keep their size, or any length. Results are brought back to the images' own size.
+    resize_shorter: int = 0
+    resize_longer: int = 0
+    resize_antialias: bool = True  # smooth what shrinks (Pillow, torchvision) or not (OpenCV, mmsegmentation)
+    resize_labels: bool = False  # resize the labels too and score there, as some scripts do: not comparable with others
+    center_crop: tuple[int, int] = (0, 0)  # score the middle alone, (height, width); not comparable with others
+    measures: MeasureConfig = field(default_factory=MeasureConfig)
 
 
 @dataclasses.dataclass(slots=True)

@@ -221,10 +221,31 @@ def _check_inference(inference: InferenceConfig) -> None:
         inference.scales,
         "one or more positive factors",
     )
+    for name, words in (
+        ("fuse", ("mean", "max")),
+        ("blend", ("smooth", "uniform")),
+        ("compute_dtype", ("", "float32", "bfloat16")),
+    ):
+        value = getattr(inference, name)
+        _require(value in words, f"inference.{name}", value, " or ".join(word or "''" for word in words))
     _require(inference.bucket > 0, "inference.bucket", inference.bucket, "at least 1")
+    for name, otherwise in (("pad_to", "buckets"), ("window", "whole images"), ("center_crop", "whole images")):
+        size = getattr(inference, name)
+        is_size = all(axis > 0 for axis in size) or tuple(size) == (0, 0)
+        _require(is_size, f"inference.{name}", size, f"(height, width), or (0, 0) for {otherwise}")
     _require(
-        all(size > 0 for size in inference.pad_to) or inference.pad_to == (0, 0),
-        "inference.pad_to",
-        inference.pad_to,
-        "(height, width), or (0, 0) for buckets",
+        all(0 < step <= axis for step, axis in zip(inference.stride, inference.window, strict=True))
+        or tuple(inference.stride) == (0, 0),
+        "inference.stride",
+        inference.stride,
+        f"at most the window {inference.window}, so that no pixel is left out, or (0, 0) for two thirds of it",
     )
+    _require(inference.resize_shorter >= 0, "inference.resize_shorter", inference.resize_shorter, "0 or more")
+    _require(
+        inference.resize_longer == 0 or inference.resize_longer >= inference.resize_shorter > 0,
+        "inference.resize_longer",
+        inference.resize_longer,
+        "0, or at least inference.resize_shorter, which must be set",
+    )
+    around = inference.measures.trimap_around
+    _require(around in ("auto", "void", "labels"), "inference.measures.trimap_around", around, "auto, void or labels")
