@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -9,7 +11,6 @@ from deeplab_jax.ops.crf_parameters import CRFParams
 from deeplab_jax.ops.mean_field import mean_field_batch
 from deeplab_jax.types import Image, Logits
 
-_CORNERS = 6  # of a simplex in five dimensions: no image can need more vertices for a pixel
 _SMALLEST = 1e-12  # of a marginal: keeps the logarithm and its gradient finite
 
 
@@ -25,6 +26,8 @@ class CRFRNN(nn.Module):
       spatial_weight, bilateral_weight: initial weights of the smoothness and the appearance kernel.
       spatial_std, bilateral_std, color_std: theta_gamma, theta_alpha (pixels) and theta_beta (grey levels).
       num_iterations, num_train_iterations: of mean field; few in training, against vanishing gradients.
+      capacity: lattice vertices per pixel for which memory is kept. A simplex has 6, so that more are never needed;
+        photos take 0.1 to 3. Where an image has more, its logits are NaN: training skips it, evaluation refuses it.
 
     Source: sec. 5 and 7; the initial weights of the authors' networks.
     """
@@ -37,6 +40,7 @@ class CRFRNN(nn.Module):
     color_std: float = 3.0
     num_iterations: int = 10
     num_train_iterations: int = 5
+    capacity: float = 6.0
 
     @nn.compact
     def __call__(self, logits: Logits, images: Image, *, train: bool) -> Logits:
@@ -57,7 +61,7 @@ class CRFRNN(nn.Module):
             images.astype(jnp.float32),
             params,
             num_iterations=self.num_train_iterations if train else self.num_iterations,
-            max_vertices=_CORNERS * (images.shape[1] * images.shape[2] + 1),
+            max_vertices=math.ceil(self.capacity * (images.shape[1] * images.shape[2] + 1)),
         )
         return jnp.log(marginals + _SMALLEST)
 

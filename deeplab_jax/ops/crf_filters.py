@@ -35,7 +35,7 @@ def position_on_host(shape: tuple[int, int], params: CRFParams, mask: np.ndarray
     """The filter over pixel positions, not yet normalized, built in NumPy; it is the same for all images and kept."""
     std = float(params.pos_xy_std)
     if mask is None:
-        return _whole_position_on_host(shape, std, num_points)
+        return whole_position_on_host(shape, std, num_points)
     return _lattice_on_host(position_features(*shape, std, np)[:, mask.ravel()], num_points)
 
 
@@ -87,7 +87,8 @@ def _lattice_in_program(features: Float[Array, "d n"], mask: Mask, params: CRFPa
 
 
 @functools.lru_cache(maxsize=8)
-def _whole_position_on_host(shape: tuple[int, int], std: float, num_points: int) -> Lattice:
+def whole_position_on_host(shape: tuple[int, int], std: float, num_points: int) -> Lattice:
+    """`position_on_host` of an image without padding; `cache_clear()` forgets those that are kept."""
     return _lattice_on_host(position_features(*shape, std, np), num_points)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 KernelWeight = Any  # a number for all classes, one per class, or a matrix from class to class
@@ -117,7 +119,14 @@ def unary_from_labels(
     return jnp.log(probability.astype(jnp.float32))
 
 
-def check_crf_inputs(unary: Array, image: Array, params: CRFParams, mask: Array | None, num_iterations: int) -> None:
+def check_crf_inputs(
+    unary: Array,
+    image: Array,
+    params: CRFParams,
+    mask: Array | None,
+    num_iterations: int,
+    max_vertices: int | None = None,
+) -> None:
     """Refuses what cannot be meant; values only where they are not traced.
 
     Raises:
@@ -132,6 +141,8 @@ def check_crf_inputs(unary: Array, image: Array, params: CRFParams, mask: Array 
         raise ValueError(f"the mask {mask.shape[1:]} does not fit the unary {unary.shape[1:]}: give [h, w]")
     if num_iterations < 0:
         raise ValueError(f"num_iterations={num_iterations}: give 0 or more")
+    if max_vertices is not None and max_vertices < 1:
+        raise ValueError(f"max_vertices={max_vertices}: give how many vertices the lattice may have, or None")
     num_classes = unary.shape[-1]
     for name, ranks in (("pos_w", (0, 1, 2)), ("bi_w", (0, 1, 2)), ("compatibility", (2,))):
         value = getattr(params, name)
@@ -145,14 +156,31 @@ def check_crf_inputs(unary: Array, image: Array, params: CRFParams, mask: Array 
         value = getattr(params, name)
         if not _is_traced(value) and not (jnp.ndim(value) == 0 and 0 < float(value) < float("inf")):
             raise ValueError(f"{name}={value}: a width is one positive number")
-    if not _is_traced(unary) and not bool(jnp.isfinite(unary).all()):
+    if not _is_traced(unary) and not _all_finite(unary):
         raise ValueError("the unary has values that are not finite: clip probabilities before their logarithm")
     if not _is_traced(image) and jnp.issubdtype(image.dtype, jnp.floating):
-        if not bool(jnp.isfinite(image).all()):
+        if not _all_finite(image):
             raise ValueError("the image has values that are not finite: give RGB in [0, 255]")
-        if 0 < float(image.max()) <= 1:
-            raise ValueError(f"the image's values end at {float(image.max()):.3g}: give RGB in [0, 255], not in [0, 1]")
+        highest = _maximum(image)
+        if 0 < highest <= 1:
+            raise ValueError(f"the image's values end at {highest:.3g}: give RGB in [0, 255], not in [0, 1]")
 
 
 def _is_traced(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
+
+
+def _all_finite(values: Array) -> bool:
+    return bool(_reduced(values, lambda xp, x: xp.isfinite(x).all()))
+
+
+def _maximum(values: Array) -> float:
+    return float(_reduced(values, lambda xp, x: xp.max(x)))
+
+
+def _reduced(values: Array, reduce: Callable[[ModuleType, Any], Any]) -> Any:
+    """Of known values: by NumPy, which compiles nothing, but on an accelerator where they lie there."""
+    if isinstance(values, jax.Array) and next(iter(values.devices())).platform != "cpu":
+        with jax.ensure_compile_time_eval():  # also where something else is being traced
+            return reduce(jnp, values)
+    return reduce(np, np.asarray(values))

@@ -14,6 +14,7 @@ Operations like any other: call them on arrays, or within `jit`, `grad` and `vma
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -59,21 +60,21 @@ def mean_field(
         result is NaN. Untraced calls find the capacity themselves.
 
     Raises:
-      ValueError: for shapes that do not fit, an unknown filtering, widths that are not positive, or a unary that is not
-        finite (the last two where they are not traced).
+      ValueError: for shapes that do not fit, an unknown filtering, a capacity or widths that are not positive, or a
+        unary that is not finite (the last two where they are not traced).
 
     Source: Kraehenbuehl and Koltun 2011, alg. 1; DeepLab v1 (1412.7062), sec. 3.2.
     """
-    batch_mask = None if mask is None else mask[None]
-    return mean_field_batch(
-        unary[None],
-        image[None],
-        params,
-        num_iterations=num_iterations,
-        mask=batch_mask,
-        filtering=filtering,
-        max_vertices=max_vertices,
-    )[0]
+    with _at_once_if_known(unary, image, params, mask):
+        return mean_field_batch(
+            unary[None],
+            image[None],
+            params,
+            num_iterations=num_iterations,
+            mask=None if mask is None else mask[None],
+            filtering=filtering,
+            max_vertices=max_vertices,
+        )[0]
 
 
 def mean_field_batch(
@@ -87,23 +88,34 @@ def mean_field_batch(
     max_vertices: int | None = None,
 ) -> Float[Array, "b h w c"]:
     """`mean_field` of each image of a batch, one after the other: each of them fills a device. Arguments as there."""
-    check_crf_inputs(unary, image, params, mask, num_iterations)
+    check_crf_inputs(unary, image, params, mask, num_iterations, max_vertices)
     if filtering not in FILTERINGS:
         raise ValueError(f"unknown filtering '{filtering}'; there are {', '.join(FILTERINGS)}")
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((unary, image, params, mask)))
+    traced = _is_traced(unary, image, params, mask)
     if filtering == "auto":
         filtering = "host" if jax.default_backend() == "cpu" and not traced else "program"
     if filtering == "host":
         if traced:
             raise ValueError("filtering='host' cannot run within a compiled program: use 'program' or 'auto' there")
-        return _on_host(unary, image, params, mask, num_iterations)
+        with _at_once_if_known(unary, image, params, mask):
+            return _on_host(unary, image, params, mask, num_iterations)
     run = functools.partial(_in_program, num_iterations=num_iterations)
     if filtering == "exact":
         return run(unary, image, params, mask, capacities=None)
     if traced:
         capacities = (_count_position_vertices(image, params), max_vertices or 3 * image.shape[1] * image.shape[2])
         return run(unary, image, params, mask, capacities=capacities)
-    return _with_capacity(run, unary, image, params, mask)
+    with _at_once_if_known(unary, image, params, mask):
+        return _with_capacity(run, unary, image, params, mask)
+
+
+def _is_traced(*operands: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(operands))
+
+
+def _at_once_if_known(*operands: Any) -> contextlib.AbstractContextManager[None]:
+    """Where known arrays are computed with at once, also while something else is being traced."""
+    return contextlib.nullcontext() if _is_traced(*operands) else jax.ensure_compile_time_eval()
 
 
 def iterate(

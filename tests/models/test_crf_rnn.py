@@ -73,3 +73,16 @@ def test_any_network_can_end_in_one():
 def test_it_wants_logits_at_the_size_of_the_images():
     with pytest.raises(UserError, match="upsample_in_training=False: a CRF refines logits at the size of the images"):
         build_model(dataclasses.replace(_config(), upsample_in_training=False))
+
+
+def test_its_capacity_is_so_many_vertices_per_pixel(inputs, monkeypatch):
+    """Where an image needs more, all is NaN (see test_mean_field_in_program.py)."""
+    seen = []
+    monkeypatch.setattr(
+        "deeplab_jax.models.crf_rnn.mean_field_batch",
+        lambda logits, images, params, **options: seen.append(options["max_vertices"]) or logits,
+    )
+    for capacity in (6.0, 1.5):
+        layer = CRFRNN(NUM_CLASSES, capacity=capacity)
+        jax.eval_shape(lambda layer=layer: layer.apply(_variables(layer, inputs), *inputs, train=True))
+    assert seen == [6 * 64, 96]

@@ -103,11 +103,28 @@ def test_lattices_are_near_the_exact_result(unary, image, normalization):
     assert moved > 0.03, "the CRF did something"
 
 
-def test_no_weight_or_no_iteration_gives_thesoftmax(unary, image):
+def test_no_weight_or_no_iteration_gives_the_softmax(unary, image):
     nothing = dataclasses.replace(PARAMS, pos_w=0.0, bi_w=0.0)
     want = jax.jit(jax.nn.softmax)(unary)
-    np.testing.assert_array_equal(mean_field(unary, image, nothing, num_iterations=NUM_ITERATIONS), want)
-    np.testing.assert_array_equal(mean_field(unary, image, PARAMS, num_iterations=0), want)
+    for filtering in ("host", "exact"):
+        run = functools.partial(_run if filtering == "exact" else mean_field, unary, image, filtering=filtering)
+        np.testing.assert_array_equal(run(nothing, num_iterations=NUM_ITERATIONS), want)
+        np.testing.assert_array_equal(run(PARAMS, num_iterations=0), want)
+
+
+def test_known_arrays_are_computed_with_where_something_else_is_traced(unary, image):
+    """And checked: what is known is refused there as well."""
+    known = jnp.asarray(unary), jnp.asarray(image)
+    wrong = jnp.full_like(known[0], jnp.nan)
+    want = mean_field(*known, PARAMS, num_iterations=NUM_ITERATIONS)
+
+    @jax.jit
+    def scaled(factor):
+        with pytest.raises(ValueError, match="values that are not finite"):
+            mean_field(wrong, known[1], PARAMS)
+        return factor * mean_field(*known, PARAMS, num_iterations=NUM_ITERATIONS)
+
+    np.testing.assert_allclose(scaled(2.0), 2 * want, rtol=1e-6)
 
 
 def test_potts_is_a_matrix_and_a_weight_a_diagonal(unary, image):
@@ -201,6 +218,7 @@ def test_presets_are_found_by_name():
         ({"unary": np.zeros((HEIGHT, WIDTH), np.float32)}, "does not fit"),
         ({"mask": np.ones((HEIGHT, 3), bool)}, r"the mask \(10, 3\) does not fit"),
         ({"num_iterations": -1}, "num_iterations=-1: give 0 or more"),
+        ({"max_vertices": 0}, "max_vertices=0: give how many vertices the lattice may have"),
         ({"filtering": "fast"}, "unknown filtering 'fast'; there are auto, host, program, exact"),
         ({"pos_xy_std": 0.0}, "pos_xy_std=0.0: a width is one positive number"),
         ({"bi_xy_std": -3.0}, "bi_xy_std=-3.0"),

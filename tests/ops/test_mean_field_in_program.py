@@ -52,6 +52,9 @@ def test_a_padded_batch_equals_the_hosts_results_one_by_one(batch):
     np.testing.assert_array_equal(_batch_gradient(unary, garbage, LEARNED, mask, target)[0][1], got)
     swapped = [x[::-1] for x in batch]
     np.testing.assert_array_equal(_batch_gradient(*swapped[:2], LEARNED, *swapped[2:])[0][1], got[::-1])
+    alone = dataclasses.replace(LEARNED, pos_w=0 * LEARNED.pos_w, bi_w=0 * LEARNED.bi_w)
+    without = _batch_gradient(unary, image, alone, mask, target)[0][1]
+    np.testing.assert_array_equal(without, jax.jit(jax.nn.softmax)(unary))
     mask[1] = False
     (_, padding_alone), _ = _batch_gradient(unary, image, LEARNED, mask, target)
     np.testing.assert_array_equal(padding_alone[0], got[0])
@@ -95,3 +98,17 @@ def test_what_the_program_cannot_do_is_refused(batch):
         jax.jit(_host)(unary[0], image[0], PARAMS)
     with pytest.raises(ValueError, match="over too many cells for the lattice's keys"):
         mean_field(unary[0], image[0], dataclasses.replace(PARAMS, bi_rgb_std=1e-3), filtering="program")
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_lowers_for_accelerators_without_calls_to_the_host(batch, platform):
+    """Lattices, ten iterations and their gradient for a padded batch: one program, and all of it on the device."""
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in batch]
+
+    def loss(unary, image, mask, target):
+        return (mean_field_batch(unary, image, PARAMS, mask=mask, filtering="program") * target).sum()
+
+    program = jax.jit(jax.grad(loss)).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+    assert "stablehlo.sort" in program
+    assert "custom_call" not in program
+    assert "callback" not in program

@@ -1,0 +1,49 @@
+"""The fully connected CRF behind a network's probabilities, for one image after the other (DeepLab v1, sec. 3.2)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from deeplab_jax.inference.finite import require_finite
+from deeplab_jax.ops.crf_parameters import CRFPreset, unary_from_probabilities
+from deeplab_jax.ops.mean_field import mean_field
+from deeplab_jax.types import UserError
+
+
+def refine(
+    probabilities: Float[Array, "ph pw c"], image: UInt8[np.ndarray, "h w 3"], crf: CRFPreset
+) -> Float[np.ndarray, "h w c"]:
+    """The marginals of a fully connected CRF whose unary term the probabilities are.
+
+    Args:
+      probabilities: of the image's pixels, and perhaps of padding at the bottom and on the right.
+      image: RGB.
+      crf: its parameters and number of iterations.
+
+    Raises:
+      UserError: where probabilities are not finite, or the kernels are too narrow for the lattice.
+    """
+    require_finite(np.isfinite(np.asarray(probabilities)).all())
+    height, width = image.shape[:2]
+    padding = (probabilities.shape[0] - height, probabilities.shape[1] - width)
+    mask = None
+    if jax.default_backend() == "cpu":  # lattices are made for each image anyway: of its own pixels alone
+        probabilities = probabilities[:height, :width]
+    elif any(padding):  # which changes nothing, and few sizes are compiled
+        mask = np.pad(np.ones((height, width), bool), [(0, more) for more in padding])
+        image = np.pad(image, [*((0, more) for more in padding), (0, 0)])
+    unary = unary_from_probabilities(jnp.asarray(probabilities))
+    try:
+        marginals = mean_field(
+            unary, jnp.asarray(image), crf.params, num_iterations=crf.num_iterations, mask=_on_device(mask)
+        )
+    except ValueError as error:
+        raise UserError(f"config.inference.crf: {error}") from None
+    return np.asarray(marginals)[:height, :width]
+
+
+def _on_device(mask: np.ndarray | None) -> Array | None:
+    return None if mask is None else jnp.asarray(mask)
