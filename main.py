@@ -20,7 +20,7 @@ from deeplab_jax.config import Config
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import validate
 
-MODES = ("train", "evaluate", "predict", "import", "report", "lint")
+MODES = ("train", "evaluate", "predict", "import", "export", "serve", "report", "lint")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.field=value overrides one field.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, curves, scores, report.")
@@ -30,8 +30,15 @@ _IMAGES = flags.DEFINE_string("images", "", "predict: a file, several (comma sep
 _SOURCE = flags.DEFINE_string("source", "", "import: the file with someone else's weights.")
 _LAYOUT = flags.DEFINE_string("layout", "", "import: whose names it uses, e.g. torchvision; default: recognised.")
 _OUTPUT = flags.DEFINE_string(
-    "output", "", "predict: folder of the results; default: workdir/predictions. lint: new folder for converted masks."
+    "output",
+    "",
+    "predict, export: folder of the results; default: workdir/predictions, workdir/export. "
+    "lint: new folder for converted masks.",
 )
+_FORMAT = flags.DEFINE_string(
+    "format", "stablehlo", "export: modules of deeplab_jax/export/formats, separated by commas."
+)
+_PORT = flags.DEFINE_integer("port", 8080, "serve: where the page is; 0: any port that is free.")
 
 
 def main(argv: list[str]) -> int:
@@ -121,6 +128,14 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
         from deeplab_jax.apps.predict import predict
 
         predict(config, workdir, _CHECKPOINT.value, _IMAGES.value, _OUTPUT.value)
+    elif mode == "export":
+        from deeplab_jax.apps.export import export
+
+        export(config, workdir, _CHECKPOINT.value, _FORMAT.value, _IMAGES.value, _OUTPUT.value)
+    elif mode == "serve":
+        from deeplab_jax.apps.serve import serve
+
+        serve(config, workdir, _CHECKPOINT.value, _PORT.value)
     elif mode == "report":
         from deeplab_jax.apps.report import report
 

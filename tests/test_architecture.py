@@ -30,6 +30,8 @@ ALLOWED = {
     "data": {"types", "config", "registry", "data"},
     "weights": {"types", "presets", "weights"},
     "train": {"types", "losses", "metrics", "ops", "train"},
+    "export": {"types", "export"},
+    "serving": {"types", "data", "visualize", "serving"},
     "inference": {"types", "losses", "metrics", "ops", "inference"},
     "apps": {path.stem for path in HOUSE.iterdir()},
 }
