@@ -23,6 +23,7 @@ from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.raw_copy import with_raw_copies
 from deeplab_jax.inference.predictor import PredictorOptions
+from deeplab_jax.inference.resizing import ResizeRule
 from deeplab_jax.losses.combined import add_losses
 from deeplab_jax.models.build import build_model
 from deeplab_jax.ops import mesh as meshes
@@ -195,15 +196,37 @@ def find_crf(config: Config) -> CRFPreset | None:
 
 def predictor_options(config: Config) -> PredictorOptions:
     """How the config wants an image to go through the network."""
+    inference = config.inference
     return PredictorOptions(
-        scales=tuple(config.inference.scales),
-        flip=config.inference.flip,
+        scales=tuple(inference.scales),
+        flip=inference.flip,
+        fuse=inference.fuse,
+        window=inference.window,
+        stride=inference.stride,
+        blend=inference.blend,
         align_corners=config.model.align_corners,
-        pad_to=config.inference.pad_to,
-        bucket=config.inference.bucket,
+        pad_to=inference.pad_to,
+        bucket=inference.bucket,
         pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
+        resize=resize_rule(config),
         crf=find_crf(config),
     )
+
+
+def resize_rule(config: Config) -> ResizeRule | None:
+    """How the config wants images resized before all else; None where not at all."""
+    inference = config.inference
+    if not inference.resize_shorter:
+        return None
+    return ResizeRule(inference.resize_shorter, inference.resize_longer, inference.resize_antialias)
+
+
+def for_inference(config: Config) -> Config:
+    """The config with the network computed in the precision that is wanted for inference."""
+    if not config.inference.compute_dtype:
+        return config
+    model = dataclasses.replace(config.model, compute_dtype=config.inference.compute_dtype)
+    return dataclasses.replace(config, model=model)
 
 
 def load_variables(

@@ -1,10 +1,9 @@
-"""Scores of a network on a split: whole images, one confusion matrix in int64."""
+"""Scores of a network on a split: every pixel of every image counted once, in int64."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,30 +11,34 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
+from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.forward import Forward
-from deeplab_jax.inference.predictor import Segmenter
-from deeplab_jax.metrics.confusion import confusion_matrix, scores
+from deeplab_jax.inference.predictor import AsyncPredictor
+from deeplab_jax.inference.tally import Evaluation, Measures, Tally
+from deeplab_jax.metrics.calibration import CalibrationCounts, count_confidence
+from deeplab_jax.metrics.confusion import confusion_matrix
 from deeplab_jax.ops.mesh import batch_sharding, replicated, shard_batch
-from deeplab_jax.types import Batch, DatasetInfo, Example, ExampleSource, Variables
+from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Variables
 
-Counts = tuple[Int[Array, "b c c"], Bool[Array, "b"]]  # confusion per row; False where the row is no image
-HostCounts = tuple[Int[np.ndarray, "b c c"], Bool[np.ndarray, "b"]]
+
+class Counts(NamedTuple):
+    """What the devices say of a batch; None where it was not asked for."""
+
+    confusion: Int[Array | np.ndarray, "b c c"]  # per row
+    valid: Bool[Array | np.ndarray, " b"]  # False where the row is no image
+    finite: Bool[Array | np.ndarray, " b"]  # whether the row's probabilities are numbers
+    confidence: CalibrationCounts | None = None  # of the whole batch
+    prediction: Int[Array | np.ndarray, "b h w"] | None = None  # class ids, padding included
+
+
 ConfusionStep = Callable[[Variables, Batch], Counts]
 NamedBatch = tuple[Batch, tuple[str, ...]]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What a pass over a split says."""
-
-    confusion: Int[np.ndarray, "c c"]  # int64 pixels; rows: truth, columns: prediction
-    scores: dict[str, Any]  # mean_iou, iou_per_class, ...: ready for JSON
-    per_image: list[dict[str, Any]]  # {'name', 'mean_iou'} of this process's images, as the batches came
-    num_images: int  # over all processes
-
-
-def make_confusion_step(forward: Forward, mesh: Mesh, *, num_classes: int, ignore_label: int) -> ConfusionStep:
-    """Returns (variables, batch) -> (one confusion matrix per image, valid), both on every device.
+def make_confusion_step(
+    forward: Forward, mesh: Mesh, *, num_classes: int, ignore_label: int, measures: Measures | None = None
+) -> ConfusionStep:
+    """Returns (variables, batch) -> `Counts` with one confusion matrix per image, all on every device.
 
     int32 suffices on the device: an image has fewer than 2**31 pixels.
 
@@ -44,17 +47,31 @@ def make_confusion_step(forward: Forward, mesh: Mesh, *, num_classes: int, ignor
       mesh: the batch is split along its data axis.
       num_classes: rows and columns of a matrix.
       ignore_label: pixels of this label do not count.
+      measures: what else to return.
     """
+    measures = measures or Measures()
 
     def step(variables: Variables, batch: Batch) -> Counts:
         image, label, valid = (jnp.asarray(rows) for rows in batch)
-        prediction = jnp.argmax(forward(variables, image), axis=-1)
+        probabilities = forward(variables, image)
+        prediction = jnp.argmax(probabilities, axis=-1)
 
         def count(label: Int[Array, "h w"], predicted: Int[Array, "h w"]) -> Int[Array, "c c"]:
             return confusion_matrix(label, predicted, num_classes=num_classes, ignore_label=ignore_label)
 
         confusions = jax.vmap(count)(label, prediction)
-        return jnp.where(valid[:, None, None], confusions, 0), valid
+        confidence = None
+        if measures.calibration:
+            known = jnp.where(valid[:, None, None], label.astype(jnp.int32), ignore_label)
+            rows = jax.vmap(lambda a, b: count_confidence(a, b, ignore_label=ignore_label))(known, probabilities)
+            confidence = CalibrationCounts(*(part.sum(axis=0) for part in rows))
+        return Counts(
+            confusion=jnp.where(valid[:, None, None], confusions, 0),
+            valid=valid,
+            finite=all_finite(probabilities) | ~valid,
+            confidence=confidence,
+            prediction=_small(prediction, num_classes) if measures.need_maps else None,
+        )
 
     whole, rows = replicated(mesh), batch_sharding(mesh)
     return jax.jit(step, in_shardings=(whole, rows), out_shardings=whole)
@@ -65,75 +82,101 @@ def evaluate(
     variables: Variables,
     batches: Iterable[NamedBatch],
     mesh: Mesh,
-    class_names: tuple[str, ...],
+    tally: Tally,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> Evaluation:
-    """Sums the confusions of all batches in int64 and scores them.
+    """Counts all batches and scores them.
 
     Args:
-      step: as `make_confusion_step` makes it, on the same mesh.
+      step: as `make_confusion_step` makes it, on the same mesh, with the tally's measures.
       variables: of the network.
       batches: this process's rows of each batch and the names of the images in them; rows whose
         `valid` is False only fill up a batch and count nowhere.
       mesh: the devices.
-      class_names: one for each class id.
+      tally: takes the counts; new.
+      sizes: (height, width) of the images by name, without padding, for what is measured on class maps.
     """
-    total = np.zeros((len(class_names), len(class_names)), np.int64)
-    per_image: list[dict[str, Any]] = []
-    num_images = 0
-    for (confusions, valid), names in _fetched(step, variables, batches, mesh):
-        total += confusions.sum(axis=0)
-        num_images += int(valid.sum())
-        num_rows = len(valid) // jax.process_count()
-        own = slice(jax.process_index() * num_rows, (jax.process_index() + 1) * num_rows)
-        for confusion, is_image, name in zip(confusions[own], valid[own], names, strict=False):
-            if is_image:
-                per_image.append({"name": name, "mean_iou": scores(confusion, class_names)["mean_iou"]})
-    return Evaluation(total, scores(total, class_names), per_image, num_images)
+    with tally:
+        for counts, batch, names in _fetched(step, variables, batches, mesh):
+            require_finite(counts.finite)
+            if counts.confidence is not None:
+                tally.add_confidence(counts.confidence)
+            num_rows = len(counts.valid) // jax.process_count()
+            first = jax.process_index() * num_rows
+            for row, is_image in enumerate(counts.valid):
+                if not is_image:
+                    continue
+                is_own = first <= row < first + num_rows
+                tally.add(np.asarray(counts.confusion[row]), names[row - first] if is_own else None)
+                if is_own and counts.prediction is not None:
+                    height, width = (sizes or {}).get(names[row - first], batch.label.shape[1:])
+                    label = np.asarray(batch.label[row - first])
+                    tally.add_maps(label[:height, :width], np.asarray(counts.prediction[row])[:height, :width])
+        return tally.finish()
 
 
-def evaluate_images(segment: Segmenter, source: ExampleSource, info: DatasetInfo) -> Evaluation:
+def evaluate_images(
+    predict: AsyncPredictor, source: ExampleSource, info: DatasetInfo, tally: Tally | None = None
+) -> Evaluation:
     """As `evaluate`, an image at a time: for what is done to whole images on the host, as a CRF is.
 
     Args:
-      segment: image -> class ids at its own size.
+      predict: image -> its probabilities, when asked for.
       source: of the images and labels; all of them are scored by this process.
       info: of the data set.
+      tally: takes the counts; new. None: one of the confusion matrix alone.
     """
-    total = np.zeros((info.num_classes, info.num_classes), np.int64)
-    per_image = []
-    pending: list[tuple[Example, Callable[[], Int[np.ndarray, "h w"]]]] = []
-    for index in range(len(source) + 1):
-        if index < len(source):
-            example = source[index]
-            pending.append((example, segment(example.image)))
-        if len(pending) > 1 or (pending and index == len(source)):
-            example, wait = pending.pop(0)
-            confusion = _count(example.label, wait(), info)
-            total += confusion
-            per_image.append({"name": example.name, "mean_iou": scores(confusion, info.class_names)["mean_iou"]})
-    return Evaluation(total, scores(total, info.class_names), per_image, len(source))
+    tally = tally or Tally(info.class_names, ignore_label=info.ignore_label)
+    with tally:
+        waiting = None
+        for index in range(len(source) + 1):
+            # The device gets the next image before the result of this one is asked for.
+            started = None
+            if index < len(source):
+                example = source[index]
+                started = (example, predict(example.image))
+            if waiting is not None:
+                done, wait = waiting
+                probabilities = wait()
+                prediction = _small(probabilities.argmax(axis=-1), info.num_classes)
+                tally.add(_count(done.label, prediction, info), done.name)
+                if tally.measures.calibration:
+                    tally.add_confidence(_confidence(done.label, probabilities, info.ignore_label))
+                if tally.measures.need_maps:
+                    tally.add_maps(done.label, prediction)
+            waiting = started
+        return tally.finish()
 
 
 def _count(label: Int[np.ndarray, "h w"], prediction: Int[np.ndarray, "h w"], info: DatasetInfo) -> np.ndarray:
-    counts = confusion_matrix(
-        jnp.asarray(label), jnp.asarray(prediction), num_classes=info.num_classes, ignore_label=info.ignore_label
-    )
-    return np.asarray(counts, np.int64)
+    """On the host, where a new size compiles nothing."""
+    num_cells = info.num_classes * info.num_classes
+    known = (label != info.ignore_label) & (label < info.num_classes)
+    cells = label[known].astype(np.int64) * info.num_classes + prediction[known]
+    return np.bincount(cells, minlength=num_cells).reshape(info.num_classes, info.num_classes)
+
+
+def _confidence(label: np.ndarray, probabilities: np.ndarray, ignore_label: int) -> CalibrationCounts:
+    return count_confidence(jnp.asarray(label), jnp.asarray(probabilities), ignore_label=ignore_label)
+
+
+def _small(ids: Any, num_classes: int) -> Any:
+    """Class ids in as few bytes as they need: a byte crosses to the host in a quarter of the time."""
+    return ids.astype(np.uint8 if num_classes <= 256 else np.int32)
 
 
 def _fetched(
     step: ConfusionStep, variables: Variables, batches: Iterable[NamedBatch], mesh: Mesh
-) -> Iterator[tuple[HostCounts, tuple[str, ...]]]:
+) -> Iterator[tuple[Counts, Batch, tuple[str, ...]]]:
     """Counts on the host, each fetched after the next batch was given to the devices, which so never wait."""
-    pending: list[tuple[Counts, tuple[str, ...]]] = []
+    pending: list[tuple[Counts, Batch, tuple[str, ...]]] = []
     for batch, names in batches:
-        pending.append((step(variables, shard_batch(batch, mesh)), names))
+        pending.append((step(variables, shard_batch(batch, mesh)), batch, names))
         if len(pending) > 1:
             yield _to_host(*pending.pop(0))
-    for counts, names in pending:
-        yield _to_host(counts, names)
+    for counts, batch, names in pending:
+        yield _to_host(counts, batch, names)
 
 
-def _to_host(counts: Counts, names: tuple[str, ...]) -> tuple[HostCounts, tuple[str, ...]]:
-    confusions, valid = counts
-    return (np.asarray(confusions, np.int64), np.asarray(valid)), names
+def _to_host(counts: Counts, batch: Batch, names: tuple[str, ...]) -> tuple[Counts, Batch, tuple[str, ...]]:
+    return jax.tree.map(np.asarray, counts), batch, names

@@ -1,22 +1,28 @@
-"""A trained network as a function of one image of any size."""
+"""A trained network as a function of images of any size."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from deeplab_jax.inference.forward import make_forward
-from deeplab_jax.ops.crf_parameters import CRFPreset, unary_from_probabilities
-from deeplab_jax.ops.mean_field import mean_field
+from deeplab_jax.inference.crf import refine
+from deeplab_jax.inference.finite import all_finite, require_finite
+from deeplab_jax.inference.forward import Forward, default_stride, make_forward
+from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image
+from deeplab_jax.ops.crf_parameters import CRFPreset
 from deeplab_jax.types import ApplyFn, Image, Variables
 
 Predictor = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w c"]]
+AsyncPredictor = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Float[np.ndarray, "h w c"]]]
 Segmenter = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Int[np.ndarray, "h w"]]]
+BatchSegmenter = Callable[[Sequence[UInt8[np.ndarray, "h w 3"]]], list[Callable[[], Int[np.ndarray, "h w"]]]]
+Announce = Callable[[tuple[int, ...], int], None]  # (shape of a batch that is compiled for, how many there are by now)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,11 +34,40 @@ class PredictorOptions:
 
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    fuse: str = "mean"  # over scales and mirror images: of probabilities; 'max': of logits
+    window: tuple[int, int] = (0, 0)  # (height, width) that the network sees at a time; (0, 0): the whole image
+    stride: tuple[int, int] = (0, 0)  # between windows; (0, 0): two thirds of one
+    blend: str = "smooth"  # of windows where they overlap, or 'uniform'
     align_corners: bool = True
     pad_to: tuple[int, int] = (0, 0)  # (height, width); (0, 0), and for larger images: buckets
     bucket: int = 64  # each axis is padded to the next bucket * k + 1, so that few sizes are compiled
     pad_pixel: tuple[int, int, int] = (0, 0, 0)
+    resize: ResizeRule | None = None  # before all else; the result is brought back to the image's own size
     crf: CRFPreset | None = None  # refines the probabilities, on the image's own pixels
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Pixels between two windows."""
+        return self.stride if self.stride != (0, 0) else default_stride(self.window)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether probabilities must come to the host to be finished there, image by image."""
+        return self.crf is not None or self.resize is not None
+
+
+def options_forward(apply_fn: ApplyFn, options: PredictorOptions) -> Forward:
+    """(variables, images) -> probabilities of a batch, by the options that concern the network's input."""
+    return make_forward(
+        apply_fn,
+        scales=options.scales,
+        flip=options.flip,
+        align_corners=options.align_corners,
+        fuse=options.fuse,
+        window=options.window,
+        stride=options.steps,
+        blend=options.blend,
+    )
 
 
 def padded_size(size: tuple[int, int], *, pad_to: tuple[int, int], bucket: int) -> tuple[int, int]:
@@ -43,14 +78,36 @@ def padded_size(size: tuple[int, int], *, pad_to: tuple[int, int], bucket: int) 
     return height, width
 
 
+def canvas_size(size: tuple[int, int], options: PredictorOptions) -> tuple[int, int]:
+    """The (height, width) at which an image of `size` is computed; images that share it can share a batch."""
+    inner = options.resize.size(size) if options.resize else size
+    return padded_size(inner, pad_to=options.pad_to, bucket=options.bucket)
+
+
 def pad_image(
     image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], pad_pixel: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "ph pw 3"]:
     """`image` in the upper left corner of a canvas of `size` made of `pad_pixel`."""
-    canvas = np.empty((*size, 3), np.uint8)
+    canvas = np.empty((*size, image.shape[-1]), image.dtype)
     canvas[:] = pad_pixel
     canvas[: image.shape[0], : image.shape[1]] = image
     return canvas
+
+
+class ShapeLog:
+    """Tells of each shape of a batch the first time that it is seen, which is when it is compiled for."""
+
+    def __init__(self, announce: Announce | None) -> None:
+        """None: tells nobody."""
+        self._announce = announce
+        self._seen: set[tuple[int, ...]] = set()
+
+    def note(self, shape: tuple[int, ...]) -> None:
+        """A batch of this shape is about to be computed."""
+        if shape not in self._seen:
+            self._seen.add(shape)
+            if self._announce:
+                self._announce(shape, len(self._seen))
 
 
 def make_predictor(apply_fn: ApplyFn, variables: Variables, options: PredictorOptions) -> Predictor:
@@ -59,24 +116,28 @@ def make_predictor(apply_fn: ApplyFn, variables: Variables, options: PredictorOp
     Args:
       apply_fn: (variables, images, train=False) -> logits at its input's size.
       variables: of `apply_fn`; they stay on the device.
-      options: scales, mirror images and padding.
+      options: scales, mirror images, windows, padding and a CRF.
     """
-    forward = jax.jit(_forward(apply_fn, options))
-
-    def predict(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w c"]:
-        height, width = image.shape[:2]
-        probabilities = np.asarray(forward(variables, _padded(image, options))[0])[:height, :width]
-        return refine(probabilities, image, options.crf) if options.crf else probabilities
-
-    return predict
+    start = make_async_predictor(apply_fn, variables, options)
+    return lambda image: start(image)()
 
 
-def refine(
-    probabilities: Float[np.ndarray, "h w c"], image: UInt8[np.ndarray, "h w 3"], crf: CRFPreset
-) -> Float[np.ndarray, "h w c"]:
-    """The marginals of a fully connected CRF whose unary term the probabilities are."""
-    unary = unary_from_probabilities(jnp.asarray(probabilities))
-    return np.asarray(mean_field(unary, jnp.asarray(image), crf.params, num_iterations=crf.num_iterations))
+def make_async_predictor(
+    apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, announce: Announce | None = None
+) -> AsyncPredictor:
+    """As `make_predictor`; the call only starts the device, and returns what waits for the probabilities.
+
+    What the host does with them, as a CRF, is done when they are asked for, while the device has the next image.
+    """
+    forward = jax.jit(options_forward(apply_fn, options))
+    shapes = ShapeLog(announce)
+
+    def start(image: UInt8[np.ndarray, "h w 3"]) -> Callable[[], Float[np.ndarray, "h w c"]]:
+        canvas = _canvas(image, options)[None]
+        shapes.note(canvas.shape)
+        return functools.partial(_finish, forward(variables, canvas), 0, image, options)
+
+    return start
 
 
 def make_segmenter(apply_fn: ApplyFn, variables: Variables, options: PredictorOptions) -> Segmenter:
@@ -87,47 +148,72 @@ def make_segmenter(apply_fn: ApplyFn, variables: Variables, options: PredictorOp
 
     Args: as for `make_predictor`.
     """
-    if options.crf:
-        return _refining_segmenter(apply_fn, variables, options, options.crf)
-    forward = _forward(apply_fn, options)
+    segment = make_batch_segmenter(apply_fn, variables, options)
+    return lambda image: segment([image])[0]
+
+
+def make_batch_segmenter(
+    apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, announce: Announce | None = None
+) -> BatchSegmenter:
+    """As `make_segmenter`, for several images of one `canvas_size` at a time. Each number of images is compiled for."""
+    forward = options_forward(apply_fn, options)
+    probabilities_of = jax.jit(forward)
+    shapes = ShapeLog(announce)
 
     @jax.jit
-    def class_ids(variables: Variables, images: Image) -> Int[Array, "b h w"]:
+    def class_ids(variables: Variables, images: Image) -> tuple[Int[Array, "b h w"], Bool[Array, " b"]]:
         probabilities = forward(variables, images)
-        dtype = jnp.uint8 if probabilities.shape[-1] <= 256 else jnp.int32
-        return jnp.argmax(probabilities, axis=-1).astype(dtype)
+        return jnp.argmax(probabilities, axis=-1).astype(_id_type(probabilities)), all_finite(probabilities)
 
-    def segment(image: UInt8[np.ndarray, "h w 3"]) -> Callable[[], Int[np.ndarray, "h w"]]:
-        height, width = image.shape[:2]
-        ids = class_ids(variables, _padded(image, options))
-        return lambda: np.asarray(ids[0])[:height, :width]
-
-    return segment
-
-
-def _refining_segmenter(
-    apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, crf: CRFPreset
-) -> Segmenter:
-    """As `make_segmenter`; the CRF runs when the result is asked for, while the device has the next image."""
-    forward = jax.jit(_forward(apply_fn, options))
-
-    def segment(image: UInt8[np.ndarray, "h w 3"]) -> Callable[[], Int[np.ndarray, "h w"]]:
-        height, width = image.shape[:2]
-        probabilities = forward(variables, _padded(image, options))
-
-        def wait() -> Int[np.ndarray, "h w"]:
-            refined = refine(np.asarray(probabilities[0])[:height, :width], image, crf)
-            return refined.argmax(-1).astype(np.uint8 if refined.shape[-1] <= 256 else np.int32)
-
-        return wait
+    def segment(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Callable[[], Int[np.ndarray, "h w"]]]:
+        canvases = np.stack([_canvas(image, options) for image in images])
+        shapes.note(canvases.shape)
+        if options.on_host:
+            probabilities = probabilities_of(variables, canvases)
+            return [
+                functools.partial(_finish_ids, probabilities, row, image, options) for row, image in enumerate(images)
+            ]
+        ids, finite = class_ids(variables, canvases)
+        return [functools.partial(_fetch_ids, ids, finite, row, image.shape[:2]) for row, image in enumerate(images)]
 
     return segment
 
 
-def _forward(apply_fn: ApplyFn, options: PredictorOptions) -> Callable[[Variables, Image], Array]:
-    return make_forward(apply_fn, scales=options.scales, flip=options.flip, align_corners=options.align_corners)
+def _canvas(image: UInt8[np.ndarray, "h w 3"], options: PredictorOptions) -> UInt8[np.ndarray, "ph pw 3"]:
+    size = canvas_size((image.shape[0], image.shape[1]), options)
+    return pad_image(resize_image(image, options.resize) if options.resize else image, size, options.pad_pixel)
 
 
-def _padded(image: UInt8[np.ndarray, "h w 3"], options: PredictorOptions) -> UInt8[np.ndarray, "1 h w 3"]:
-    size = padded_size((image.shape[0], image.shape[1]), pad_to=options.pad_to, bucket=options.bucket)
-    return pad_image(image, size, options.pad_pixel)[None]
+def _fetch_ids(
+    ids: Int[Array, "b h w"], finite: Bool[Array, " b"], row: int, size: tuple[int, int]
+) -> Int[np.ndarray, "h w"]:
+    require_finite(np.asarray(finite)[row])
+    return np.asarray(ids)[row, : size[0], : size[1]]
+
+
+def _finish(
+    probabilities: Float[Array, "b ph pw c"], row: int, image: UInt8[np.ndarray, "h w 3"], options: PredictorOptions
+) -> Float[np.ndarray, "h w c"]:
+    """A row's probabilities at its image's own size, refined where that is wanted."""
+    size = (image.shape[0], image.shape[1])
+    if options.resize:
+        height, width = options.resize.size(size)
+        own = resize_back(np.asarray(probabilities)[row, :height, :width], size)
+        require_finite(np.isfinite(own[..., 0]).all())
+        return refine(jnp.asarray(own), image, options.crf) if options.crf else own
+    if options.crf:
+        return refine(probabilities[row], image, options.crf)
+    own = np.asarray(probabilities)[row, : size[0], : size[1]]
+    require_finite(np.isfinite(own[..., 0]).all())
+    return own
+
+
+def _finish_ids(
+    probabilities: Float[Array, "b ph pw c"], row: int, image: UInt8[np.ndarray, "h w 3"], options: PredictorOptions
+) -> Int[np.ndarray, "h w"]:
+    finished = _finish(probabilities, row, image, options)
+    return finished.argmax(axis=-1).astype(_id_type(finished))
+
+
+def _id_type(probabilities: Float[Array | np.ndarray, "*b h w c"]) -> type:
+    return np.uint8 if probabilities.shape[-1] <= 256 else np.int32

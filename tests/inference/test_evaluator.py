@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.inference.evaluator import evaluate, make_confusion_step
+from deeplab_jax.inference.evaluator import Counts, evaluate, make_confusion_step
+from deeplab_jax.inference.tally import Tally
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import Batch
 
@@ -33,6 +34,10 @@ def make_batches(rng, sizes):
     return batches
 
 
+def new_tally(**options):
+    return Tally(CLASS_NAMES, ignore_label=IGNORE, **options)
+
+
 def count_slowly(batches, shift):
     confusion = np.zeros((4, 4), np.int64)
     for batch, _ in batches:
@@ -48,7 +53,7 @@ def test_counts_every_pixel_of_every_image_once(rng, num_devices):
     mesh = make_mesh(num_devices)
     batches = make_batches(rng, [8, 8, 3])
     step = make_confusion_step(forward, mesh, num_classes=4, ignore_label=IGNORE)
-    result = evaluate(step, {"shift": jnp.int32(1)}, batches, mesh, CLASS_NAMES)
+    result = evaluate(step, {"shift": jnp.int32(1)}, batches, mesh, new_tally())
 
     np.testing.assert_array_equal(result.confusion, count_slowly(batches, shift=1))
     assert result.confusion.dtype == np.int64
@@ -62,7 +67,7 @@ def test_rows_that_fill_up_count_nowhere_whatever_their_labels(rng):
     mesh = make_mesh()
     (batch, names), *_ = make_batches(rng, [2])
     step = make_confusion_step(forward, mesh, num_classes=4, ignore_label=IGNORE)
-    result = evaluate(step, {"shift": jnp.int32(0)}, [(batch, names)], mesh, CLASS_NAMES)
+    result = evaluate(step, {"shift": jnp.int32(0)}, [(batch, names)], mesh, new_tally())
     assert result.confusion.sum() == 2 * 5 * 5
 
 
@@ -73,7 +78,7 @@ def test_perfect_and_wrong_images_are_told_apart(rng):
     label[3, 1:] = (label[3, 1:] + 1) % 3
     label[5] = IGNORE
     step = make_confusion_step(forward, mesh, num_classes=4, ignore_label=IGNORE)
-    result = evaluate(step, {"shift": jnp.int32(0)}, [(batch._replace(label=label), names)], mesh, CLASS_NAMES)
+    result = evaluate(step, {"shift": jnp.int32(0)}, [(batch._replace(label=label), names)], mesh, new_tally())
     by_name = {row["name"]: row["mean_iou"] for row in result.per_image}
     assert by_name["image0_3"] == 0.0
     assert by_name["image0_5"] is None  # nothing to score
@@ -97,14 +102,14 @@ def test_fetches_a_batch_after_the_next_one_was_dispatched(rng):
     def step(variables, batch):
         k = sum(event.startswith("dispatch") for event in events)
         events.append(f"dispatch {k}")
-        return Result(k), np.ones(8, bool)
+        return Counts(Result(k), np.ones(8, bool), np.ones(8, bool))
 
-    evaluate(step, {}, make_batches(rng, [8, 8, 8]), mesh, CLASS_NAMES)
+    evaluate(step, {}, make_batches(rng, [8, 8, 8]), mesh, new_tally())
     assert events == ["dispatch 0", "dispatch 1", "fetch 0", "dispatch 2", "fetch 1", "fetch 2"]
 
 
 def test_an_empty_split_scores_nothing():
     mesh = make_mesh()
     step = make_confusion_step(forward, mesh, num_classes=4, ignore_label=IGNORE)
-    result = evaluate(step, {}, [], mesh, CLASS_NAMES)
+    result = evaluate(step, {}, [], mesh, new_tally())
     assert (result.num_images, result.scores["mean_iou"], result.per_image) == (0, None, [])

@@ -1,0 +1,157 @@
+"""What is counted of a split's images, and the scores that are read off the counts."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Int
+
+from deeplab_jax.metrics import boundary
+from deeplab_jax.metrics.bootstrap import ClassCounts, class_counts, confidence_interval
+from deeplab_jax.metrics.calibration import CalibrationCounts, calibration
+from deeplab_jax.metrics.confusion import scores
+
+_MAX_PENDING = 16  # images whose boundaries wait to be counted: bounds the memory of their maps
+
+Counts = TypeVar("Counts", bound=tuple[Any, ...])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measures:
+    """What to measure beside the confusion matrix."""
+
+    boundary_iou: bool = False
+    trimap: bool = False
+    trimap_around: str = "auto"  # see `boundary.trimap`
+    calibration: bool = False
+
+    @property
+    def need_maps(self) -> bool:
+        """Whether class maps must come to the host."""
+        return self.boundary_iou or self.trimap
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a pass over a split says."""
+
+    confusion: Int[np.ndarray, "c c"]  # int64 pixels; rows: truth, columns: prediction
+    scores: dict[str, Any]  # mean_iou, iou_per_class, ...: ready for JSON
+    per_image: list[dict[str, Any]]  # {'name', 'mean_iou'} of this process's images, as the batches came
+    num_images: int  # over all processes
+
+
+class Tally:
+    """Counts of a split, image by image; boundaries are counted in threads while the devices go on.
+
+    Close it by `finish`, or use it as a context, so that its threads end.
+    """
+
+    def __init__(self, class_names: Sequence[str], *, ignore_label: int, measures: Measures | None = None) -> None:
+        """Starts with no image."""
+        self.measures = measures or Measures()
+        self._class_names = tuple(class_names)
+        self._ignore_label = ignore_label
+        num_classes = len(self._class_names)
+        self._confusion = np.zeros((num_classes, num_classes), np.int64)
+        self._per_image: list[dict[str, Any]] = []
+        self._images: list[ClassCounts] = []
+        self._confidence: CalibrationCounts | None = None
+        self._boundary: boundary.BoundaryCounts | None = None
+        self._trimap: boundary.TrimapCounts | None = None
+        self._pool = concurrent.futures.ThreadPoolExecutor()
+        self._pending: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
+
+    def __enter__(self) -> Tally:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the threads; what was not counted yet is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def add(self, confusion: Int[np.ndarray, "c c"], name: str | None = None) -> None:
+        """One image of the split; with its name where it is this process's."""
+        confusion = np.asarray(confusion, np.int64)
+        self._confusion += confusion
+        self._images.append(class_counts(confusion))
+        if name is not None:
+            self._per_image.append({"name": name, "mean_iou": scores(confusion, self._class_names)["mean_iou"]})
+
+    def add_confidence(self, counts: CalibrationCounts) -> None:
+        """Confidences of one image or more, over all processes."""
+        wide = (np.int64, np.int64, np.float64)
+        parts = (np.asarray(part, dtype) for part, dtype in zip(counts, wide, strict=True))
+        self._confidence = _added(self._confidence, CalibrationCounts(*parts))
+
+    def add_maps(self, label: Int[np.ndarray, "h w"], prediction: Int[np.ndarray, "h w"]) -> None:
+        """Class maps of one of this process's images, without padding; counted by a thread."""
+        self._pending.append(self._pool.submit(self._count_maps, label, prediction))
+        while len(self._pending) > _MAX_PENDING:
+            self._take(self._pending.popleft())
+
+    def finish(self) -> Evaluation:
+        """Scores of all that was added, over all processes."""
+        while self._pending:
+            self._take(self._pending.popleft())
+        self._pool.shutdown()
+        found = scores(self._confusion, self._class_names)
+        found["confidence_interval"] = confidence_interval(self._images)
+        if self.measures.calibration and self._confidence:
+            found["calibration"] = calibration(self._confidence)
+        if self.measures.boundary_iou:
+            found["boundary_iou"] = boundary.boundary_iou(_over_processes(self._boundary_counts()), self._class_names)
+        if self.measures.trimap:
+            counts = _over_processes(self._trimap_counts())
+            found["trimap"] = boundary.trimap(counts, self._class_names, around=self.measures.trimap_around)
+        return Evaluation(self._confusion, found, self._per_image, len(self._images))
+
+    def _count_maps(
+        self, label: np.ndarray, prediction: np.ndarray
+    ) -> tuple[boundary.BoundaryCounts | None, boundary.TrimapCounts | None]:
+        sizes = {"num_classes": len(self._class_names), "ignore_label": self._ignore_label}
+        return (
+            boundary.count_boundaries(label, prediction, **sizes) if self.measures.boundary_iou else None,
+            boundary.count_trimap(label, prediction, **sizes) if self.measures.trimap else None,
+        )
+
+    def _take(self, done: concurrent.futures.Future[Any]) -> None:
+        near, trimap = done.result()
+        self._boundary = _added(self._boundary, near) if near else None
+        self._trimap = _added(self._trimap, trimap) if trimap else None
+
+    def _boundary_counts(self) -> boundary.BoundaryCounts:
+        """Also of a process that had no image."""
+        zeros = np.zeros(len(self._class_names), np.int64)
+        return self._boundary or boundary.BoundaryCounts(zeros, zeros)
+
+    def _trimap_counts(self) -> boundary.TrimapCounts:
+        zeros = np.zeros((boundary.MAX_WIDTH, *self._confusion.shape), np.int64)
+        return self._trimap or boundary.TrimapCounts(zeros, zeros, 0, 0)
+
+
+def _added(total: Counts | None, counts: Counts) -> Counts:
+    """The sum, field by field."""
+    if total is None:
+        return counts
+    return type(counts)(*(a + b for a, b in zip(total, counts, strict=True)))
+
+
+def _over_processes(counts: Counts) -> Counts:
+    """The sum over all processes, which must all call this."""
+    if jax.process_count() == 1:
+        return counts
+    # int64 would be cut to 32 bits on its way: split in halves, each of which fits.
+    halves = [(np.asarray(part, np.int64) >> 31, np.asarray(part, np.int64) & (2**31 - 1)) for part in counts]
+    gathered = multihost_utils.process_allgather(
+        [(high.astype(np.int32), low.astype(np.int32)) for high, low in halves]
+    )
+    parts = [(np.asarray(high, np.int64) << 31) + np.asarray(low, np.int64) for high, low in gathered]
+    return type(counts)(*(part.sum(axis=0) for part in parts))
