@@ -25,8 +25,8 @@ class BatchNormConfig:
     """Batch normalisation, wherever the network has it (epsilon belongs to each part)."""
 
     decay: float = 0.9997  # weight of the OLD statistic (the papers' value)
-    # Examples that share statistics, in batch order. 0: the whole global batch, over all
-    # devices; batch_size / num_devices: each device for itself.
+    # Examples that share statistics, in batch order. 0: the whole global batch, over all devices; -1: those that one
+    # device (or group of devices that share images) has, each for itself.
     group_size: int = 0
     frozen: bool = False  # normalise by the stored statistics in training too
 
@@ -39,6 +39,8 @@ class PretrainedConfig:
     layout: str = ""  # a module of weights/layouts, e.g. 'torchvision'; where set, training asks for a source
     # 'backbone': it alone; 'model': every array must be found; 'fitting': all that fit, the others are listed.
     scope: str = "backbone"
+    # Where images have not three channels: 'repeat' spreads the kernels that read RGB over the channels there are.
+    stem: str = "strict"
     calibration_batches: int = 8  # where the file has batch norm folded away: batches to re-estimate it
 
 
@@ -54,8 +56,11 @@ class ModelConfig:
     output_stride: int = 16
     align_corners: bool = True  # how logits are resized: TensorFlow's way; torchvision: False
     upsample_in_training: bool = True  # False: the labels are shrunk to the logits' size (v1, v2)
-    normalization: str = "imagenet"  # see types.NORMALIZATIONS
+    normalization: str = "imagenet"  # see types.NORMALIZATIONS; 'dataset': by the training split's own statistics
     compute_dtype: str = "float32"  # or 'bfloat16'; parameters, statistics and logits stay float32
+    # Parts whose activations are computed again in the backward pass instead of being kept, by regular expressions on
+    # their paths: 'backbone/.*' is each unit of the backbone, 'backbone/block3_.*' those of one stage, 'head/.*' ...
+    remat: tuple[str, ...] = ()
     batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
     pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
 
@@ -82,6 +87,7 @@ class DataConfig:
     prepared_form: str = "files"  # or 'raw': decoded, which takes much room and little time to read
     num_workers: int = 0  # threads that make batches; 0: one for each CPU core
     prefetch: int = 2  # batches made ahead of the step
+    worker_timeout: float = 600.0  # seconds after which a worker that is still busy with one image ends the run
 
 
 @dataclasses.dataclass(slots=True)
@@ -195,7 +201,11 @@ class ServeConfig:
 
 @dataclasses.dataclass(slots=True)
 class MeshConfig:
-    data: int = 0  # devices that share the batch; 0: all
+    """Devices data x space; in several processes these must be all there are."""
+
+    data: int = 0  # groups that share the batch; 0: as many as there are devices for
+    space: int = 1  # devices of a group, which share the height of each image
+    shard_optimizer: bool = False  # each group keeps a part of the optimiser's state instead of a copy
 
 
 @dataclasses.dataclass(slots=True)

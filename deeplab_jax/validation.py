@@ -20,7 +20,7 @@ from deeplab_jax.config import (
     ServeConfig,
     TrainConfig,
 )
-from deeplab_jax.types import NORMALIZATIONS, UserError
+from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, UserError
 
 CheckPart = Callable[[str, str, Mapping[str, Any]], None]  # (package, name, args); raises ValueError
 
@@ -57,6 +57,7 @@ def validate(config: Config, check_part: CheckPart) -> None:
     _check_export(config.export)
     _check_serve(config.serve)
     _require(config.mesh.data >= 0, "mesh.data", config.mesh.data, "a number of devices, or 0 for all")
+    _require(config.mesh.space >= 1, "mesh.space", config.mesh.space, "a number of devices")
 
 
 def _require(condition: bool, path: str, value: Any, wanted: str) -> None:
@@ -74,10 +75,10 @@ def _check_model(model: ModelConfig) -> None:
     _require(all(s > 0 for s in model.scales), "model.scales", model.scales, "positive factors")
     _require(model.num_classes >= 0, "model.num_classes", model.num_classes, "0 (the data set's) or more")
     _require(
-        model.normalization in NORMALIZATIONS,
+        model.normalization in (*NORMALIZATIONS, DATASET_NORMALIZATION),
         "model.normalization",
         model.normalization,
-        f"one of {', '.join(NORMALIZATIONS)}",
+        f"one of {', '.join((*NORMALIZATIONS, DATASET_NORMALIZATION))}",
     )
     _require(
         model.compute_dtype in ("float32", "bfloat16"),
@@ -97,6 +98,12 @@ def _check_model(model: ModelConfig) -> None:
         "model.pretrained.scope",
         model.pretrained.scope,
         "backbone, model or fitting",
+    )
+    _require(
+        model.pretrained.stem in ("strict", "repeat"),
+        "model.pretrained.stem",
+        model.pretrained.stem,
+        "strict or repeat",
     )
     _require(
         model.pretrained.calibration_batches > 0,
@@ -131,6 +138,7 @@ def _check_data(data: DataConfig, stride: int) -> None:
     _require(data.prepared_form in ("files", "raw"), "data.prepared_form", data.prepared_form, "files or raw")
     _require(data.num_workers >= 0, "data.num_workers", data.num_workers, "0 (one for each core) or more")
     _require(data.prefetch >= 1, "data.prefetch", data.prefetch, "at least 1")
+    _require(data.worker_timeout > 0, "data.worker_timeout", data.worker_timeout, "a number of seconds")
 
 
 def _check_loss(loss: LossConfig) -> None:
@@ -183,10 +191,10 @@ def _check_batch_norm(config: Config) -> None:
     group = config.model.batch_norm.group_size
     rows = config.data.batch_size // config.train.accumulation_steps
     _require(
-        group >= 0 and (group == 0 or rows % group == 0),
+        group in (-1, 0) or (group > 0 and rows % group == 0),
         "model.batch_norm.group_size",
         group,
-        f"0 (the whole batch) or a divisor of the {rows} images that go through the network at a time",
+        f"0 (the whole batch), -1 (a device's) or a divisor of the {rows} images that go through the network at a time",
     )
 
 

@@ -43,12 +43,14 @@ _FREE = (
     "serve",
     "mesh.",
     "model.pretrained.",
+    "model.remat",
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "data.num_workers",
     "data.prefetch",
+    "data.worker_timeout",
     "data.prepared_dir",
     "data.prepared_form",
     "data.root",
@@ -93,24 +95,31 @@ def make_mesh(config: Config) -> Mesh:
       UserError: where there are fewer than asked for.
     """
     try:
-        return meshes.make_mesh(config.mesh.data)
+        return meshes.make_mesh(config.mesh.data, config.mesh.space)
     except ValueError as error:
-        raise UserError(f"config.mesh.data={config.mesh.data}: {error}; 0 takes all there are") from None
+        space = f", config.mesh.space={config.mesh.space}" if config.mesh.space > 1 else ""
+        raise UserError(f"config.mesh.data={config.mesh.data}{space}: {error}; 0 takes all there are") from None
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:
     """Raises UserError where the training batch cannot be shared evenly."""
-    rows = config.data.batch_size // config.train.accumulation_steps
-    if rows % mesh.size:
-        most = max(count for count in range(1, mesh.size + 1) if rows % count == 0)
+    rows, num_groups = config.data.batch_size // config.train.accumulation_steps, meshes.num_data(mesh)
+    if rows % num_groups:
+        most = max(count for count in range(1, num_groups + 1) if rows % count == 0)
+        sharing = "devices" if num_groups == mesh.size else f"groups of {mesh.size // num_groups} devices"
         raise UserError(
             f"config.data.batch_size={config.data.batch_size}: {rows} images at a time do not divide over "
-            f"{mesh.size} devices; change it, or set config.mesh.data={most}"
+            f"{num_groups} {sharing}; change it, or set config.mesh.data={most}"
         )
 
 
-def build(config: Config, info: DatasetInfo) -> nn.Module:
+def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> nn.Module:
     """The network for the classes of the data set.
+
+    Args:
+      config: its settings.
+      info: of the data set.
+      mesh: on which it will be trained: says how many images batch norm sees where each device is for itself.
 
     Raises:
       UserError: where config and data set disagree about their number.
@@ -120,7 +129,11 @@ def build(config: Config, info: DatasetInfo) -> nn.Module:
             f"config.model.num_classes={config.model.num_classes}: data set {info.name} has {info.num_classes} "
             "classes; 0 takes the data set's"
         )
-    return build_model(config.model, info)
+    model = config.model
+    if model.batch_norm.group_size < 0 and mesh is not None:
+        rows = config.data.batch_size // config.train.accumulation_steps // meshes.num_data(mesh)
+        model = dataclasses.replace(model, batch_norm=dataclasses.replace(model.batch_norm, group_size=rows))
+    return build_model(model, info)
 
 
 def make_init(config: Config, model: nn.Module) -> Init:

@@ -1,30 +1,55 @@
-"""Devices as a mesh: batches are split along its 'data' axis, everything else is copied to all."""
+"""Devices as a mesh of two axes: 'data' shares the batch, 'space' the height of images; all have the whole state."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA_AXIS = "data"
+SPACE_AXIS = "space"
 
 Tree = TypeVar("Tree")
 
 
-def make_mesh(num_data: int = 0) -> Mesh:
-    """A one-axis mesh over the first `num_data` devices; 0: all of them.
+def make_mesh(num_data: int = 0, num_space: int = 1) -> Mesh:
+    """A mesh of `num_data` x `num_space` devices, in the order of the processes that they belong to.
+
+    Args:
+      num_data: groups of devices that share the batch; 0: as many as there are devices for.
+      num_space: devices that share the height of each image.
 
     Raises:
-      ValueError: when there are fewer devices than asked for.
+      ValueError: when there are fewer devices than asked for; or, in several processes, when some would be left
+        without work or an image would be shared by two processes.
     """
-    devices = jax.devices()
-    num_data = num_data or len(devices)
-    if num_data > len(devices):
-        raise ValueError(f"{num_data} devices asked for, {len(devices)} present ({devices[0].platform})")
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    num_data = num_data or max(len(devices) // num_space, 1)
+    num_wanted = num_data * num_space
+    if num_wanted > len(devices):
+        raise ValueError(f"{num_wanted} devices asked for, {len(devices)} present ({devices[0].platform})")
+    if jax.process_count() > 1:
+        num_local = len(devices) // jax.process_count()
+        if num_wanted < len(devices):
+            raise ValueError(f"{num_wanted} of {len(devices)} devices asked for: several processes must use all")
+        if num_local % num_space:
+            raise ValueError(f"{num_space} devices for an image are no divisor of the {num_local} that a process has")
+    grid = np.asarray(devices[:num_wanted]).reshape(num_data, num_space)
     # Auto axes: bincount and contractions over the batch are the partitioner's work, not ours.
-    return Mesh(np.asarray(devices[:num_data]), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    return Mesh(grid, (DATA_AXIS, SPACE_AXIS), axis_types=(AxisType.Auto,) * 2)
+
+
+def num_data(mesh: Mesh) -> int:
+    """Parts into which a batch is split."""
+    return mesh.shape[DATA_AXIS]
+
+
+def idle_devices(mesh: Mesh) -> list[jax.Device]:
+    """Devices that the mesh leaves without work."""
+    used = set(mesh.devices.flat)
+    return [device for device in jax.devices() if device not in used]
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -37,7 +62,32 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def spread(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """An array shared along its longest axis that divides over the data axis; copied where there is none."""
+    fitting = [axis for axis, size in enumerate(shape) if size and size % num_data(mesh) == 0]
+    if not fitting:
+        return replicated(mesh)
+    longest = max(fitting, key=lambda axis: shape[axis])
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, DATA_AXIS))
+
+
 def shard_batch(batch: Tree, mesh: Mesh) -> Tree:
     """Puts this process's rows of a batch (a tree of NumPy arrays) on its devices of the mesh."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
+
+
+def split_height(batch: Tree, mesh: Mesh) -> Tree:
+    """Inside a compiled function: splits the height of images and labels over the space axis.
+
+    The partitioner takes it from there: it exchanges the rows that convolutions read beyond a strip's edge, and sums
+    what is averaged over an image. A height need not divide: the last strip is filled up, and nobody sees it.
+    """
+    if mesh.shape[SPACE_AXIS] == 1:
+        return batch
+    strips = NamedSharding(mesh, PartitionSpec(DATA_AXIS, SPACE_AXIS))
+
+    def split(array: Any) -> Any:
+        return jax.lax.with_sharding_constraint(array, strips) if array.ndim > 2 else array
+
+    return jax.tree.map(split, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Int
 
-from deeplab_jax.ops.mesh import replicated
+from deeplab_jax.ops.mesh import replicated, spread
 from deeplab_jax.types import Variables
 
 Init = Callable[[jax.Array], Variables]
@@ -54,24 +55,39 @@ def create_variables(init: Init, *, seed: int, mesh: Mesh) -> Variables:
     return jax.jit(init, out_shardings=replicated(mesh))(_key(seed))
 
 
-def create_train_state(variables: Variables, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh) -> TrainState:
-    """The state at step 0 for these variables; it owns its arrays and may be donated."""
+def create_train_state(
+    variables: Variables, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh, shard_optimizer: bool = False
+) -> TrainState:
+    """The state at step 0 for these variables; it owns its arrays and may be donated.
+
+    Args:
+      variables: of the network.
+      tx: whose state belongs to it.
+      ema: whether a running average is kept.
+      mesh: where the state will live, a copy on each device.
+      shard_optimizer: each device keeps a part of the optimiser's state instead.
+    """
 
     def start(variables: Variables) -> TrainState:
         # The average must not share buffers with the parameters, or neither could be donated.
         return jax.tree.map(jnp.array, _initial_state(variables, tx, ema=ema))
 
-    return jax.jit(start, out_shardings=replicated(mesh))(variables)
+    shardings = _shardings(jax.eval_shape(start, variables), mesh, shard_optimizer)
+    return jax.jit(start, out_shardings=shardings)(variables)
 
 
 def abstract_variables(init: Init, mesh: Mesh) -> Variables:
     """Shapes, dtypes and shardings of `create_variables`, without computing anything."""
-    return _with_sharding(jax.eval_shape(init, _key(0)), mesh)
+    shapes, whole = jax.eval_shape(init, _key(0)), replicated(mesh)
+    return jax.tree.map(lambda leaf: _placed(leaf, whole), shapes)
 
 
-def abstract_train_state(init: Init, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh) -> TrainState:
+def abstract_train_state(
+    init: Init, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh, shard_optimizer: bool = False
+) -> TrainState:
     """Shapes, dtypes and shardings of `create_train_state`, without computing anything."""
-    return _with_sharding(jax.eval_shape(lambda key: _initial_state(init(key), tx, ema=ema), _key(0)), mesh)
+    shapes = jax.eval_shape(lambda key: _initial_state(init(key), tx, ema=ema), _key(0))
+    return jax.tree.map(_placed, shapes, _shardings(shapes, mesh, shard_optimizer))
 
 
 def _key(seed: int) -> jax.Array:
@@ -89,6 +105,16 @@ def _initial_state(variables: Variables, tx: optax.GradientTransformation, *, em
     )
 
 
-def _with_sharding(tree: Any, mesh: Mesh) -> Any:
-    sharding = replicated(mesh)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+def _shardings(state: TrainState, mesh: Mesh, shard_optimizer: bool) -> TrainState:
+    """Where each array of a state lives."""
+    whole = replicated(mesh)
+    shardings = jax.tree.map(lambda _: whole, state)
+    if not shard_optimizer:
+        return shardings
+    return dataclasses.replace(
+        shardings, opt_state=jax.tree.map(lambda leaf: spread(leaf.shape, mesh), state.opt_state)
+    )
+
+
+def _placed(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

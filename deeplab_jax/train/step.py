@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from deeplab_jax.ops.mesh import DATA_AXIS, batch_sharding, replicated
+from deeplab_jax.ops.mesh import DATA_AXIS, batch_sharding, replicated, split_height
 from deeplab_jax.ops.resize import resize_nearest
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.types import SIDE_LOGITS, ApplyFn, Batch, Label, Logits, Metrics
@@ -46,6 +46,7 @@ def make_train_step(
     accumulation_steps: int = 1,
     ema_decay: float = 0.0,
     side_weight: float = 1.0,
+    state_sharding: Any = None,
 ) -> TrainStep:
     """Compiles (state, batch) -> (state, metrics); the state is donated.
 
@@ -67,14 +68,15 @@ def make_train_step(
       loss_fn: (logits, label, step) -> (sum, weight); the step is there for losses that ramp.
       tx: gives the update in units of the learning rate (see train/optimizer.py).
       learning_rate: step -> learning rate.
-      mesh: its data axis shares the batch; the batch size must be a multiple of its size times
-        `accumulation_steps`.
+      mesh: its data axis shares the batch, its space axis the height of each image; the batch size must be a
+        multiple of the data axis times `accumulation_steps`.
       ignore_label: of the labels; rows whose `valid` is False get it everywhere.
       seed: of the dropout keys; the key of a step depends on (seed, step) alone.
       accumulation_steps: slices of the batch.
       ema_decay: weight of the old average, min(ema_decay, (1 + t) / (10 + t)) at step t, so that
         the random start is forgotten at once. Used only where the state keeps an average.
       side_weight: of the loss of each side output.
+      state_sharding: where each array of the state lives, as `abstract_train_state` says; None: all are copied.
 
     Returns:
       The step. Its metrics are float32 scalars: loss, learning_rate, gradient_norm (before
@@ -82,6 +84,7 @@ def make_train_step(
     """
 
     def totals_of(params: Any, batch_stats: Any, batch: Batch, key: jax.Array, step: Int[Array, ""]) -> tuple:
+        batch = split_height(batch, mesh)
         logits, updated = apply_fn(
             {"params": params, "batch_stats": batch_stats},
             batch.image,
@@ -145,10 +148,11 @@ def make_train_step(
         return updated, jax.tree.map(lambda metric: jnp.asarray(metric, jnp.float32), metrics)
 
     everywhere = replicated(mesh)
+    of_state = everywhere if state_sharding is None else state_sharding
     return jax.jit(
         train_step,
-        in_shardings=(everywhere, batch_sharding(mesh)),
-        out_shardings=(everywhere, everywhere),
+        in_shardings=(of_state, batch_sharding(mesh)),
+        out_shardings=(of_state, everywhere),
         donate_argnums=0,
     )
 

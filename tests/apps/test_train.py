@@ -70,7 +70,7 @@ def config():
 def toy_parts(monkeypatch, config):
     config.mesh.data = 2
     monkeypatch.setattr(assemble, "open_dataset", lambda config: make_dataset())
-    monkeypatch.setattr(assemble, "build", lambda config, info: Toy(info.num_classes))
+    monkeypatch.setattr(assemble, "build", lambda config, info, mesh=None: Toy(info.num_classes))
     reported = []
     monkeypatch.setattr(app, "report", lambda config, workdir: reported.append(workdir))
     return reported

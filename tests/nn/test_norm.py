@@ -68,6 +68,22 @@ def test_eight_devices_equal_one(rng, group_size):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), *results)
 
 
+@pytest.mark.parametrize("group_size", [0, 2, 4], ids=["global", "per replica", "groups of 4"])
+def test_eight_devices_equal_numpy(rng, group_size):
+    """16 images, two on each device: over all of them, those of one device, and those of two."""
+    x = rng.normal(1, 2, size=(16, 3, 3, 3)).astype(np.float32)
+    layer = BatchNorm(epsilon=1e-3, options=LayerOptions(bn_decay=0.9, bn_group_size=group_size))
+    apply = jax.jit(lambda x, variables: layer.apply(variables, x, train=True, mutable=["batch_stats"]))
+    mesh = make_mesh(8)
+    y, updates = jax.device_get(apply(shard_batch(x, mesh), jax.device_put(_variables(), replicated(mesh))))
+    groups = [_numpy(rows) for rows in np.split(x, 16 // (group_size or 16))]
+    np.testing.assert_allclose(y, np.concatenate([wanted for wanted, _, _ in groups]), atol=1e-5)
+    for name, moment in (("mean", 1), ("var", 2)):
+        moments = np.mean([group[moment] for group in groups], axis=0)
+        start = 0.0 if name == "mean" else 0.9
+        np.testing.assert_allclose(updates["batch_stats"][name], start + 0.1 * moments, rtol=1e-5)
+
+
 def test_a_group_within_a_device_needs_no_communication():
     mesh = make_mesh(8)
     layer = BatchNorm(options=LayerOptions(bn_group_size=2))

@@ -11,6 +11,8 @@ import numpy as np
 
 from deeplab_jax.config import OptimizerConfig
 from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
+from deeplab_jax.nn.norm import BatchNorm
+from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import create_train_state, create_variables
@@ -24,12 +26,14 @@ SIZE = (8, 10)
 
 class Backbone(nn.Module):
     batch_norm: bool
+    group_size: int
 
     @nn.compact
     def __call__(self, x, *, train):
         x = nn.Conv(6, (3, 3), use_bias=not self.batch_norm, name="conv")(x)
         if self.batch_norm:
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3, name="bn")(x)
+            options = LayerOptions(bn_decay=0.9, bn_group_size=self.group_size)
+            x = BatchNorm(epsilon=1e-3, options=options, name="bn")(x, train=train)
         return nn.relu(x)
 
 
@@ -47,11 +51,12 @@ class Toy(nn.Module):
     num_classes: int = NUM_CLASSES
     batch_norm: bool = True
     dropout: float = 0.0
+    group_size: int = 0  # of batch norm
 
     @nn.compact
     def __call__(self, image, *, train):
         x = image.astype(jnp.float32) / 255
-        x = Backbone(self.batch_norm, name="backbone")(x, train=train)
+        x = Backbone(self.batch_norm, self.group_size, name="backbone")(x, train=train)
         return Head(self.num_classes, self.dropout, name="head")(x, train=train)
 
 
@@ -69,12 +74,25 @@ def make_batch(position, size=16):
     return Batch(image, label, np.ones(size, bool))
 
 
-def make_toy(*, num_devices=1, batch_norm=True, dropout=0.0, ema_decay=0.0, optimizer=None, num_steps=20, **options):
+def make_toy(
+    *,
+    num_devices=1,
+    num_space=1,
+    batch_norm=True,
+    group_size=0,
+    dropout=0.0,
+    ema_decay=0.0,
+    optimizer=None,
+    shard_optimizer=False,
+    num_steps=20,
+    **options,
+):
     """(state, step, mesh) of the toy; `options` go to make_train_step."""
-    model = Toy(batch_norm=batch_norm, dropout=dropout)
-    mesh = make_mesh(num_devices)
+    model = Toy(batch_norm=batch_norm, dropout=dropout, group_size=group_size)
+    mesh = make_mesh(num_devices, num_space)
     variables = create_variables(make_init(model), seed=3, mesh=mesh)
     tx, learning_rate = make_optimizer(optimizer or OptimizerConfig(learning_rate=0.5), num_steps, variables["params"])
+    state = create_train_state(variables, tx, ema=ema_decay > 0, mesh=mesh, shard_optimizer=shard_optimizer)
     loss = functools.partial(softmax_cross_entropy, ignore_label=IGNORE)
     step = make_train_step(
         model.apply,
@@ -85,9 +103,10 @@ def make_toy(*, num_devices=1, batch_norm=True, dropout=0.0, ema_decay=0.0, opti
         ignore_label=IGNORE,
         seed=5,
         ema_decay=ema_decay,
+        state_sharding=jax.tree.map(lambda leaf: leaf.sharding, state),
         **options,
     )
-    return create_train_state(variables, tx, ema=ema_decay > 0, mesh=mesh), step, mesh
+    return state, step, mesh
 
 
 def to_host(tree):
