@@ -20,17 +20,23 @@ from deeplab_jax.apps import assemble
 from deeplab_jax.apps.class_weights import WEIGHTINGS, describe, training_counts
 from deeplab_jax.apps.evaluate import collapse_warning, make_evaluator, write_evaluation
 from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.apps.memory import describe as describe_memory
+from deeplab_jax.apps.memory import told_when_it_runs_out
+from deeplab_jax.apps.pixels import pad_pixel
+from deeplab_jax.apps.processes import told_when_one_is_lost
 from deeplab_jax.apps.report import report
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.loader import TrainLoader, make_loader
 from deeplab_jax.inference.evaluator import Evaluation
-from deeplab_jax.ops.mesh import replicated, shard_batch
+from deeplab_jax.nn.remat import rematerialized
+from deeplab_jax.ops.mesh import idle_devices, num_data, replicated, shard_batch
 from deeplab_jax.train.augment import make_augment
 from deeplab_jax.train.calibration import calibrate_batch_norm
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
 from deeplab_jax.train.loop import Augment, Evaluate, LoopOptions, train_loop
+from deeplab_jax.train.memory import MeasuredStep, StepMemory
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import (
@@ -43,7 +49,7 @@ from deeplab_jax.train.state import (
 )
 from deeplab_jax.train.step import make_train_step
 from deeplab_jax.train.writer import MetricWriter
-from deeplab_jax.types import NORMALIZATIONS, Loader, UserError, Variables
+from deeplab_jax.types import Loader, UserError, Variables
 
 
 def train(config: Config, workdir: pathlib.Path) -> int:
@@ -57,16 +63,32 @@ def train(config: Config, workdir: pathlib.Path) -> int:
     """
     mesh = assemble.make_mesh(config)
     assemble.check_batch(config, mesh)
+    needs: list[StepMemory] = []
+    with told_when_one_is_lost(), told_when_it_runs_out(config, mesh, needs):
+        step, received = _train(config, workdir, mesh, needs)
+    if received is not None and step < config.train.num_steps:
+        _say(f"{received.name}: saved step {step}; the same command continues from there")
+        return 128 + signal.SIGINT if received is signal.SIGINT else 0
+    if jax.process_index() == 0:
+        report(config, workdir)
+    return 0
+
+
+def _train(
+    config: Config, workdir: pathlib.Path, mesh: Mesh, needs: list[StepMemory]
+) -> tuple[int, signal.Signals | None]:
+    """The run; (its last step, the signal that stopped it). What the step needs of memory goes to `needs`."""
     assemble.open_workdir(config, workdir)
-    dataset = assemble.open_dataset(config)
+    dataset = assemble.open_normalized(config, workdir)
     if jax.process_index() == 0:
         assemble.keep_info(dataset.info, workdir)
-    model = assemble.build(config, dataset.info)
+    model = assemble.build(config, dataset.info, mesh)
     init = assemble.make_init(config, model)
     shapes = abstract_variables(init, mesh)
     tx, learning_rate = make_optimizer(config.optimizer, config.train.num_steps, shapes["params"])
+    state_shapes = abstract_train_state(init, tx, mesh=mesh, **_state_options(config))
     train_step = make_train_step(
-        model.apply,
+        rematerialized(model.apply, config.model.remat),
         assemble.make_loss(config.loss, dataset.info, functools.partial(_count_classes, config, dataset, workdir)),
         tx,
         learning_rate,
@@ -76,7 +98,13 @@ def train(config: Config, workdir: pathlib.Path) -> int:
         accumulation_steps=config.train.accumulation_steps,
         ema_decay=config.train.ema_decay,
         side_weight=config.loss.side_weight,
+        state_sharding=jax.tree.map(lambda leaf: leaf.sharding, state_shapes),
     )
+
+    def tell_needs(memory: StepMemory) -> None:
+        needs.append(memory)
+        _say(describe_memory(memory))
+
     _say(_describe(config, dataset, mesh, shapes))
     with (
         StopSignal() as stop,
@@ -90,7 +118,7 @@ def train(config: Config, workdir: pathlib.Path) -> int:
             evaluator = make_evaluator(config, model, dataset, mesh)
             state = train_loop(
                 state,
-                train_step,
+                MeasuredStep(train_step, tell_needs),
                 loader,
                 _make_evaluate(evaluator, workdir, checkpointer, writer),
                 mesh=mesh,
@@ -100,11 +128,12 @@ def train(config: Config, workdir: pathlib.Path) -> int:
                 stop=stop,
                 augment=augment,
             )
-    if stop.received is not None and int(state.step) < config.train.num_steps:
-        _say(f"{stop.received.name}: saved step {int(state.step)}; the same command continues from there")
-        return 128 + signal.SIGINT if stop.received is signal.SIGINT else 0
-    report(config, workdir)
-    return 0
+        return int(state.step), stop.received
+
+
+def _state_options(config: Config) -> dict[str, bool]:
+    """Which arrays a state has, and whether each device holds all of them."""
+    return {"ema": config.train.ema_decay > 0, "shard_optimizer": config.mesh.shard_optimizer}
 
 
 def _start_or_resume(
@@ -118,9 +147,8 @@ def _start_or_resume(
     augment: Augment,
 ) -> TrainState:
     """The state of the newest checkpoint, with the loader at its position, or that of step 0."""
-    ema = config.train.ema_decay > 0
     if checkpointer.latest_step is not None:
-        state, position = checkpointer.restore(abstract_train_state(init, tx, ema=ema, mesh=mesh))
+        state, position = checkpointer.restore(abstract_train_state(init, tx, mesh=mesh, **_state_options(config)))
         loader.set_state(position)
         _say(f"resuming at step {int(state.step)}")
         return state
@@ -134,7 +162,7 @@ def _start_or_resume(
     if pretrained.source:
         variables = _load_pretrained(config, model, variables, loader, mesh, augment)
         loader.set_state({"position": 0})  # calibration has looked ahead
-    return create_train_state(variables, tx, ema=ema, mesh=mesh)
+    return create_train_state(variables, tx, mesh=mesh, **_state_options(config))
 
 
 def _load_pretrained(
@@ -192,7 +220,7 @@ def _open_loader(config: Config, dataset: Dataset) -> TrainLoader:
         dataset.open_split(config.data.train_split),
         dataset.info,
         seed=config.seed,
-        pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
+        pad_pixel=pad_pixel(config, dataset.info),
         shard=(jax.process_index(), jax.process_count()),
     )
 
@@ -204,7 +232,7 @@ def _make_augment(config: Config, dataset: Dataset, mesh: Mesh) -> Augment:
     return make_augment(
         mesh,
         crop_size=config.data.crop_size,
-        pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
+        pad_pixel=pad_pixel(config, dataset.info),
         ignore_label=dataset.info.ignore_label,
         photometric=config.data.photometric,
     )
@@ -223,15 +251,27 @@ def _loop_options(config: Config) -> LoopOptions:
 
 def _describe(config: Config, dataset: Dataset, mesh: Mesh, shapes: Variables) -> str:
     """What the run consists of, in three lines."""
-    info, device, rows = dataset.info, mesh.devices.flat[0], config.data.batch_size // mesh.size
+    info = dataset.info
     sizes = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in shapes["params"].items()}
     splits = ", ".join(f"{name} {size}" for name, size in info.splits.items())
     parts = ", ".join(f"{part} {size:,}" for part, size in sizes.items())
     return (
         f"data set    {info.name}: {info.num_classes} classes, images: {splits}\n"
         f"parameters  {parts} ({config.model.backbone.name}, {config.model.head.name})\n"
-        f"devices     {mesh.size} x {device.device_kind}, {rows} images of a batch on each"
+        f"devices     {_describe_devices(config, mesh)}"
     )
+
+
+def _describe_devices(config: Config, mesh: Mesh) -> str:
+    """Which devices share the work, how, and which do nothing."""
+    num_groups, kind = num_data(mesh), mesh.devices.flat[0].device_kind
+    text = f"{mesh.size} x {kind}, {config.data.batch_size // num_groups} images of a batch on "
+    text += "each" if num_groups == mesh.size else f"each {mesh.size // num_groups}, which share their height"
+    if jax.process_count() > 1:
+        text += f"; {jax.process_count()} processes"
+    if idle := idle_devices(mesh):
+        text += f"; idle: {', '.join(str(device) for device in idle)}"
+    return text
 
 
 def _say(text: str) -> None:

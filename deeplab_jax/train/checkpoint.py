@@ -16,14 +16,20 @@ from types import TracebackType
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.types import UserError, Variables
 
 FOLDER = "checkpoints"  # inside a workdir
+
+
+class _NoRoomError(UserError):
+    """Seen before anything was written, and by all processes alike."""
 
 
 class Checkpointer:
@@ -38,7 +44,7 @@ class Checkpointer:
           config: plain nested dicts, saved with each checkpoint.
         """
         self._directory = directory.absolute()
-        self._config = dict(config)
+        self._config, self._keep = dict(config), keep
         with self._user_errors("open"):
             self._directory.mkdir(parents=True, exist_ok=True)
             self._manager = _open_manager(self._directory, keep=keep)
@@ -66,14 +72,47 @@ class Checkpointer:
         known = self._manager.metrics(best) if best is not None else None
         return known is None or _rank(scores) >= _rank(known)
 
-    def save(self, step: int, state: TrainState, *, data: Mapping[str, Any], scores: Mapping[str, Any] | None) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        *,
+        data: Mapping[str, Any],
+        scores: Mapping[str, Any] | None,
+        required: bool = True,
+    ) -> str | None:
         """Copies the state to the host and returns; it is written while training goes on.
 
-        A step that is there already is left as it is.
+        A step that is there already is left as it is. Where room is short, older checkpoints go first: all but the
+        newest and the best.
+
+        Args:
+          step: of the state.
+          state: what is saved.
+          data: the loader's position.
+          scores: of the state, where it was evaluated.
+          required: False: a disk that refuses is no error, for there will be another save.
+
+        Returns:
+          None; or, where it is not required, why this state, or the one before, is not saved.
 
         Raises:
           UserError: where this save or the one before failed for want of room or permission.
         """
+        refusal: UserError | None = None
+        while True:
+            try:
+                self._save(step, state, data, scores)
+                return str(refusal) if refusal else None
+            except UserError as error:
+                refusal = error
+            if self._recover(refusal):
+                continue
+            if required:
+                raise refusal
+            return str(refusal)
+
+    def _save(self, step: int, state: TrainState, data: Mapping[str, Any], scores: Mapping[str, Any] | None) -> None:
         if self.latest_step is not None and step <= self.latest_step:
             return  # Orbax would refuse without a word
         items = {
@@ -84,7 +123,7 @@ class Checkpointer:
         if scores is not None:
             items["scores"] = ocp.args.JsonSave(dict(scores))
         metrics = {"mean_iou": scores["mean_iou"]} if scores and scores["mean_iou"] is not None else None
-        self._check_room(state)
+        self._make_room(state)
         with self._user_errors(f"save step {step} in"):
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
@@ -121,15 +160,45 @@ class Checkpointer:
             with contextlib.suppress(Exception):  # told by wait() already
                 self._manager.close()
 
-    def _check_room(self, state: TrainState) -> None:
+    def _make_room(self, state: TrainState) -> None:
         """A full disk is better met before the background threads meet it: they stumble noisily."""
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        free = shutil.disk_usage(self._directory).free
+        if (free := self._free_bytes()) >= needed:
+            return
+        self.wait()  # the save before may still be under way, and what it replaces may still be there
+        while (free := self._free_bytes()) < needed and self._drop_oldest():
+            pass
         if free < needed:
-            raise UserError(
+            raise _NoRoomError(
                 f"cannot save in {self._directory}: no space left on device, {needed / 1e6:.1f} MB needed, "
                 f"{free / 1e6:.1f} MB free; make room or choose another --workdir (earlier checkpoints are intact)"
             )
+
+    def _drop_oldest(self) -> bool:
+        """Deletes the oldest checkpoint that is neither the newest nor the best; False where there is none."""
+        spared = {self._manager.latest_step(), self._manager.best_step()}
+        others = sorted(set(self._manager.all_steps()) - spared)
+        if others:
+            self._manager.delete(others[0])
+        return bool(others)
+
+    def _free_bytes(self) -> int:
+        """On the disk, as process 0 sees it: all must come to the same decision."""
+        free = shutil.disk_usage(self._directory).free
+        if jax.process_count() == 1:
+            return free
+        return int(multihost_utils.broadcast_one_to_all(np.asarray(free // 2**20, np.int32))) * 2**20
+
+    def _recover(self, refusal: UserError) -> bool:
+        """After a save that failed, removes its leftovers and the oldest checkpoint; False: there is no more to try."""
+        if jax.process_count() > 1:
+            if not isinstance(refusal, _NoRoomError):
+                raise refusal  # the other processes may have met no error
+            return False
+        with contextlib.suppress(Exception):  # what failed in the background fails once more here
+            self._manager.close()
+        self._manager = _open_manager(self._directory, keep=self._keep)
+        return self._drop_oldest()
 
     @contextlib.contextmanager
     def _user_errors(self, action: str) -> Iterator[None]:

@@ -54,7 +54,7 @@ def train_loop(
     The metrics of a step are fetched after the next one was dispatched, so the device never
     waits for the host; batches are made and sent while it works, and how long it nevertheless
     had to wait for one is part of the curve. A checkpoint is written every `checkpoint_every` steps, at each
-    evaluation that is the best so far, at the end and at a stop.
+    evaluation that is the best so far, at the end and at a stop; only there does a full disk end the run.
 
     Args:
       state: where to begin; it is donated.
@@ -72,7 +72,8 @@ def train_loop(
       The last state.
 
     Raises:
-      UserError: where `max_nonfinite_steps` updates in a row were skipped, naming the files.
+      UserError: where `max_nonfinite_steps` updates in a row were skipped, naming the files; where the last state
+        cannot be saved.
     """
     start = int(state.step)
     progress = Progress(options.num_steps, start, images_per_step=options.batch_size, enabled=jax.process_index() == 0)
@@ -100,7 +101,7 @@ def train_loop(
         idle.watch(metrics)
         look_back()
         pending = (step, metrics)
-        is_end = step == options.num_steps or stop.received is not None
+        is_end = stop.requested(step) or step == options.num_steps
         is_evaluated = step % options.eval_every == 0 or step == options.num_steps
         is_saved = step % options.checkpoint_every == 0 or is_end
         if not (is_evaluated or is_saved):
@@ -112,7 +113,9 @@ def train_loop(
         if scores is not None:
             progress.say(f"step {step}: {_describe(scores)}")
         if is_saved or (scores is not None and checkpointer.is_best(scores)):
-            checkpointer.save(step, state, data=loader.get_state(), scores=scores)
+            refusal = checkpointer.save(step, state, data=loader.get_state(), scores=scores, required=is_end)
+            if refusal:
+                progress.say(f"warning: step {step}: {refusal}; training goes on")
             window.restart()
         if is_end:
             break

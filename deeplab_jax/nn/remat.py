@@ -1,0 +1,78 @@
+"""Rematerialisation by name: parts of a network whose activations are computed again instead of being kept.
+
+The backward pass reads the activations of the forward pass, which so are most of a train step's memory. A part that
+is rematerialised keeps its input alone and runs forward once more when its gradient is due.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from deeplab_jax.types import ApplyFn
+
+
+def rematerialized(apply_fn: ApplyFn, patterns: Sequence[str]) -> ApplyFn:
+    """`apply_fn` with the parts rematerialised whose path matches a pattern as a whole; the results are the same.
+
+    Args:
+      apply_fn: `module.apply`.
+      patterns: regular expressions on paths like 'backbone/block3_unit1' or 'head/aspp'. Of parts within each other
+        the outermost that matches counts: 'backbone/.*' means each unit of the backbone, 'backbone' all of it at
+        once, which saves little, since all of it is there again when its gradient is due.
+
+    Raises:
+      ValueError: by the result, where a pattern matches no part.
+    """
+    if not patterns:
+        return apply_fn
+    compiled = [re.compile(pattern) for pattern in patterns]
+
+    def apply(variables: Any, *args: Any, **kwargs: Any) -> Any:
+        wrapper = _Wrapper(compiled)
+        with nn.intercept_methods(wrapper):
+            result = apply_fn(variables, *args, **kwargs)
+        wrapper.check()
+        return result
+
+    return apply
+
+
+class _Wrapper:
+    """Intercepts the calls of all modules while a network is traced."""
+
+    def __init__(self, patterns: Sequence[re.Pattern[str]]) -> None:
+        self._patterns = patterns
+        self._unmatched = {pattern.pattern for pattern in patterns}
+        self._seen: list[str] = []
+        self._inside = False
+
+    def __call__(self, call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        path = "/".join(context.module.path)
+        if self._inside or context.method_name != "__call__" or not path:
+            return call(*args, **kwargs)
+        self._seen.append(path)
+        matching = {pattern.pattern for pattern in self._patterns if pattern.fullmatch(path)}
+        if not matching:
+            return call(*args, **kwargs)
+        self._unmatched -= matching
+        with self._within():
+            # Only arrays may be arguments of what is differentiated; the others, as `train`, are bound.
+            return nn.remat(lambda module, *arrays: module(*arrays, **kwargs))(context.module, *args)
+
+    def check(self) -> None:
+        if self._unmatched:
+            near = ", ".join(dict.fromkeys(self._seen[:6]))
+            raise ValueError(f"'{sorted(self._unmatched)[0]}' matches no part; their paths look like {near}")
+
+    @contextlib.contextmanager
+    def _within(self) -> Iterator[None]:
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False
