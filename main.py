@@ -20,12 +20,12 @@ from deeplab_jax.config import Config
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import validate
 
-MODES = ("train", "evaluate", "predict", "import", "export", "serve", "report", "lint")
+MODES = ("train", "evaluate", "predict", "import", "export", "serve", "crf-search", "report", "lint")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.field=value overrides one field.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, curves, scores, report.")
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "evaluate, predict: another checkpoint than the workdir's best.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "evaluate, predict, crf-search: another checkpoint than the best.")
 _IMAGES = flags.DEFINE_string("images", "", "predict: a file, several (comma separated), a glob or a folder.")
 _SOURCE = flags.DEFINE_string("source", "", "import: the file with someone else's weights.")
 _LAYOUT = flags.DEFINE_string("layout", "", "import: whose names it uses, e.g. torchvision; default: recognised.")
@@ -136,6 +136,10 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
         from deeplab_jax.apps.serve import serve
 
         serve(config, workdir, _CHECKPOINT.value, _PORT.value)
+    elif mode == "crf-search":
+        from deeplab_jax.apps.crf_search import crf_search
+
+        crf_search(config, workdir, _CHECKPOINT.value)
     elif mode == "report":
         from deeplab_jax.apps.report import report
 

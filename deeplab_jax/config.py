@@ -165,7 +165,8 @@ class InferenceConfig:
     stride: tuple[int, int] = (0, 0)  # between two windows; (0, 0): two thirds of one
     blend: str = "smooth"  # of windows where they overlap, or 'uniform'
     compute_dtype: str = ""  # 'bfloat16' or 'float32'; '': the model's
-    crf: str = ""  # a preset of ops/crf_parameters.py, e.g. 'v2_resnet101', that refines the result; '': none
+    # Refines the result: a preset of ops/crf_parameters.py, e.g. 'v2_resnet101', or the path of a crf_search.json.
+    crf: str = ""
     # Images are padded (bottom, right) to this (height, width); (0, 0): each axis up to the next
     # multiple of `bucket`, plus 1, which bounds the number of compilations.
     pad_to: tuple[int, int] = (0, 0)
@@ -200,6 +201,20 @@ class ServeConfig:
 
 
 @dataclasses.dataclass(slots=True)
+class CRFSearchConfig:
+    """--mode=crf-search: the papers' ranges (v2, sec. 4.1.1)."""
+
+    num_images: int = 100  # of the evaluation split, at even distances; 0: all
+    bi_w: tuple[float, ...] = (3.0, 4.0, 5.0, 6.0)  # w1
+    bi_xy_std: tuple[float, ...] = (30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0)  # sigma_alpha, pixels
+    bi_rgb_std: tuple[float, ...] = (3.0, 4.0, 5.0, 6.0)  # sigma_beta, grey levels
+    num_refinements: int = 1  # further rounds around the best, each at half the distance
+    pos_w: float = 3.0  # w2
+    pos_xy_std: float = 3.0  # sigma_gamma, pixels
+    num_iterations: int = 10  # of mean field
+
+
+@dataclasses.dataclass(slots=True)
 class MeshConfig:
     """Devices data x space; in several processes these must be all there are."""
 
@@ -217,6 +232,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    crf_search: CRFSearchConfig = field(default_factory=CRFSearchConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)

@@ -10,6 +10,7 @@ from typing import Any
 
 from deeplab_jax.config import (
     Config,
+    CRFSearchConfig,
     DataConfig,
     ExportConfig,
     InferenceConfig,
@@ -54,6 +55,7 @@ def validate(config: Config, check_part: CheckPart) -> None:
     _check_train(config.train, config.data)
     _check_batch_norm(config)
     _check_inference(config.inference)
+    _check_crf_search(config.crf_search)
     _check_export(config.export)
     _check_serve(config.serve)
     _require(config.mesh.data >= 0, "mesh.data", config.mesh.data, "a number of devices, or 0 for all")
@@ -257,3 +259,19 @@ def _check_inference(inference: InferenceConfig) -> None:
     )
     around = inference.measures.trimap_around
     _require(around in ("auto", "void", "labels"), "inference.measures.trimap_around", around, "auto, void or labels")
+
+
+def _check_crf_search(search: CRFSearchConfig) -> None:
+    for name in ("bi_w", "bi_xy_std", "bi_rgb_std"):
+        values = getattr(search, name)
+        _require(
+            len(values) > 0 and all(0 < value < float("inf") for value in values),
+            f"crf_search.{name}",
+            values,
+            "one or more positive numbers",
+        )
+    _require(search.num_images >= 0, "crf_search.num_images", search.num_images, "0 (all) or more")
+    _require(search.num_refinements >= 0, "crf_search.num_refinements", search.num_refinements, "0 or more")
+    _require(search.pos_w >= 0, "crf_search.pos_w", search.pos_w, "0 or more")
+    _require(search.pos_xy_std > 0, "crf_search.pos_xy_std", search.pos_xy_std, "positive")
+    _require(search.num_iterations >= 1, "crf_search.num_iterations", search.num_iterations, "at least 1")

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from deeplab_jax import registry
 from deeplab_jax.apps.class_weights import class_weights
+from deeplab_jax.apps.crf_settings import find_crf
 from deeplab_jax.apps.files import write_whole
 from deeplab_jax.config import Config, LossConfig, differences, to_dict
 from deeplab_jax.data.class_counts import ClassCounts
@@ -27,7 +28,6 @@ from deeplab_jax.inference.resizing import ResizeRule
 from deeplab_jax.losses.combined import add_losses
 from deeplab_jax.models.build import build_model
 from deeplab_jax.ops import mesh as meshes
-from deeplab_jax.ops.crf_parameters import CRFPreset, crf_preset
 from deeplab_jax.train import checkpoint as checkpoints
 from deeplab_jax.train.state import Init, abstract_variables
 from deeplab_jax.train.step import StepLoss
@@ -39,6 +39,7 @@ DATASET_FILE = "dataset.json"  # what prediction must know of the data set, so t
 # What a run may change when it is continued: neither the state nor the data of its later steps depends on it.
 _FREE = (
     "inference.",
+    "crf_search",
     "export",
     "serve",
     "mesh.",
@@ -195,18 +196,6 @@ def _bind(
     return bound
 
 
-def find_crf(config: Config) -> CRFPreset | None:
-    """The CRF that refines results; None where none is wanted.
-
-    Raises:
-      UserError: for a preset that does not exist.
-    """
-    try:
-        return crf_preset(config.inference.crf) if config.inference.crf else None
-    except ValueError as error:
-        raise UserError(f"config.inference.crf: {error}") from None
-
-
 def predictor_options(config: Config) -> PredictorOptions:
     """How the config wants an image to go through the network."""
     inference = config.inference
@@ -222,7 +211,7 @@ def predictor_options(config: Config) -> PredictorOptions:
         bucket=inference.bucket,
         pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
         resize=resize_rule(config),
-        crf=find_crf(config),
+        crf=find_crf(config.inference.crf),
     )
 
 
