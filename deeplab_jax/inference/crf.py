@@ -14,7 +14,7 @@ from deeplab_jax.types import UserError
 
 
 def refine(
-    probabilities: Float[Array, "ph pw c"], image: UInt8[np.ndarray, "h w 3"], crf: CRFPreset
+    probabilities: Float[Array | np.ndarray, "ph pw c"], image: UInt8[np.ndarray, "h w 3"], crf: CRFPreset
 ) -> Float[np.ndarray, "h w c"]:
     """The marginals of a fully connected CRF whose unary term the probabilities are.
 
@@ -26,7 +26,8 @@ def refine(
     Raises:
       UserError: where probabilities are not finite, or the kernels are too narrow for the lattice.
     """
-    require_finite(np.isfinite(np.asarray(probabilities)).all())
+    probabilities = jnp.asarray(probabilities)
+    require_finite(jnp.isfinite(probabilities).all())
     height, width = image.shape[:2]
     padding = (probabilities.shape[0] - height, probabilities.shape[1] - width)
     mask = None
@@ -35,7 +36,7 @@ def refine(
     elif any(padding):  # which changes nothing, and few sizes are compiled
         mask = np.pad(np.ones((height, width), bool), [(0, more) for more in padding])
         image = np.pad(image, [*((0, more) for more in padding), (0, 0)])
-    unary = unary_from_probabilities(jnp.asarray(probabilities))
+    unary = unary_from_probabilities(probabilities)
     try:
         marginals = mean_field(
             unary, jnp.asarray(image), crf.params, num_iterations=crf.num_iterations, mask=_on_device(mask)

@@ -1,0 +1,97 @@
+"""A network's class probabilities of some images, computed once and kept in a workdir, to be used often."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+import tqdm
+from jaxtyping import Float
+
+from deeplab_jax.config import Config, to_dict
+from deeplab_jax.inference.predictor import Predictor
+from deeplab_jax.types import Example, ExampleSource, UserError, Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptProbabilities:
+    """Examples of a split, each with what the network says of it."""
+
+    source: ExampleSource
+    indices: Sequence[int]  # of the examples
+    paths: Sequence[pathlib.Path]  # of their probabilities
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[Example, Float[np.ndarray, "h w c"]]:
+        return self.source[self.indices[position]], np.load(self.paths[position]).astype(np.float32)
+
+
+def fingerprint(config: Config, variables: Variables) -> str:
+    """What the probabilities of an image follow from: weights, network and protocol; of other images' too."""
+    digest = hashlib.blake2b(digest_size=8)
+    model, inference = to_dict(config.model), to_dict(config.inference)
+    for settings, name in ((model, "pretrained"), (inference, "crf"), (inference, "batch_size")):
+        del settings[name]
+    digest.update(json.dumps([model, inference], sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def open_folder(parent: pathlib.Path, name: str) -> pathlib.Path:
+    """parent/name, made where it is missing; what `parent` holds of other names is stale, and removed.
+
+    Raises:
+      UserError: where it cannot be made.
+    """
+    try:
+        for other in parent.iterdir() if parent.is_dir() else ():
+            if other.name != name:
+                shutil.rmtree(other)
+        (parent / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {parent}: {error.strerror}; make room or choose another --workdir") from None
+    return parent / name
+
+
+def keep_probabilities(
+    folder: pathlib.Path, predict: Predictor, source: ExampleSource, indices: Sequence[int]
+) -> KeptProbabilities:
+    """The probabilities of some examples, in float16; what the folder has already is not computed again.
+
+    A file's name is the digest of image and label, so that a changed one is another one. float16 moves log p by
+    0.0005, and by 0.006 at the 0.00001 to which a CRF clips p.
+
+    Raises:
+      UserError: where the folder cannot be written.
+    """
+    paths = []
+    for index in tqdm.tqdm(indices, desc="network", unit="image", disable=None):
+        example = source[index]
+        digest = hashlib.blake2b(str(example.image.shape).encode(), digest_size=12)
+        digest.update(example.image.tobytes())
+        digest.update(example.label.tobytes())
+        path = folder / f"{digest.hexdigest()}.npy"
+        if not path.exists():
+            _write(path, predict(example.image).astype(np.float16))
+        paths.append(path)
+    return KeptProbabilities(source, indices, paths)
+
+
+def _write(path: pathlib.Path, probabilities: Float[np.ndarray, "h w c"]) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            np.save(file, probabilities)
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; make room or choose another --workdir") from None
