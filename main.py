@@ -38,7 +38,15 @@ _OUTPUT = flags.DEFINE_string(
 _FORMAT = flags.DEFINE_string(
     "format", "stablehlo", "export: modules of deeplab_jax/export/formats, separated by commas."
 )
+_PROTOCOLS = flags.DEFINE_string(
+    "protocols", "", "evaluate: names in deeplab_jax/inference/protocols.py, separated by commas, scored side by side."
+)
 _PORT = flags.DEFINE_integer("port", 8080, "serve: where the page is; 0: any port that is free.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "train, evaluate in several processes: HOST:PORT of process 0; default: as the cluster says."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes there are; goes with --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0; goes with --coordinator.")
 
 
 def main(argv: list[str]) -> int:
@@ -111,6 +119,12 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
 
         return lint(config, workdir, _OUTPUT.value)
     _keep_compilations()
+    if mode in ("train", "evaluate"):
+        from deeplab_jax.apps.processes import join_processes
+
+        join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    elif _COORDINATOR.value:
+        raise UserError(f"--coordinator: mode {mode} runs in one process; only train and evaluate run in several")
     if mode == "import":
         import_weights.import_weights(config, workdir, _SOURCE.value, _LAYOUT.value)
         return 0
@@ -120,7 +134,11 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
         from deeplab_jax.apps.train import train
 
         return train(config, workdir)
-    if mode == "evaluate":
+    if mode == "evaluate" and _PROTOCOLS.value:
+        from deeplab_jax.apps.protocols import evaluate_protocols
+
+        evaluate_protocols(config, workdir, _CHECKPOINT.value, _PROTOCOLS.value)
+    elif mode == "evaluate":
         from deeplab_jax.apps.evaluate import evaluate
 
         evaluate(config, workdir, _CHECKPOINT.value)
