@@ -8,14 +8,16 @@ kernels to dense ones (10 to 1000 times slower than need be), and XLA on GPU tur
 dilated convolution into a convolution with a huge window. So the operation carries its own gradient rules,
 and each of its three directions is lowered as the platform likes it:
 
-                    CPU                                other
-    dense           1x1 and rates from 3: a matmul     lax
-                    per tap; else lax
-      its kernel    a matmul per tap (lax for the      rate 1: lax; dilated: a matmul per tap
-      gradient      few channels of an image)
-    depthwise       shifted multiply-adds              lax
-      its kernel    a scan over rows                   rate 1: lax; dilated: a reduction per tap
-      gradient
+                    CPU                             CUDA                             other
+    dense           1x1 and rates from 3: a         lax                              lax
+                    matmul per tap; else lax
+      its kernel    a matmul per tap (lax for the   rate 1: lax; dilated: pixels     lax
+      gradient      few channels of an image)       sorted into phases, or a
+                                                    matmul per tap, whichever
+                                                    moves fewer bytes
+    depthwise       shifted multiply-adds           lax                              lax
+      its kernel    a scan over rows                rate 1: lax; dilated: a          lax
+      gradient                                      reduction per tap
 
 A tap of a dense kernel is clipped: only what falls inside the image is multiplied.
 """
@@ -29,7 +31,7 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from deeplab_jax.ops import convolution, taps
+from deeplab_jax.ops import convolution, space_to_batch, taps
 from deeplab_jax.ops.convolution import Geometry, geometry_of
 
 _FEW_CHANNELS = 16  # below it a matmul per tap has too little to do
@@ -85,8 +87,11 @@ def _dense_backward(geometry: Geometry, saved: tuple[Array, Array], dy: Array) -
     input_on_cpu = taps.dense_input_taps if _cpu_prefers_taps(kernel, geometry) else convolution.lax_dense_input
     dx = _by_platform(input_on_cpu, convolution.lax_dense_input, geometry)(x, kernel, dy)
     kernel_on_cpu = convolution.lax_dense_kernel if x.shape[-1] < _FEW_CHANNELS else taps.dense_kernel_taps
-    kernel_elsewhere = taps.dense_kernel_taps if max(geometry.rate) > 1 else convolution.lax_dense_kernel
-    dk = _by_platform(kernel_on_cpu, kernel_elsewhere, geometry)(x, kernel, dy)
+    kernel_on_cuda = convolution.lax_dense_kernel
+    if max(geometry.rate) > 1:
+        phases_pay = space_to_batch.phases_pay(x, kernel, dy, geometry)
+        kernel_on_cuda = space_to_batch.phased_dense_kernel if phases_pay else taps.dense_kernel_taps
+    dk = _by_platform(kernel_on_cpu, convolution.lax_dense_kernel, geometry, kernel_on_cuda)(x, kernel, dy)
     return dx, dk
 
 
@@ -105,21 +110,29 @@ def _depthwise_forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Arr
 def _depthwise_backward(geometry: Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = saved
     dx = _by_platform(taps.depthwise_input_taps, convolution.lax_depthwise_input, geometry)(x, kernel, dy)
-    kernel_elsewhere = taps.depthwise_kernel_taps if max(geometry.rate) > 1 else convolution.lax_depthwise_kernel
-    dk = _by_platform(taps.depthwise_kernel_scan, kernel_elsewhere, geometry)(x, kernel, dy)
+    lax_kernel = convolution.lax_depthwise_kernel
+    kernel_on_cuda = taps.depthwise_kernel_taps if max(geometry.rate) > 1 else lax_kernel
+    dk = _by_platform(taps.depthwise_kernel_scan, lax_kernel, geometry, kernel_on_cuda)(x, kernel, dy)
     return dx, dk
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _by_platform(cpu: Callable[..., Array], other: Callable[..., Array], geometry: Geometry) -> Callable[..., Array]:
+def _by_platform(
+    cpu: Callable[..., Array],
+    other: Callable[..., Array],
+    geometry: Geometry,
+    cuda: Callable[..., Array] | None = None,
+) -> Callable[..., Array]:
     """The formulation is chosen when the program is lowered, so that one trace serves every platform."""
-    if cpu is other:
+    cuda = cuda or other
+    if cpu is other and cuda is other:
         return functools.partial(cpu, geometry=geometry)
     return functools.partial(
         lax.platform_dependent,
         cpu=functools.partial(cpu, geometry=geometry),
+        cuda=functools.partial(cuda, geometry=geometry),
         default=functools.partial(other, geometry=geometry),
     )
 

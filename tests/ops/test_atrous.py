@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from deeplab_jax.ops import atrous, convolution, taps
+from deeplab_jax.ops import atrous, convolution, space_to_batch, taps
 
 # Sums of up to 9 * 20 products of unit normals in float32, in another order: a few units of 1e-6.
 TOLERANCE = 3e-5
@@ -97,6 +97,35 @@ def test_every_formulation_equals_lax(rng, ours, reference, stride, rate):
     np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
 
 
+# Rates that divide the size and that do not, near it and beyond it; padding on one side alone.
+@pytest.mark.parametrize("rate", [(2, 2), (3, 4), (8, 9), (12, 1)])
+@pytest.mark.parametrize("padding", ["tf_same", "valid", ((0, 5), (7, 2))])
+def test_a_kernel_gradient_by_phases_equals_lax(rng, rate, padding):
+    if padding == "valid" and max(rate) > 4:
+        rate = (3, 3)
+    x = rng.normal(size=(2, 9, 11, 5)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 5, 4)).astype(np.float32)
+    geometry = convolution.geometry_of(x, kernel, (1, 1), rate, padding if isinstance(padding, str) else "tf_same")
+    if not isinstance(padding, str):
+        geometry = geometry._replace(padding=padding, rate=(2, 3))
+    dy = rng.normal(size=(2, *convolution.output_size(x, kernel, geometry), 4)).astype(np.float32)
+    got = space_to_batch.phased_dense_kernel(*map(jnp.asarray, (x, kernel, dy)), geometry)
+    want = convolution.lax_dense_kernel(*map(jnp.asarray, (x, kernel, dy)), geometry)
+    np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
+
+
+def test_phases_pay_but_for_rates_that_leave_the_centre_alone():
+    x, dy = jax.ShapeDtypeStruct((16, 33, 33, 512), jnp.bfloat16), jax.ShapeDtypeStruct((16, 33, 33, 256), jnp.bfloat16)
+    kernel = jax.ShapeDtypeStruct((3, 3, 512, 256), jnp.bfloat16)
+
+    def pay(rate, stride=1):
+        geometry = convolution.geometry_of(x, kernel, (stride, stride), (rate, rate), "tf_same")
+        return space_to_batch.phases_pay(x, kernel, dy, geometry)
+
+    assert [pay(rate) for rate in (2, 6, 18, 40)] == [True, True, True, False]
+    assert not pay(2, stride=2)
+
+
 @pytest.mark.parametrize(
     ("size", "stride", "padding", "expected"),
     [  # a ramp i + j under a 3x3 kernel i + j: the numbers in TF-slim's Xception tests
@@ -125,8 +154,20 @@ def test_the_cpu_program_has_no_convolution_where_taps_are_faster():
     program = step.lower(x, kernel).compile().as_text()
     assert "convolution(" not in program
     assert "conditional(" not in program  # the choice among platforms is gone
-    for platform in ("cuda", "tpu"):  # the same trace, lowered without such a device
+    for platform in ("cuda", "tpu", "rocm"):  # the same trace, lowered without such a device
         assert "stablehlo.convolution" in step.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_no_window_is_as_large_as_the_map_on_cuda():
+    """XLA for GPU makes of a dilated kernel's gradient, written plainly, a convolution whose window is dy."""
+
+    def loss(x, kernel):
+        return jnp.sum(atrous.atrous_conv(x, kernel, rate=(2, 2)))
+
+    gradient = jax.jit(jax.grad(loss, argnums=1)).trace(jnp.ones((1, 17, 17, 16)), jnp.ones((3, 3, 16, 16)))
+    assert "rhs_dilate = [1, 1]" in gradient.lower(lowering_platforms=("cuda",)).as_text()
+    assert "stride = [2, 2]" in gradient.lower(lowering_platforms=("tpu",)).as_text()
+    assert "stride = [2, 2]" not in gradient.lower(lowering_platforms=("cuda",)).as_text()
 
 
 def test_unknown_padding_is_named():
