@@ -1,0 +1,54 @@
+# Sourced by the scripts that start runs: parts their own options from main.py's flags, and runs or prints commands.
+#
+#   parse_options "NAME[=DEFAULT] ..." ARGUMENTS...     then: $dry_run, ${option[NAME]}, "${flags[@]}"
+#
+# An argument --NAME=VALUE whose name is listed is the script's own; --dry_run too; all others are main.py's.
+
+declare -A option
+flags=()
+dry_run=""
+
+parse_options() {
+  local each name names="$1"
+  shift
+  for each in $names; do
+    option[${each%%=*}]=""
+    [[ "$each" != *=* ]] || option[${each%%=*}]="${each#*=}"
+  done
+  for each in "$@"; do
+    name="${each#--}"
+    name="${name%%=*}"
+    if [[ "$each" == --dry_run ]]; then
+      dry_run=yes
+    elif [[ "$each" == --*=* && -v "option[$name]" ]]; then
+      option[$name]="${each#*=}"
+    else
+      flags+=("$each")
+    fi
+  done
+  [[ " ${flags[*]-} " == *" --config="* ]] || fail "give main.py's flags too: --config=FILE --workdir=DIR; see the top of the script"
+  [[ " ${flags[*]-} " == *" --workdir="* ]] || fail "give --workdir=DIR: a folder that every host sees"
+}
+
+require_options() {
+  local name
+  for name in "$@"; do
+    [[ -n "${option[$name]}" ]] || fail "give --$name=...; see the top of the script"
+  done
+}
+
+require_count() {
+  [[ "${option[$1]}" =~ ^[1-9][0-9]*$ ]] || fail "--$1=${option[$1]}: must be a number, at least 1"
+}
+
+# The words of a command as one line that a shell reads back as the same words.
+quoted() {
+  local line
+  printf -v line '%q ' "$@"
+  printf '%s' "${line% }"
+}
+
+# Prints what one host or process runs.
+show() {
+  printf '%s: %s\n' "$1" "$2"
+}
