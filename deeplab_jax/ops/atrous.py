@@ -32,7 +32,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from deeplab_jax.ops import convolution, space_to_batch, taps
-from deeplab_jax.ops.convolution import Geometry, geometry_of
+from deeplab_jax.ops.convolution import Geometry, geometry_of, spatial_size
 
 _FEW_CHANNELS = 16  # below it a matmul per tap has too little to do
 
@@ -74,7 +74,9 @@ def atrous_depthwise_conv(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _dense(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    on_cpu = taps.dense_taps if _cpu_prefers_taps(kernel, geometry) else convolution.lax_dense
+    on_cpu = convolution.lax_dense
+    if _cpu_prefers_taps(kernel, geometry):
+        on_cpu = taps.dense_taps if all(isinstance(axis, int) for axis in spatial_size(x)) else taps.dense_windows
     return _by_platform(on_cpu, convolution.lax_dense, geometry)(x, kernel)
 
 

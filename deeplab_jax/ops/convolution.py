@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -57,7 +56,7 @@ def same_padding(size: int, taps: int, stride: int, rate: int, kind: str) -> tup
     if kind == "symmetric":
         return (extent - 1) // 2, extent // 2
     if kind == "tf_same":
-        total = max((math.ceil(size / stride) - 1) * stride + extent - size, 0)
+        total = max((-(-size // stride) - 1) * stride + extent - size, 0)
         return total // 2, total - total // 2
     if kind == "valid":
         return 0, 0

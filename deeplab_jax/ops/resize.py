@@ -17,6 +17,9 @@ def resize_bilinear(
 ) -> Float[Array, "b h2 w2 c"]:
     """Resizes height and width to `size` by linear interpolation between the two nearest cells.
 
+    Either size may be symbolic, as in a program that is exported for images of any size; the weights are then
+    computed in the program.
+
     Args:
       x: images, features or logits.
       size: (height, width) of the result.
@@ -26,7 +29,7 @@ def resize_bilinear(
     Raises:
       ValueError: for a size that is not positive.
     """
-    if min(size) < 1:
+    if any(axis < 1 for axis in size):
         raise ValueError(f"cannot resize to {size}")
     for axis, out_size in zip((1, 2), size, strict=True):
         in_size = x.shape[axis]
@@ -35,7 +38,9 @@ def resize_bilinear(
         if in_size == 1:
             x = jnp.repeat(x, out_size, axis=axis)
             continue
-        weights = jnp.asarray(_weights(in_size, out_size, align_corners), x.dtype)
+        known = isinstance(in_size, int) and isinstance(out_size, int)
+        make_weights = _weights if known else _weights_in_program
+        weights = jnp.asarray(make_weights(in_size, out_size, align_corners), x.dtype)
         x = jnp.einsum("bhwc,Hh->bHwc" if axis == 1 else "bhwc,Ww->bhWc", x, weights)
     return x
 
@@ -69,3 +74,19 @@ def _weights(in_size: int, out_size: int, align_corners: bool) -> np.ndarray:
     np.add.at(weights, (rows, low), 1 - fraction)
     np.add.at(weights, (rows, high), fraction)
     return weights
+
+
+def _weights_in_program(in_size: int, out_size: int, align_corners: bool) -> Float[Array, "out in"]:
+    """As `_weights`, for sizes that are known when the program runs.
+
+    Positions are whole multiples of 1 / unit, so that int32 keeps them exact.
+    """
+    out_id, in_id = jnp.arange(out_size, dtype=jnp.int32), jnp.arange(in_size, dtype=jnp.int32)
+    if align_corners:
+        unit = out_size - 1
+        position = out_id * (in_size - 1)
+    else:
+        unit = 2 * out_size
+        position = jnp.clip((2 * out_id + 1) * in_size - out_size, 0, unit * (in_size - 1))
+    distance = jnp.abs(position[:, None] - unit * in_id[None])
+    return jnp.maximum(1 - distance / unit, 0)

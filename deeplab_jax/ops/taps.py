@@ -134,6 +134,14 @@ def _window(padded: Array, position: tuple[int, int], geometry: Geometry, shape:
     return lax.slice(padded, (0, *start, 0), (padded.shape[0], *stop, padded.shape[3]), (1, *geometry.strides, 1))
 
 
+def dense_windows(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """As `dense_taps`, products with padding included: for sizes that are symbolic, where nothing can be clipped."""
+    shape = output_size(x, kernel, geometry)
+    rows, columns = geometry.padding
+    padded = _pad_once(x, ((*rows, 0), (*columns, 0)))
+    return _total(_matmul(_window(padded, at, geometry, shape), kernel[at]) for at in _positions(kernel))
+
+
 def depthwise_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
     shape = output_size(x, kernel, geometry)
     rows, columns = geometry.padding
