@@ -41,7 +41,11 @@ _FORMAT = flags.DEFINE_string(
 _PROTOCOLS = flags.DEFINE_string(
     "protocols", "", "evaluate: names in deeplab_jax/inference/protocols.py, separated by commas, scored side by side."
 )
+_SUBMISSION = flags.DEFINE_string(
+    "submission", "", "predict: an archive for a benchmark's server instead: voc_comp5, voc_comp6 or cityscapes."
+)
 _PORT = flags.DEFINE_integer("port", 8080, "serve: where the page is; 0: any port that is free.")
+_TOPOLOGY = flags.DEFINE_string("topology", "", "compile: chips that need not be there, as v5e:4x4, v4:2x2x1, h100:8.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "train, evaluate in several processes: HOST:PORT of process 0; default: as the cluster says."
 )
@@ -145,7 +149,7 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
     elif mode == "predict":
         from deeplab_jax.apps.predict import predict
 
-        predict(config, workdir, _CHECKPOINT.value, _IMAGES.value, _OUTPUT.value)
+        predict(config, workdir, _CHECKPOINT.value, _IMAGES.value, _OUTPUT.value, _SUBMISSION.value)
     elif mode == "export":
         from deeplab_jax.apps.export import export
 

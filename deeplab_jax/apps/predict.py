@@ -1,32 +1,33 @@
-"""Segments images of any size: NAME.png (class ids in the data set's palette) and NAME_overlay.png."""
+"""Segments images of any size: class ids and overlays, or what a benchmark's server takes."""
 
 from __future__ import annotations
 
 import collections
-import concurrent.futures
+import functools
 import glob
 import os
 import pathlib
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tqdm
-from jaxtyping import Int, UInt8
 from PIL import Image
 
-from deeplab_jax import visualize
 from deeplab_jax.apps import assemble
+from deeplab_jax.apps.segment_files import Pixels, result_paths, segment_files
+from deeplab_jax.apps.submission import Submission, check_archive, pack, submission
 from deeplab_jax.config import Config
-from deeplab_jax.data.images import decode_image
-from deeplab_jax.inference.predictor import Segmenter, make_segmenter
-from deeplab_jax.types import DatasetInfo, UserError
+from deeplab_jax.inference.predictor import make_batch_segmenter
+from deeplab_jax.types import UserError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_NUM_AHEAD = 8  # images decoded before the device asks for them, and results not yet written
 
 
-def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str, output: str = "") -> None:
+def predict(
+    config: Config, workdir: pathlib.Path, checkpoint: str, images: str, output: str = "", submit_to: str = ""
+) -> None:
     """Segments `images` with the workdir's best checkpoint, or with `checkpoint`.
 
     Args:
@@ -35,6 +36,7 @@ def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str,
       checkpoint: path of another one; empty: the workdir's best.
       images: a file, several separated by commas, a glob, or a folder.
       output: folder to write to.
+      submit_to: a benchmark of submission.py, whose archive is made instead of ids and overlays.
 
     Raises:
       UserError: where no image is found, the output cannot be written, two results would have one name, or an
@@ -42,15 +44,27 @@ def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str,
     """
     paths = find_images(images)
     folder = pathlib.Path(output).expanduser() if output else workdir / "predictions"
-    targets = name_results(paths, folder)
+    config = assemble.for_inference(config)
     info = assemble.find_info(config, workdir)
+    rules = submission(submit_to, info) if submit_to else None
+    targets = name_members(paths, folder, rules) if rules else name_results(paths, folder)
     model = assemble.build(config, info)
     variables = assemble.load_variables(config, model, workdir, checkpoint)
-    _make_folder(folder)
+    for each in {folder, *(target.parent for target in targets)}:
+        _make_folder(each)
 
-    segment = make_segmenter(model.apply, variables, assemble.predictor_options(config))
+    options = assemble.predictor_options(config, info)
+    segment = make_batch_segmenter(model.apply, variables, options, _announce)
     start = time.perf_counter()
-    failures = segment_files(segment, paths, targets, info)
+    failures = segment_files(
+        segment,
+        options,
+        paths,
+        targets,
+        info,
+        files=functools.partial(_submitted, rules) if rules else None,
+        batch_size=config.inference.batch_size,
+    )
     seconds = time.perf_counter() - start
     num_done = len(paths) - len(failures)
     print(f"{num_done} images in {seconds:.1f} s ({num_done / seconds:.1f} images/s, compilation included): {folder}")
@@ -58,6 +72,45 @@ def predict(config: Config, workdir: pathlib.Path, checkpoint: str, images: str,
         raise UserError(
             f"{len(failures)} of {len(paths)} images could not be read, the others are done: {'; '.join(failures)}"
         )
+    if rules:
+        _submit(rules, folder, paths)
+
+
+def _announce(shape: tuple[int, ...], count: int) -> None:
+    num_images, height, width = shape[:3]
+    tqdm.tqdm.write(f"compiling for {num_images} x {height}x{width} pixels (shape {count})", file=sys.stderr)
+
+
+def _submitted(rules: Submission, target: pathlib.Path, image: Pixels, ids: np.ndarray) -> dict[pathlib.Path, bytes]:
+    return {target.with_name(f"{target.name}.png"): rules.encode(ids)}
+
+
+def _submit(rules: Submission, folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> None:
+    archive = pack(rules, folder, [path.stem for path in paths])
+    faults = check_archive(rules, archive, {path.stem: _size(path) for path in paths})
+    if faults:
+        raise UserError(f"{archive}: the server would refuse it: {'; '.join(faults[:5])}")
+    print(f"{archive}: {len(paths)} results, checked by the server's rules")
+
+
+def _size(path: pathlib.Path) -> tuple[int, int]:
+    """(height, width) of an image as it is shown, turned where its camera says so."""
+    with Image.open(path) as image:
+        width, height = image.size
+        return (width, height) if image.getexif().get(0x0112, 1) >= 5 else (height, width)
+
+
+def name_members(paths: Sequence[pathlib.Path], folder: pathlib.Path, rules: Submission) -> list[pathlib.Path]:
+    """Where in `folder` each image's result lies, without its ending, as it will in the archive.
+
+    Raises:
+      UserError: where two images would have one result, or a name is not the benchmark's.
+    """
+    targets = [folder / rules.member(path.stem).removesuffix(".png") for path in paths]
+    for target, count in collections.Counter(targets).items():
+        if count > 1:
+            raise UserError(f"--images: {count} images would have the result {target.name}.png; give one of them")
+    return targets
 
 
 def find_images(images: str) -> list[pathlib.Path]:
@@ -104,43 +157,6 @@ def name_results(paths: Sequence[pathlib.Path], folder: pathlib.Path) -> list[pa
     return targets
 
 
-def result_paths(target: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """(class ids, overlay) of a result."""
-    return target.with_name(f"{target.name}.png"), target.with_name(f"{target.name}_overlay.png")
-
-
-def segment_files(
-    segment: Segmenter, paths: Sequence[pathlib.Path], targets: Sequence[pathlib.Path], info: DatasetInfo
-) -> list[str]:
-    """Segments the files, reading and writing in threads beside the device.
-
-    Returns:
-      One message for each image that could not be read.
-
-    Raises:
-      UserError: where a result cannot be written.
-    """
-    failures: list[str] = []
-    pending: collections.deque[concurrent.futures.Future[None]] = collections.deque()
-    with (
-        concurrent.futures.ThreadPoolExecutor() as pool,
-        tqdm.tqdm(total=len(paths), unit="image", disable=None) as bar,
-    ):
-        for target, read in zip(targets, _ahead(pool, _read, paths), strict=True):
-            try:
-                image = read.result()
-            except UserError as error:
-                failures.append(str(error))
-            else:
-                pending.append(pool.submit(_write, target, image, segment(image), info))
-            while len(pending) > _NUM_AHEAD:
-                pending.popleft().result()
-            bar.update()
-        for write in pending:
-            write.result()
-    return failures
-
-
 def _expand(part: str) -> list[pathlib.Path]:
     path = pathlib.Path(part)
     if path.is_dir():
@@ -165,41 +181,3 @@ def _make_folder(folder: pathlib.Path) -> None:
         raise UserError(f"--output={folder}: cannot be made ({error.strerror}); choose another folder") from None
     if not os.access(folder, os.W_OK):
         raise UserError(f"--output={folder}: not writable; choose another folder")
-
-
-def _ahead(
-    pool: concurrent.futures.Executor, function: Callable[[pathlib.Path], np.ndarray], paths: Iterable[pathlib.Path]
-) -> Iterator[concurrent.futures.Future[np.ndarray]]:
-    """Futures of function(path), in order, a bounded number of them started ahead of their turn."""
-    started: collections.deque[concurrent.futures.Future[np.ndarray]] = collections.deque()
-    for path in paths:
-        started.append(pool.submit(function, path))
-        if len(started) > _NUM_AHEAD:
-            yield started.popleft()
-    yield from started
-
-
-def _read(path: pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    return decode_image(data, str(path))
-
-
-def _write(
-    target: pathlib.Path,
-    image: UInt8[np.ndarray, "h w 3"],
-    wait_for_ids: Callable[[], Int[np.ndarray, "h w"]],
-    info: DatasetInfo,
-) -> None:
-    ids = wait_for_ids()
-    ids_path, overlay_path = result_paths(target)
-    palette_image = Image.fromarray(ids)
-    palette_image.putpalette(visualize.full_palette(info.palette, info.ignore_label).tobytes())
-    tinted = visualize.overlay(image, ids, info.palette, ignore_label=info.ignore_label)
-    try:
-        palette_image.save(ids_path)
-        Image.fromarray(tinted).save(overlay_path)
-    except OSError as error:
-        raise UserError(f"cannot write {ids_path}: {error.strerror}; make room or choose another --output") from None

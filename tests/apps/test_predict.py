@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pytest
 from flax import linen as nn
 from jax import numpy as jnp
 from PIL import Image
 
-from deeplab_jax.apps import assemble
+from deeplab_jax.apps import assemble, segment_files
 from deeplab_jax.apps import predict as app
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.inference.predictor import PredictorOptions
 from deeplab_jax.types import DatasetInfo, UserError
 
 PALETTE = ((0, 0, 0), (250, 10, 20), (10, 250, 20))
@@ -176,10 +179,10 @@ def test_output_that_is_a_file_is_one_line(run, tmp_path):
 def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
     save_halves(tmp_path / "in" / "cat.png")
 
-    def save(self, path, *args, **kwargs):
+    def write_bytes(self, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", write_bytes)
     with pytest.raises(UserError) as error:
         run(tmp_path / "in")
     message = one_line(error)
@@ -196,10 +199,61 @@ def test_an_image_is_read_once_ahead_and_in_order(tmp_path):
             waiting.append(path)
             return path
 
-    ahead = app._ahead(Pool(), None, range(100))
+    ahead = segment_files._ahead(Pool(), None, range(100))
     assert [next(ahead) for _ in range(3)] == [0, 1, 2]
     assert len(waiting) < 20
     assert list(ahead) == list(range(3, 100))
+
+
+def test_images_of_one_size_share_batches(run, tmp_path, monkeypatch):
+    """Full batches, then one by one; each image's result is its own."""
+    seen = []
+    make = app.make_batch_segmenter
+
+    def counting(*args):
+        segment = make(*args)
+
+        def count(images):
+            seen.append(len(images))
+            return segment(images)
+
+        return count
+
+    monkeypatch.setattr(app, "make_batch_segmenter", counting)
+    for k in range(19):
+        save_halves(tmp_path / "in" / f"{k:02}.png", size=(20, 2 * k + 12))
+    run(tmp_path / "in")
+    assert sorted(seen) == [1, 1, 1, 8, 8]
+    for k in range(19):
+        ids = np.asarray(Image.open(tmp_path / "workdir" / "predictions" / f"{k:02}.png"))
+        assert ids.shape == (20, 2 * k + 12)
+        assert (ids[:, : k + 6] == 1).all()
+        assert (ids[:, k + 6 :] == 2).all()
+
+
+def test_images_of_many_sizes_do_not_pile_up(tmp_path):
+    """What waits for a full batch is bounded."""
+    waiting = set()
+    most = 0
+
+    def segment(images):
+        for image in images:
+            waiting.discard(image.shape[1])
+        return [lambda image=image: image[..., 0] for image in images]
+
+    def read(path, info):
+        nonlocal most
+        waiting.add(int(path.name))
+        most = max(most, len(waiting))
+        return np.zeros((3, int(path.name), 3), np.uint8)
+
+    paths = [pathlib.Path(str(k)) for k in range(1, 200)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segment_files, "_read", read)
+        options = PredictorOptions(bucket=1)
+        segment_files.segment_files(segment, options, paths, paths, INFO, files=lambda *result: {}, batch_size=4)
+    assert not waiting
+    assert most <= 4 * 4 + 2 * 8
 
 
 def test_a_trained_workdir_predicts_without_its_data_set(run, tmp_path, monkeypatch):
