@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Num, UInt8
 
 Color = tuple[int, int, int]
 RGBImage = UInt8[np.ndarray, "h w 3"]
 LabelMap = Int[np.ndarray, "h w"]
 
 IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's border
+_DARKEST, _BRIGHTEST = 2, 98  # percentiles of a channel that are shown as black and white
 _RIGHT, _WRONG, _UNKNOWN = np.array([(235, 238, 240), (208, 52, 44), (150, 154, 160)], np.uint8)
 
 
@@ -46,6 +47,26 @@ def full_palette(palette: Sequence[Color], ignore_label: int) -> UInt8[np.ndarra
 def colorize(label: LabelMap, palette: Sequence[Color], *, ignore_label: int = 255) -> RGBImage:
     """Each pixel in the colour of its class; values in [0, 255]."""
     return full_palette(palette, ignore_label)[label]
+
+
+def as_rgb(image: Num[np.ndarray, "h w bands"]) -> RGBImage:
+    """Any image as one to look at: RGB bytes stay as they are.
+
+    Of others the first three channels become red, green and blue; where there are fewer, the first becomes grey. Each
+    is stretched from its 2nd to its 98th percentile; missing values are black.
+    """
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return image
+    chosen = (0, 1, 2) if image.shape[2] >= 3 else (0, 0, 0)
+    return np.stack([_stretch(image[..., channel]) for channel in chosen], axis=-1)
+
+
+def _stretch(channel: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    values = channel.astype(np.float64)
+    known = np.isfinite(values)
+    low, high = np.percentile(values[known], (_DARKEST, _BRIGHTEST)) if known.any() else (0.0, 1.0)
+    shares = np.where(known, values - low, 0.0) / (high - low if high > low else 1.0)
+    return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
 
 
 def overlay(

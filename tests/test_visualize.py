@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deeplab_jax.data import palettes
-from deeplab_jax.visualize import IGNORE_COLOR, colorize, error_map, full_palette, grid, overlay, voc_palette
+from deeplab_jax.visualize import IGNORE_COLOR, as_rgb, colorize, error_map, full_palette, grid, overlay, voc_palette
 
 PALETTE = ((0, 0, 0), (200, 10, 20), (10, 200, 20))
 
@@ -72,3 +72,18 @@ def test_grid_aligns_columns_and_rows():
     assert (canvas[:4, 6:] == 20).all()
     assert (canvas[5:, :5] == 20).all()
     assert (canvas[5:, 5:] == 0).all()
+
+
+def test_any_image_can_be_looked_at():
+    rgb = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    assert as_rgb(rgb) is rgb
+    ramp = np.linspace(1000, 3000, 100, dtype=np.float32).reshape(10, 10, 1)
+    bands = np.concatenate([ramp, 2 * ramp, ramp[::-1], 0 * ramp], axis=2)
+    bands[0, 0, 0] = np.nan
+    shown = as_rgb(bands)
+    assert (shown.shape, shown.dtype) == ((10, 10, 3), np.uint8)
+    assert shown[0, 0].tolist() == [0, 0, 236]
+    assert shown[-1, -1].tolist() == [255, 255, 19]
+    grey = as_rgb(ramp.astype(np.uint16))
+    np.testing.assert_array_equal(grey, grey[..., :1].repeat(3, axis=2))
+    assert as_rgb(np.full((2, 2, 1), np.nan, np.float32)).max() == 0

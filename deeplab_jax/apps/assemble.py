@@ -19,6 +19,7 @@ from deeplab_jax import registry
 from deeplab_jax.apps.class_weights import class_weights
 from deeplab_jax.apps.crf_settings import find_crf
 from deeplab_jax.apps.files import write_whole
+from deeplab_jax.apps.pixels import add_statistics, check_images, pad_pixel, read_info
 from deeplab_jax.config import Config, LossConfig, differences, to_dict
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
@@ -27,11 +28,12 @@ from deeplab_jax.inference.predictor import PredictorOptions
 from deeplab_jax.inference.resizing import ResizeRule
 from deeplab_jax.losses.combined import add_losses
 from deeplab_jax.models.build import build_model
+from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.ops import mesh as meshes
 from deeplab_jax.train import checkpoint as checkpoints
 from deeplab_jax.train.state import Init, abstract_variables
 from deeplab_jax.train.step import StepLoss
-from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, Label, Logits, UserError, Variables
+from deeplab_jax.types import DatasetInfo, Label, Logits, UserError, Variables
 
 CONFIG_FILE = "config.json"  # inside a workdir
 DATASET_FILE = "dataset.json"  # what prediction must know of the data set, so that it can do without it
@@ -70,6 +72,15 @@ def open_dataset(config: Config) -> Dataset:
     return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
 
 
+def open_normalized(config: Config, workdir: pathlib.Path) -> Dataset:
+    """As `open_dataset`; the data set also knows its channels' statistics where they are what images are normalised by.
+
+    They are those that the workdir's run began with, where it has begun.
+    """
+    kept = workdir / DATASET_FILE if has_checkpoints(workdir) else None
+    return add_statistics(open_dataset(config), config, kept)
+
+
 def keep_info(info: DatasetInfo, workdir: pathlib.Path) -> None:
     """Writes what is known of the data set into the workdir."""
     write_whole(workdir / DATASET_FILE, json.dumps(dataclasses.asdict(info), indent=1) + "\n")
@@ -78,15 +89,7 @@ def keep_info(info: DatasetInfo, workdir: pathlib.Path) -> None:
 def find_info(config: Config, workdir: pathlib.Path) -> DatasetInfo:
     """What the workdir knows of its data set, or else the data set itself."""
     path = workdir / DATASET_FILE
-    if not path.exists():
-        return open_dataset(config).info
-    try:
-        known = json.loads(path.read_text())
-        known["class_names"] = tuple(known["class_names"])
-        known["palette"] = tuple(tuple(color) for color in known["palette"])
-        return DatasetInfo(**known)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot read {path} ({error}): remove it, and the data set is opened instead") from None
+    return read_info(path) if path.exists() else open_normalized(config, workdir).info
 
 
 def make_mesh(config: Config) -> Mesh:
@@ -123,8 +126,9 @@ def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> nn.Mod
       mesh: on which it will be trained: says how many images batch norm sees where each device is for itself.
 
     Raises:
-      UserError: where config and data set disagree about their number.
+      UserError: where config and data set disagree about their number, or a setting does not go with its images.
     """
+    check_images(config, info)
     if config.model.num_classes not in (0, info.num_classes):
         raise UserError(
             f"config.model.num_classes={config.model.num_classes}: data set {info.name} has {info.num_classes} "
@@ -139,8 +143,9 @@ def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> nn.Mod
 
 def make_init(config: Config, model: nn.Module) -> Init:
     """key -> the network's variables."""
-    height, width = config.data.crop_size
-    return lambda key: model.init(key, jnp.zeros((1, height, width, 3), jnp.uint8), train=False)
+    channels = len(model.normalization.mean) if isinstance(model, DeepLab) else 3
+    images = jnp.zeros((1, *config.data.crop_size, channels), jnp.uint8)
+    return lambda key: model.init(key, images, train=False)
 
 
 def make_loss(config: LossConfig, info: DatasetInfo, counts: Callable[[], ClassCounts] | None = None) -> StepLoss:
@@ -196,8 +201,8 @@ def _bind(
     return bound
 
 
-def predictor_options(config: Config) -> PredictorOptions:
-    """How the config wants an image to go through the network."""
+def predictor_options(config: Config, info: DatasetInfo | None = None) -> PredictorOptions:
+    """How the config wants an image of a data set (None: RGB bytes) to go through the network."""
     inference = config.inference
     return PredictorOptions(
         scales=tuple(inference.scales),
@@ -209,7 +214,7 @@ def predictor_options(config: Config) -> PredictorOptions:
         align_corners=config.model.align_corners,
         pad_to=inference.pad_to,
         bucket=inference.bucket,
-        pad_pixel=NORMALIZATIONS[config.model.normalization].pad_pixel,
+        pad_pixel=pad_pixel(config, info),
         resize=resize_rule(config),
         crf=find_crf(config.inference.crf),
     )

@@ -37,7 +37,7 @@ def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> Non
     Raises:
       UserError: where there is no checkpoint, or the workdir cannot be written.
     """
-    dataset = assemble.open_dataset(config)
+    dataset = assemble.open_normalized(config, workdir)
     mesh = assemble.make_mesh(config)
     model = assemble.build(config, dataset.info)
     variables = assemble.load_variables(config, model, workdir, checkpoint, mesh)
@@ -91,7 +91,7 @@ def make_evaluator(
     """
     info, options = dataset.info, config.inference
     source = _scored_source(config, dataset)
-    predictor_options = assemble.predictor_options(config)
+    predictor_options = assemble.predictor_options(config, info)
     if options.resize_labels:
         predictor_options = dataclasses.replace(predictor_options, resize=None)  # the source has done it
     if predictor_options.on_host and jax.process_count() > 1:

@@ -53,7 +53,7 @@ def evaluate_protocols(config: Config, workdir: pathlib.Path, checkpoint: str, n
     """
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     configs = {name: with_protocol(config, name) for name in chosen}
-    dataset = assemble.open_dataset(config)
+    dataset = assemble.open_normalized(config, workdir)
     mesh = assemble.make_mesh(config)
     # The same weights serve all of them: a protocol changes strides and rates, never a shape.
     variables = assemble.load_variables(config, assemble.build(config, dataset.info), workdir, checkpoint, mesh)

@@ -78,10 +78,10 @@ def report(config: Config, workdir: pathlib.Path) -> None:
     """
     if jax.process_index() != 0:
         return
-    dataset = assemble.open_dataset(config)
+    dataset = assemble.open_normalized(config, workdir)
     model = assemble.build(config, dataset.info)
     variables = assemble.load_variables(config, model, workdir, "")
-    segment = make_segmenter(model.apply, variables, assemble.predictor_options(config))
+    segment = make_segmenter(model.apply, variables, assemble.predictor_options(config, dataset.info))
 
     lines = read_metrics(workdir / "metrics.jsonl")
     best, worst = best_and_worst(_read_json(workdir / "per_image.json") or [], NUM_EXAMPLES)
@@ -161,11 +161,11 @@ def draw_samples(
 
 def draw_panels(example: Example, segment: Segmenter, info: DatasetInfo) -> tuple[str, ...]:
     """Image, truth, prediction and errors of one example as data URIs."""
-    prediction = segment(example.image)()
+    image, prediction = visualize.as_rgb(example.image), segment(example.image)()
     panels = (
-        example.image,
-        visualize.overlay(example.image, example.label, info.palette, ignore_label=info.ignore_label),
-        visualize.overlay(example.image, prediction, info.palette, ignore_label=info.ignore_label),
+        image,
+        visualize.overlay(image, example.label, info.palette, ignore_label=info.ignore_label),
+        visualize.overlay(image, prediction, info.palette, ignore_label=info.ignore_label),
         visualize.error_map(example.label, prediction, ignore_label=info.ignore_label),
     )
     return tuple(data_uri(panel) for panel in panels)

@@ -33,6 +33,7 @@ class RawSource(ExampleSource):
     """Random access to a raw copy; images and labels are views of the file, and read-only."""
 
     def __init__(self, folder: pathlib.Path, info: DatasetInfo):
+        self.folder = folder  # of this copy alone
         index = json.loads((folder / _INDEX).read_text())
         self.names: Sequence[str] = index["names"]
         self.sizes: Sequence[tuple[int, int]] = [(height, width) for height, width in index["sizes"]]

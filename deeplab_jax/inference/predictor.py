@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
 from deeplab_jax.inference.crf import refine
 from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.forward import Forward, default_stride, make_forward
 from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image
 from deeplab_jax.ops.crf_parameters import CRFPreset
-from deeplab_jax.types import ApplyFn, Image, Variables
+from deeplab_jax.types import ApplyFn, Image, Pixel, Variables
 
 Predictor = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w c"]]
 AsyncPredictor = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Float[np.ndarray, "h w c"]]]
@@ -41,7 +41,7 @@ class PredictorOptions:
     align_corners: bool = True
     pad_to: tuple[int, int] = (0, 0)  # (height, width); (0, 0), and for larger images: buckets
     bucket: int = 64  # each axis is padded to the next bucket * k + 1, so that few sizes are compiled
-    pad_pixel: tuple[int, int, int] = (0, 0, 0)
+    pad_pixel: Pixel = (0, 0, 0)
     resize: ResizeRule | None = None  # before all else; the result is brought back to the image's own size
     crf: CRFPreset | None = None  # refines the probabilities, on the image's own pixels
 
@@ -85,12 +85,13 @@ def canvas_size(size: tuple[int, int], options: PredictorOptions) -> tuple[int, 
 
 
 def pad_image(
-    image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], pad_pixel: tuple[int, int, int]
-) -> UInt8[np.ndarray, "ph pw 3"]:
-    """`image` in the upper left corner of a canvas of `size` made of `pad_pixel`."""
+    image: Num[np.ndarray, "h w bands"], size: tuple[int, int], pad_pixel: Pixel
+) -> Num[np.ndarray, "ph pw bands"]:
+    """`image` in the upper left corner of a canvas of `size` made of `pad_pixel`, which is in missing values' place."""
     canvas = np.empty((*size, image.shape[-1]), image.dtype)
     canvas[:] = pad_pixel
-    canvas[: image.shape[0], : image.shape[1]] = image
+    place = canvas[: image.shape[0], : image.shape[1]]
+    np.copyto(place, image, where=np.isfinite(image) if image.dtype.kind == "f" else True)
     return canvas
 
 

@@ -12,7 +12,7 @@ from deeplab_jax.config import ModelConfig, PartConfig
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.models.multi_scale import MultiScaleDeepLab
 from deeplab_jax.nn.options import LayerOptions
-from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, UserError
+from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, DatasetInfo, Normalization, UserError
 
 
 def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab:
@@ -20,10 +20,11 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
 
     Args:
       config: the model's settings.
-      info: the data set, whose number of classes is taken where the config names none.
+      info: the data set, whose number of classes is taken where the config names none. None: images are RGB bytes.
 
     Raises:
-      UserError: when neither says how many classes there are, or an argument of a part cannot work.
+      UserError: when neither says how many classes there are, an argument of a part cannot work, or the images
+        cannot be normalised as the config says.
     """
     num_classes = config.num_classes or (info.num_classes if info else 0)
     if not num_classes:
@@ -53,12 +54,35 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
     return network(
         backbone,
         head,
-        NORMALIZATIONS[config.normalization],
+        find_normalization(config, info),
         config.align_corners,
         auxiliary,
         crf,
         config.upsample_in_training,
     )
+
+
+def find_normalization(config: ModelConfig, info: DatasetInfo | None) -> Normalization:
+    """What a network does to the images of a data set (None: RGB bytes) before anything else.
+
+    Raises:
+      UserError: where the config's normalisation is for RGB bytes and the images are none, or it is the data set's
+        own and that is not known.
+    """
+    if config.normalization == DATASET_NORMALIZATION:
+        if info is None or not info.channel_mean:
+            raise UserError(
+                f"config.model.normalization={config.normalization!r}: the means of the data set's channels are not "
+                "known here; start a run with it, in a new --workdir"
+            )
+        return Normalization(info.channel_mean, info.channel_std)
+    if info is not None and not info.is_rgb:
+        raise UserError(
+            f"config.model.normalization={config.normalization!r}: is for RGB bytes, data set {info.name} has "
+            f"{info.channels} channels of {info.dtype}; set it to {DATASET_NORMALIZATION!r}, which takes the means and "
+            "deviations of the training split"
+        )
+    return NORMALIZATIONS[config.normalization]
 
 
 def _make_crf(config: ModelConfig, num_classes: int) -> nn.Module | None:

@@ -18,7 +18,7 @@ class DeepLab(nn.Module):
     Attributes:
       backbone: images -> features by name.
       head: features -> logits at a stride of its own.
-      normalization: of RGB images in [0, 255], done on the device.
+      normalization: of images in their own units, as RGB in [0, 255], done on the device.
       align_corners: how logits are resized.
       auxiliary: a second head, of training alone; None: there is none.
       crf: (logits, images) -> logits at the images' size, behind everything else; None: there is none.
@@ -38,13 +38,13 @@ class DeepLab(nn.Module):
         logits = self.scores(self.normalize(images), train=train)
         return self.finished(logits, images, train=train)
 
-    def normalize(self, images: Image) -> Float[Array, "b h w 3"]:
-        """RGB in [0, 255] -> what the backbone was made for."""
+    def normalize(self, images: Image) -> Float[Array, "b h w bands"]:
+        """Images as the data set has them -> what the backbone was made for."""
         mean = jnp.asarray(self.normalization.mean, jnp.float32)
         std = jnp.asarray(self.normalization.std, jnp.float32)
         return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
 
-    def scores(self, x: Float[Array, "b h w 3"], *, train: bool) -> Logits:
+    def scores(self, x: Float[Array, "b h w bands"], *, train: bool) -> Logits:
         """Logits of normalised images at the head's own stride."""
         features = self.backbone(x, train=train)
         if self.auxiliary is not None and (train or self.is_initializing()):

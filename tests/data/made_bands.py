@@ -53,6 +53,7 @@ def write_bands(
 
 
 def write_bands_image(path: pathlib.Path, image: np.ndarray) -> None:
+    path.parent.mkdir(exist_ok=True)
     if path.suffix == ".tif":
         image = image[..., 0] if image.shape[2] == 1 else image
         tifffile.imwrite(path, image, photometric="minisblack", compression="deflate", **CONTIGUOUS[image.ndim])
