@@ -20,7 +20,7 @@ from deeplab_jax.config import Config
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import validate
 
-MODES = ("train", "evaluate", "predict", "import", "export", "serve", "crf-search", "report", "lint")
+MODES = ("train", "evaluate", "predict", "import", "export", "serve", "crf-search", "report", "lint", "compile")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.field=value overrides one field.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, curves, scores, report.")
@@ -122,6 +122,11 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
         from deeplab_jax.apps.lint import lint
 
         return lint(config, workdir, _OUTPUT.value)
+    if mode == "compile":
+        from deeplab_jax.apps.compile import compile_for
+
+        compile_for(config, workdir, _TOPOLOGY.value)
+        return 0
     _keep_compilations()
     if mode in ("train", "evaluate"):
         from deeplab_jax.apps.processes import join_processes
