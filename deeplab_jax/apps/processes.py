@@ -47,13 +47,11 @@ def join_processes(coordinator: str = "", num_processes: int = 0, process_id: in
         )
     if num_processes == 1 or not (all(given) or in_cluster(os.environ)):
         return
-    known: dict[str, Any] = {
-        "coordinator_address": coordinator,
-        "num_processes": num_processes,
-        "process_id": process_id,
-    }
+    options: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
+    if all(given):
+        options |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
     try:
-        jax.distributed.initialize(**(known if all(given) else {}), heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(**options)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"the processes of this run did not find each other ({reason}): check the launcher") from error

@@ -40,7 +40,7 @@ def step_memory(state: TrainState, batch: Batch, program: Any = None) -> StepMem
       program: the compiled step; None: it could not be compiled, and its temporaries are unknown (0).
     """
     analysis = program.memory_analysis() if program is not None else None
-    device = next(iter(jax.tree.leaves(state.params)[0].sharding.device_set))
+    device = next(iter(jax.tree.leaves(state.params)[0].sharding.addressable_devices))
     return StepMemory(
         parameters=device_bytes(state.params),
         statistics=device_bytes(state.batch_stats),
