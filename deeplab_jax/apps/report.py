@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from deeplab_jax import visualize
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.evaluate import ClassRow, class_rows
 from deeplab_jax.apps.files import write_whole
-from deeplab_jax.apps.report_charts import data_uri, line_chart
+from deeplab_jax.apps.report_charts import data_uri, line_chart, reliability_chart
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.dataset import example_name
 from deeplab_jax.inference.predictor import Segmenter, make_segmenter
@@ -66,6 +67,7 @@ class Content:
     scores: Mapping[str, Any] | None
     best: list[Sample]
     worst: list[Sample]
+    protocols: Mapping[str, Any] | None = None  # protocols.json
 
 
 def report(config: Config, workdir: pathlib.Path) -> None:
@@ -84,7 +86,7 @@ def report(config: Config, workdir: pathlib.Path) -> None:
     segment = make_segmenter(model.apply, variables, assemble.predictor_options(config, dataset.info))
 
     lines = read_metrics(workdir / "metrics.jsonl")
-    best, worst = best_and_worst(_read_json(workdir / "per_image.json") or [], NUM_EXAMPLES)
+    best, worst = best_and_worst(read_json(workdir / "per_image.json") or [], NUM_EXAMPLES)
     source = dataset.open_split(config.data.eval_split)
     content = Content(
         config=config,
@@ -92,9 +94,10 @@ def report(config: Config, workdir: pathlib.Path) -> None:
         curves=curves_of(lines),
         num_steps=max((line["step"] for line in lines), default=None),
         seconds=training_seconds(lines, config.data.batch_size),
-        scores=_read_json(workdir / "scores.json"),
+        scores=read_json(workdir / "scores.json"),
         best=draw_samples(segment, source, best, dataset.info),
         worst=draw_samples(segment, source, worst, dataset.info),
+        protocols=read_json(workdir / "protocols.json"),
     )
     write_report(content, workdir)
     print(f"wrote {workdir / 'report.html'}")
@@ -211,6 +214,7 @@ def to_json(content: Content) -> dict[str, Any]:
         "num_steps": content.num_steps,
         "training_seconds": content.seconds,
         "scores": scores,
+        "protocols": content.protocols,
         "largest_confusions": [dataclasses.asdict(pair) for pair in largest_confusions(scores, NUM_CONFUSIONS)]
         if scores
         else [],
@@ -223,6 +227,31 @@ def to_json(content: Content) -> dict[str, Any]:
 
 def render(content: Content) -> str:
     """The page as HTML."""
+    scores = content.scores
+    rows: list[ClassRow] = class_rows(scores) if scores else []
+    return page_template("report_template.html.jinja").render(
+        content=content,
+        scores=scores,
+        boundary=(scores or {}).get("boundary_iou"),
+        speed=(scores or {}).get("speed"),
+        interval=(scores or {}).get("confidence_interval", {}).get("mean_iou"),
+        class_rows=rows,
+        present=[k for k, row in enumerate(rows) if row.iou is not None],
+        confusion=normalized_confusion(scores).tolist() if scores else [],
+        largest_confusions=largest_confusions(scores, NUM_CONFUSIONS) if scores else [],
+        never_predicted=never_predicted(scores) if scores else [],
+        charts=[(curve, _chart(curve)) for curve in content.curves],
+        trimap_chart=_trimap_chart(scores or {}),
+        reliability_chart=_reliability_chart(scores or {}),
+        protocols=content.protocols,
+        panel_names=PANELS,
+        ignore_color=visualize.IGNORE_COLOR,
+        settings=_flat(to_dict(content.config)),
+    )
+
+
+def page_template(name: str) -> jinja2.Template:
+    """A page of this folder, to be filled."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -230,21 +259,20 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scores = content.scores
-    rows: list[ClassRow] = class_rows(scores) if scores else []
-    return environment.get_template("report_template.html.jinja").render(
-        content=content,
-        scores=scores,
-        class_rows=rows,
-        present=[k for k, row in enumerate(rows) if row.iou is not None],
-        confusion=normalized_confusion(scores).tolist() if scores else [],
-        largest_confusions=largest_confusions(scores, NUM_CONFUSIONS) if scores else [],
-        never_predicted=never_predicted(scores) if scores else [],
-        charts=[(curve, _chart(curve)) for curve in content.curves],
-        panel_names=PANELS,
-        ignore_color=visualize.IGNORE_COLOR,
-        settings=_flat(to_dict(content.config)),
-    )
+    return environment.get_template(name)
+
+
+def _trimap_chart(scores: Mapping[str, Any]) -> str | None:
+    curve = scores.get("trimap")
+    if not curve or all(value is None for value in curve["mean_iou"]):
+        return None
+    values = [math.nan if value is None else value for value in curve["mean_iou"]]
+    return line_chart(curve["widths"], values, label="distance from a boundary, pixels")
+
+
+def _reliability_chart(scores: Mapping[str, Any]) -> str | None:
+    found = scores.get("calibration")
+    return reliability_chart(found["bins"]) if found and found["ece"] is not None else None
 
 
 def _chart(curve: Curve) -> str:
@@ -263,7 +291,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     return flat
 
 
-def _read_json(path: pathlib.Path) -> Any:
+def read_json(path: pathlib.Path) -> Any:
     """The file's content; None where there is no such file."""
     if not path.exists():
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -37,30 +37,77 @@ _STYLE: Any = {
 _MAX_POINTS = 1000  # per curve: more are not visible and make the page heavy
 
 
-def line_chart(steps: Sequence[int], values: Sequence[float], *, marker: bool = False, from_zero: bool = False) -> str:
-    """A curve over training steps as an <svg> element.
+def line_chart(
+    steps: Sequence[int],
+    values: Sequence[float],
+    *,
+    marker: bool = False,
+    from_zero: bool = False,
+    label: str = "step",
+) -> str:
+    """A curve over training steps, or whatever `label` names, as an <svg> element.
 
     Args:
       steps: not empty.
       values: as many; NaN leaves a gap.
       marker: draw a dot at each value, for curves of few.
       from_zero: let the axis of values begin at zero.
+      label: of the horizontal axis.
     """
     every = -(-len(steps) // _MAX_POINTS)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 2.3), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = _empty_chart(label)
         axes.plot(
             steps[::every], values[::every], color=_ACCENT, linewidth=1.5, marker="o" if marker else "", markersize=3.5
         )
-        axes.grid(axis="y")
-        axes.set_axisbelow(True)
-        axes.set_xlabel("step")
         axes.locator_params(axis="both", nbins=6)
         if from_zero:
             axes.set_ylim(bottom=0)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return _as_svg(figure)
+
+
+def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy over confidence, with bars for the share of the pixels in each bin, as an <svg> element.
+
+    Args:
+      bins: of `calibration` in scores.json.
+    """
+    filled = [each for each in bins if each["accuracy"] is not None]
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _empty_chart("confidence")
+        axes.bar(
+            [each["lower"] for each in bins],
+            [each["fraction"] for each in bins],
+            width=[each["upper"] - each["lower"] for each in bins],
+            align="edge",
+            color=_LINE,
+        )
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle="--")
+        axes.plot(
+            [each["confidence"] for each in filled],
+            [each["accuracy"] for each in filled],
+            color=_ACCENT,
+            linewidth=1.5,
+            marker="o",
+            markersize=3.5,
+        )
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        return _as_svg(figure)
+
+
+def _empty_chart(label: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.2, 2.3), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    axes.set_xlabel(label)
+    return figure, axes
+
+
+def _as_svg(figure: Figure) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     for drawn, shown in _PAGE_COLORS.items():

@@ -14,6 +14,7 @@ from deeplab_jax.apps import report as app
 from deeplab_jax.apps.report_charts import data_uri, line_chart
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.metrics.calibration import CalibrationCounts, calibration
 from deeplab_jax.metrics.confusion import scores as score
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
@@ -94,6 +95,32 @@ def test_the_page_shows_what_the_run_was(workdir):
         assert title in text
     assert "val/5 mean IoU 50.0 %" in text
     assert "model.batch_norm.decay" in text
+
+
+def test_what_else_was_measured_is_shown(workdir):
+    scores = json.loads((workdir / "scores.json").read_text())
+    scores["confidence_interval"] = {"level": 0.95, "mean_iou": [0.41, 0.52], "num_resamples": 1000}
+    scores["boundary_iou"] = {"mean": 0.31, "per_class": dict.fromkeys(NAMES, 0.123), "band_fraction": 0.02}
+    scores["trimap"] = {"around": "labels", "widths": [1, 2], "mean_iou": [None, 0.4], "pixel_accuracy": [None, 0.6]}
+    counts = CalibrationCounts(np.array([0, 4, 8]), np.array([0, 1, 7]), np.zeros(3))
+    scores["calibration"] = calibration(counts)
+    scores["speed"] = {"images_per_second": 2.5, "seconds": 4.0, "devices": "1 x cpu"}
+    (workdir / "scores.json").write_text(json.dumps(scores))
+    row = {"mean_iou": 0.5, "confidence_interval": {"mean_iou": None}, "pixel_accuracy": 0.9, "source": "S", "note": ""}
+    (workdir / "protocols.json").write_text(json.dumps({"v3_val_os8": row}))
+    app.report(Config(), workdir)
+    text = " ".join(" ".join(read_page(workdir).text).split())
+    for said in (
+        "41.0 % to 52.0 %",
+        "31.0 %",
+        "12.3 %",
+        "2.5 a second",
+        "Mean IoU near the boundaries between classes",
+        "How often it is right, by how sure it is",
+        "v3_val_os8",
+    ):
+        assert said in text
+    assert json.loads((workdir / "report.json").read_text())["protocols"]["v3_val_os8"]["mean_iou"] == 0.5
 
 
 def test_report_json_holds_the_numbers(workdir):
