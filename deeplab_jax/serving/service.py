@@ -1,0 +1,181 @@
+"""An image file's bytes -> the answer about it: mask, overlay, legend and timings, ready for JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from deeplab_jax import visualize
+from deeplab_jax.data.images import decode_image
+from deeplab_jax.serving.limits import Limits, RefusedError
+from deeplab_jax.types import DatasetInfo, UserError
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # as Pillow names them
+_NAME = "image"  # of what was sent, in messages
+_JPEG_QUALITY = 90
+
+Segment = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Int[np.ndarray, "h w"]]]
+
+
+class Service:
+    """Answers requests one after the other; called from several threads.
+
+    Programs are kept for `limits.max_shapes` sizes. Where one more is needed all are dropped and made again
+    when asked for, so that neither memory nor results depend on what was sent before.
+
+    Args:
+      make_segment: makes an image -> function that waits for the class ids; a new one has nothing compiled.
+      round_size: (height, width) of an image -> that at which it is computed.
+      info: of the data set.
+      limits: what is taken.
+    """
+
+    def __init__(
+        self,
+        make_segment: Callable[[], Segment],
+        round_size: Callable[[tuple[int, int]], tuple[int, int]],
+        info: DatasetInfo,
+        limits: Limits,
+    ):
+        self.info = info
+        self.limits = limits
+        self._make_segment = make_segment
+        self._round_size = round_size
+        self._segment = make_segment()
+        self._shapes: set[tuple[int, int]] = set()
+        self._device = threading.Lock()
+
+    def answer(self, data: bytes) -> dict[str, Any]:
+        """Decodes, segments and draws.
+
+        Returns:
+          width, height; classes: id, name, color and share of those found, largest first; mask: a palette
+          PNG and overlay: a JPEG, both base64; compiled: whether this size was new; timings_ms.
+
+        Raises:
+          RefusedError: for what is no image, damaged or too large.
+        """
+        clock = _Clock()
+        image = decode(data, self.limits)
+        clock.lap("decode")
+        with self._device:
+            clock.lap("wait")
+            ids, is_new = self._run(image)
+            clock.lap("network")
+        mask = encode_mask(ids, self.info)
+        overlay = encode_overlay(image, ids, self.info)
+        clock.lap("draw")
+        return {
+            "width": image.shape[1],
+            "height": image.shape[0],
+            "classes": found_classes(ids, self.info),
+            "mask": mask,
+            "overlay": overlay,
+            "compiled": is_new,
+            "timings_ms": clock.laps,
+        }
+
+    def segment(self, image: UInt8[np.ndarray, "h w 3"]) -> Int[np.ndarray, "h w"]:
+        """The image's class ids."""
+        with self._device:
+            return self._run(image)[0]
+
+    def _run(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Int[np.ndarray, "h w"], bool]:
+        """The class ids, and whether a program had to be compiled for them."""
+        is_new = self._keep_shape((image.shape[0], image.shape[1]))
+        return self._segment(image)(), is_new
+
+    def _keep_shape(self, size: tuple[int, int]) -> bool:
+        """Makes room for the program of `size`; whether it must be compiled."""
+        shape = self._round_size(size)
+        if shape in self._shapes:
+            return False
+        if len(self._shapes) >= self.limits.max_shapes:
+            self._shapes.clear()
+            self._segment = self._make_segment()
+        self._shapes.add(shape)
+        return True
+
+
+def decode(data: bytes, limits: Limits) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB pixels; the header is looked at before any memory is given to them.
+
+    Raises:
+      RefusedError: 415 for what is no image, 413 for one that is too large, 422 for a damaged one.
+    """
+    if not data:
+        raise RefusedError(400, "the request is empty: send the content of an image file as its body")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+            width, height = header.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise RefusedError(413, f"the image has more than {limits.max_pixels:,} pixels: make it smaller") from None
+    except Exception:  # Pillow's readers raise whatever comes up in damaged headers
+        raise RefusedError(415, f"this is no image: send {', '.join(FORMATS)}") from None
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        raise RefusedError(
+            413,
+            f"the image has {width} x {height} pixels: at most {limits.max_pixels:,} are taken, and "
+            f"{limits.max_side:,} on a side",
+        )
+    if min(width, height) < 1:
+        raise RefusedError(422, "the image has no pixels")
+    try:
+        return decode_image(data, _NAME)
+    except UserError as error:
+        raise RefusedError(422, str(error)) from None
+
+
+def encode_mask(ids: Int[np.ndarray, "h w"], info: DatasetInfo) -> str:
+    """Class ids as a palette PNG, base64."""
+    picture = Image.fromarray(ids.astype(np.uint8))
+    picture.putpalette(visualize.full_palette(info.palette, info.ignore_label).tobytes())
+    return _base64(picture, "PNG")
+
+
+def encode_overlay(image: UInt8[np.ndarray, "h w 3"], ids: Int[np.ndarray, "h w"], info: DatasetInfo) -> str:
+    """The image tinted by class as a JPEG, base64."""
+    tinted = visualize.overlay(image, ids, info.palette, ignore_label=info.ignore_label)
+    return _base64(Image.fromarray(tinted), "JPEG", quality=_JPEG_QUALITY)
+
+
+def found_classes(ids: Int[np.ndarray, "h w"], info: DatasetInfo) -> list[dict[str, Any]]:
+    """id, name, RGB color and share of the pixels of each class that is there, the largest first."""
+    counts = np.bincount(ids.ravel(), minlength=info.num_classes)
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    return [
+        {
+            "id": int(class_id),
+            "name": info.class_names[class_id],
+            "color": list(info.palette[class_id]),
+            "share": round(float(counts[class_id] / ids.size), 6),
+        }
+        for class_id in order
+    ]
+
+
+def _base64(picture: Image.Image, file_format: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **options)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+class _Clock:
+    """Milliseconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(1e3 * (now - self._last), 2)
+        self._last = now

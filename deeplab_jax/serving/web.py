@@ -1,0 +1,132 @@
+"""The server: a page to drop images on, and the JSON endpoint behind it (Starlette)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from deeplab_jax.serving.limits import Limits, RefusedError
+from deeplab_jax.serving.service import FORMATS, Service
+
+HOST = "127.0.0.1"
+_HOST_NAMES = [HOST, "localhost"]  # so that no page from elsewhere reaches the server under a name of its own
+_PAGE = pathlib.Path(__file__).with_name("page.html")
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def make_app(service: Service, about: dict[str, Any]) -> Starlette:
+    """The application: `GET /`, `GET /api/model` and `POST /api/segment`.
+
+    Args:
+      service: answers about images.
+      about: the network, as `GET /api/model` tells it beside classes and limits.
+    """
+    info, limits = service.info, service.limits
+    gate = Gate(limits.max_requests)
+    page = _PAGE.read_text(encoding="utf-8")
+    model = {
+        **about,
+        "class_names": list(info.class_names),
+        "palette": [list(color) for color in info.palette],
+        "formats": list(FORMATS),
+        "limits": {"max_bytes": limits.max_bytes, "max_pixels": limits.max_pixels, "max_side": limits.max_side},
+    }
+
+    async def show_page(request: Request) -> Response:
+        return HTMLResponse(page, headers=_HEADERS)
+
+    async def tell_model(request: Request) -> Response:
+        return JSONResponse(model, headers=_HEADERS)
+
+    async def segment(request: Request) -> Response:
+        try:
+            with gate.entered():
+                data = await read_body(request, limits)
+                answer = await run_in_threadpool(service.answer, data)
+        except RefusedError as refusal:
+            return refused(refusal)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return JSONResponse(answer, headers=_HEADERS)
+
+    return Starlette(
+        routes=[
+            Route("/", show_page),
+            Route("/api/model", tell_model),
+            Route("/api/segment", segment, methods=["POST"]),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_HOST_NAMES)],
+        exception_handlers={404: _not_found, 405: _not_found, 500: _failed},
+    )
+
+
+class Gate:
+    """Lets a bounded number of requests in; used from one event loop."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self._inside = 0
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Raises RefusedError where as many are inside as may be."""
+        if self._inside >= self._most:
+            raise RefusedError(503, f"{self._most} requests are waiting already: try again in a moment")
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The body, read no further than the limit.
+
+    Raises:
+      RefusedError: where it is too long, or does not arrive.
+    """
+    too_long = RefusedError(413, f"the file has more than {limits.max_bytes:,} bytes: make it smaller")
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limits.max_bytes:
+        raise too_long
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.upload_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limits.max_bytes:
+                    raise too_long
+    except TimeoutError:
+        raise RefusedError(408, f"the file did not arrive within {limits.upload_seconds:g} seconds") from None
+    return bytes(body)
+
+
+def refused(refusal: RefusedError) -> Response:
+    """{'error': one line} with its status; the connection ends, since the body may not have been read."""
+    headers = {**_HEADERS, "Connection": "close"} | ({"Retry-After": "1"} if refusal.status == 503 else {})
+    return JSONResponse({"error": refusal.message}, refusal.status, headers)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    return refused(RefusedError(status, "there are GET /, GET /api/model and POST /api/segment"))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return refused(RefusedError(500, f"the server failed on this image ({type(error).__name__}): see its log"))
