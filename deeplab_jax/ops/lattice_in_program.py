@@ -109,13 +109,12 @@ def _sorted_entries(
     mask = jnp.ones(num_points, bool) if mask is None else mask
     takes_part = jnp.append(mask, touch_origin)
     found = simplices(jnp.pad(features, ((0, 0), (0, 1))))
-    fields, in_range = _fields(found.cell[:-1], takes_part, bits)
-    keys = []
-    for remainder in range(num_remainders):
-        lowered = [field - (rank > num_dimensions - remainder) for field, rank in zip(fields, found.rank, strict=False)]
-        key = _pack(lowered, remainder, num_remainders, bits)
-        keys.append(_Key(*(jnp.where(takes_part, word, _NOWHERE) for word in key)))
-    key, order = _sort(_Key(*map(jnp.concatenate, zip(*keys, strict=True))))
+    fields, in_range = _fields(jnp.stack(found.cell[:-1]), takes_part, bits)
+    remainder = jnp.arange(num_remainders, dtype=jnp.int32)[:, None]
+    steps_down = jnp.stack(found.rank[:-1])[:, None] > num_dimensions - remainder[None]
+    key = _pack(fields[:, None] - steps_down, remainder, bits)
+    key = _Key(*(jnp.where(takes_part[None], word, _NOWHERE).ravel() for word in key))
+    key, order = _sort(key)
     num_real = num_remainders * takes_part.sum()
     weight = jnp.stack(found.weight) * jnp.append(mask, False)[None]
     return _Entries(key, order, weight, _is_first(key, num_real), num_real, in_range)
@@ -133,22 +132,20 @@ def _bits(num_dimensions: int) -> int:
 
 
 def _fields(
-    cells: list[Float[Array, " n"]], mask: Bool[Array, " n"], bits: int
-) -> tuple[list[Int[Array, " n"]], Bool[Array, ""]]:
+    cells: Float[Array, "d n"], mask: Bool[Array, " n"], bits: int
+) -> tuple[Int[Array, "d n"], Bool[Array, ""]]:
     """Cells as small whole numbers with a margin on either side for neighbours, and whether they are small enough."""
-    fields, fits = [], jnp.asarray(True)
-    for cell in cells:
-        low = jnp.where(mask, cell, jnp.inf).min()
-        field = jnp.where(mask, cell - low + 2, 2)
-        fits &= field.max() < 2**bits - 2
-        fields.append(jnp.clip(field, 0, 2**bits - 1).astype(jnp.int32))
-    return fields, fits
+    low = jnp.where(mask[None], cells, jnp.inf).min(axis=1, keepdims=True)
+    fields = jnp.where(mask[None], cells - low + 2, 2)
+    return jnp.clip(fields, 0, 2**bits - 1).astype(jnp.int32), fields.max() < 2**bits - 2
 
 
-def _pack(fields: list[Int[Array, " n"]], remainder: int, num_remainders: int, bits: int) -> _Key:
-    high = low = jnp.zeros(fields[0].shape, jnp.uint32)
+def _pack(fields: Int[Array, "d v n"], remainder: Int[Array, "v 1"], bits: int) -> _Key:
+    """From the highest bits down: each axis' field, then the remainder."""
+    num_remainders = remainder.size
+    high, low = jnp.zeros(fields.shape[1:], jnp.uint32), jnp.zeros(fields.shape[1:], jnp.uint32)
     widths = [bits] * len(fields) + [num_remainders.bit_length()]
-    for field, width in zip([*fields, jnp.full_like(fields[0], remainder)], widths, strict=True):
+    for field, width in zip([*fields, remainder], widths, strict=True):
         high = (high << width) | (low >> (32 - width))
         low = (low << width) | field.astype(jnp.uint32)
     return _Key(high, low)
@@ -170,12 +167,10 @@ def _neighbours(keys: _Key, num_remainders: int) -> tuple[Int[Array, "r 2"], ...
     # down by one and the axis' cell up; from remainder 0, to d, and all other cells down.
     at_zero = (keys.low & np.uint32(2**remainder_bits - 1)) == 0
     exists = ~_equal(keys, _Key(jnp.asarray(_NOWHERE), jnp.asarray(_NOWHERE)))
-    wanted = []
-    for axis in range(num_remainders):
-        up = one[axis] if axis < num_dimensions else 0
-        usual, wrapped = _add(keys, up - 1), _add(keys, up - sum(one) + num_dimensions)
-        wanted.append(_Key(*(jnp.where(at_zero, w, u) for w, u in zip(wrapped, usual, strict=True))))
-    place, found = _search(keys, _Key(*map(jnp.stack, zip(*wanted, strict=True))))
+    own_axis = np.array([*one, 0], object)
+    usual, wrapped = _constant(own_axis - 1), _constant(own_axis - sum(one) + num_dimensions)
+    step = _Key(*(jnp.where(at_zero[None], w, u) for w, u in zip(wrapped, usual, strict=True)))
+    place, found = _search(keys, _add(_Key(keys.high[None], keys.low[None]), step))
     found &= exists[None]
     before = jnp.where(found, place, nobody)
     own = lax.iota(place.dtype, keys.low.size)
@@ -203,11 +198,16 @@ def _search(keys: _Key, wanted: _Key) -> tuple[Int[Array, "v r"], Bool[Array, "v
     return place, _equal(at(place), wanted)
 
 
-def _add(key: _Key, number: int) -> _Key:
-    number %= 1 << 64
-    low = key.low + np.uint32(number & 0xFFFFFFFF)
-    carry = (low < key.low).astype(jnp.uint32)
-    return _Key(key.high + np.uint32(number >> 32) + carry, low)
+def _add(a: _Key, b: _Key) -> _Key:
+    low = a.low + b.low
+    return _Key(a.high + b.high + (low < a.low).astype(jnp.uint32), low)
+
+
+def _constant(numbers: np.ndarray) -> _Key:
+    """Whole numbers, one in a row, modulo 2^64."""
+    words = [[number >> 32 & 0xFFFFFFFF, number & 0xFFFFFFFF] for number in numbers.tolist()]
+    high, low = np.array(words, np.uint32).T
+    return _Key(jnp.asarray(high)[:, None], jnp.asarray(low)[:, None])
 
 
 def _equal(a: _Key, b: _Key) -> Bool[Array, "..."]:

@@ -29,29 +29,36 @@ def _variables(layer, inputs):
     return layer.init(jax.random.key(0), *inputs, train=False)
 
 
-def test_it_starts_as_the_papers_crf(inputs):
-    layer = CRFRNN(NUM_CLASSES)
+def test_it_starts_as_the_papers_crf_and_all_of_it_learns(inputs):
+    """In training, here with the iterations of test, so that one compilation shows both."""
+    layer = CRFRNN(NUM_CLASSES, num_train_iterations=10)
     logits, images = inputs
-    got = jax.jit(lambda v, x, y: layer.apply(v, x, y, train=False))(_variables(layer, inputs), logits, images)
+
+    def loss(params, logits, images):
+        refined = layer.apply({"params": params}, logits, images, train=True)
+        return -jax.nn.log_softmax(refined)[..., 0].mean(), refined
+
+    params = _variables(layer, inputs)["params"]
+    gradients, got = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, logits, images)
     preset = crf_preset("crf_as_rnn")
     want = mean_field_batch(
         jnp.asarray(logits), jnp.asarray(images), preset.params, num_iterations=preset.num_iterations
     )
     # The same lattice, built in the program and on the host: float32 sums in another order.
     np.testing.assert_allclose(jax.nn.softmax(got), want, atol=1e-4)
-
-
-def test_every_weight_learns_and_the_gradient_reaches_the_logits(inputs):
-    layer = CRFRNN(NUM_CLASSES, num_train_iterations=1)
-    logits, images = inputs
-
-    def loss(params, logits, images):
-        refined = layer.apply({"params": params}, logits, images, train=True)
-        return -jax.nn.log_softmax(refined)[..., 0].mean()
-
-    params = _variables(layer, inputs)["params"]
-    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, logits, images)
     assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(gradients))
+
+
+def test_iterations_differ_between_training_and_test(inputs, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "deeplab_jax.models.crf_rnn.mean_field_batch",
+        lambda logits, images, params, **options: seen.append(options["num_iterations"]) or logits,
+    )
+    layer = CRFRNN(NUM_CLASSES)
+    for train in (True, False):
+        jax.eval_shape(lambda train=train: layer.apply(_variables(layer, inputs), *inputs, train=train))
+    assert seen == [5, 10]
 
 
 def _config():
