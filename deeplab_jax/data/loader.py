@@ -93,7 +93,8 @@ class TrainLoader(Loader):
         """The next batch; its arrays belong to the caller.
 
         Raises:
-          UserError: when an example's file cannot be decoded.
+          UserError: when an example's file cannot be decoded, or a worker is
+            stuck with one.
           RuntimeError: when an example cannot be made for another reason, with
             its name; or when the loader is closed.
         """
@@ -104,14 +105,16 @@ class TrainLoader(Loader):
             self._pending.append(self._start_batch(self._pool, self._position + len(self._pending)))
         oldest = self._pending[0]
         for row in oldest.done:
-            row.result()
+            self._wait_for(row)
         self._pending.popleft()
         self._position += 1
         return self._maker.finish(oldest.buffers)
 
     def names_at(self, position: int) -> tuple[str, ...]:
-        """Names of this process's files in the batch at `position`."""
-        return tuple(example_name(self._source, self._example_index(sample)) for sample in self._samples(position))
+        """Names of the files in the batch at `position`, those of other processes included."""
+        first = position * self._config.batch_size
+        samples = range(first, first + self._config.batch_size)
+        return tuple(self._name_of(sample) for sample in samples)
 
     def get_state(self) -> dict[str, int]:
         """The number of batches handed out: all that the next one depends on, besides the seed."""
@@ -134,6 +137,29 @@ class TrainLoader(Loader):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _wait_for(self, row: Future[None]) -> None:
+        timeout = self._config.worker_timeout
+        try:
+            row.result(timeout)
+        except TimeoutError:
+            if row.done():  # raised by the work itself
+                raise
+            names = ", ".join(dict.fromkeys(self._in_work()))
+            raise UserError(
+                f"data workers are stuck: for more than {timeout:g} s busy with {names}; check "
+                "these files and where they are stored, or raise config.data.worker_timeout"
+            ) from None
+
+    def _in_work(self) -> Iterator[str]:
+        """Names of the files that workers have begun with and not finished."""
+        for offset, batch in enumerate(self._pending):
+            for sample, row in zip(self._samples(self._position + offset), batch.done, strict=True):
+                if row.running():
+                    yield self._name_of(sample)
+
+    def _name_of(self, sample: int) -> str:
+        return example_name(self._source, self._example_index(sample))
 
     def _drop_pending(self) -> None:
         for batch in self._pending:

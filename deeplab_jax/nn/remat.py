@@ -13,7 +13,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from deeplab_jax.types import ApplyFn
+from deeplab_jax.types import ApplyFn, UserError
 
 
 def rematerialized(apply_fn: ApplyFn, patterns: Sequence[str]) -> ApplyFn:
@@ -26,11 +26,14 @@ def rematerialized(apply_fn: ApplyFn, patterns: Sequence[str]) -> ApplyFn:
         once, which saves little, since all of it is there again when its gradient is due.
 
     Raises:
-      ValueError: by the result, where a pattern matches no part.
+      UserError: where a pattern is no regular expression; by the result, where it matches no part.
     """
     if not patterns:
         return apply_fn
-    compiled = [re.compile(pattern) for pattern in patterns]
+    try:
+        compiled = [re.compile(pattern) for pattern in patterns]
+    except re.error as error:
+        raise UserError(f"config.model.remat={tuple(patterns)}: no regular expression ({error})") from None
 
     def apply(variables: Any, *args: Any, **kwargs: Any) -> Any:
         wrapper = _Wrapper(compiled)
@@ -66,8 +69,8 @@ class _Wrapper:
 
     def check(self) -> None:
         if self._unmatched:
-            near = ", ".join(dict.fromkeys(self._seen[:6]))
-            raise ValueError(f"'{sorted(self._unmatched)[0]}' matches no part; their paths look like {near}")
+            wrong, near = sorted(self._unmatched)[0], ", ".join(dict.fromkeys(self._seen[:6]))
+            raise UserError(f"config.model.remat: '{wrong}' matches no part of the network; paths look like {near}")
 
     @contextlib.contextmanager
     def _within(self) -> Iterator[None]:

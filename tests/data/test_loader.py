@@ -135,9 +135,9 @@ def test_shards_are_the_rows_of_the_whole_batch(num_processes, device_augmentati
             np.testing.assert_array_equal(np.concatenate([getattr(shard, field) for shard in shards]), rows)
 
 
-def test_names_of_a_shard_are_those_of_its_rows():
+def test_every_process_can_name_the_whole_batch():
     with loader(shard=(1, 2)) as second_half, loader() as both:
-        assert second_half.names_at(3) == both.names_at(3)[2:]
+        assert second_half.names_at(3) == both.names_at(3)
 
 
 def test_batch_larger_than_the_split():
@@ -162,6 +162,26 @@ def test_batches_handed_out_are_not_written_again():
         for _ in range(5):
             next(batches)
     np.testing.assert_array_equal(first.image, kept)
+
+
+class StuckSource(SizedMadeSource):
+    """One file of which never comes."""
+
+    def __getitem__(self, index):
+        if index == 3:
+            RELEASED.wait(60)
+        return super().__getitem__(index)
+
+
+RELEASED = threading.Event()
+
+
+def test_a_stuck_worker_is_named():
+    with loader(source=StuckSource([(9, 17)] * 4), worker_timeout=0.3, num_workers=2) as batches:
+        message = r"data workers are stuck: for more than 0\.3 s busy with image3; check these files"
+        with pytest.raises(UserError, match=message):
+            next(batches)
+        RELEASED.set()
 
 
 class FailingSource(SizedMadeSource):
