@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from deeplab_jax.config import (
     BatchNormConfig,
     Config,
@@ -167,3 +169,33 @@ def mobilenet_v2_finetune() -> Config:
         ),
         optimizer=OptimizerConfig(learning_rate=0.01, weight_decay=4e-5),
     )
+
+
+def for_batch_size(config: Config, batch_size: int, *, num_images: int) -> Config:
+    """A recipe made for a small batch, for a larger one and as many epochs; the same object, changed.
+
+    With k = batch_size / the recipe's own:
+      * 1 / k of the steps; learning rate times k, reached linearly in the first 5 epochs (Goyal et al., 1706.02677),
+        from k = 2 on;
+      * running statistics of batch norm forget at the same rate per image: decay^k. They are taken over groups of the
+        recipe's own batch, so that a network sees the same noise at any size, and no more devices talk about them;
+      * from 512 images on LARS (You et al., 1708.03888), since the linear rule ends at about one tenth of a data set;
+        its rate follows the root of the batch, through 31.2 at 32,768, as in MLPerf's ResNet-50.
+
+    Source: the papers named; for VOC none of it is measured yet.
+    """
+    scale = batch_size / config.data.batch_size
+    if scale <= 1:
+        return config
+    config.model.batch_norm.decay **= scale
+    config.model.batch_norm.group_size = config.data.batch_size
+    config.data.batch_size = batch_size
+    config.optimizer.learning_rate *= scale
+    config.optimizer.warmup_steps = math.ceil(5 * num_images / batch_size)
+    config.train.num_steps = math.ceil(config.train.num_steps / scale)
+    if batch_size >= 512:
+        config.optimizer.name = "lars"
+        config.optimizer.learning_rate = 31.2 * math.sqrt(batch_size / 32_768)
+    for name in ("log_every", "eval_every", "checkpoint_every"):
+        setattr(config.train, name, max(math.ceil(getattr(config.train, name) / scale), 1))
+    return config

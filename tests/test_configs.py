@@ -9,13 +9,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs import v3plus_voc_large_batch
 from deeplab_jax.apps import assemble
-from deeplab_jax.models.build import build_model
+from deeplab_jax.apps.steps import abstract_batch, build_step
 from deeplab_jax.ops.mesh import make_mesh
-from deeplab_jax.train.optimizer import make_optimizer
-from deeplab_jax.train.state import abstract_train_state, abstract_variables
-from deeplab_jax.train.step import make_train_step
-from deeplab_jax.types import Batch, DatasetInfo
+from deeplab_jax.types import DatasetInfo
 from deeplab_jax.validation import validate
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -23,35 +21,43 @@ NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if pa
 INFO = DatasetInfo("any", 21, 255, ("thing",) * 21, ((0, 0, 0),) * 21, {})
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_config(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+def check(config):
+    """Validates, and traces one train step at full size."""
     validate(config, assemble.check_part)
     mesh = make_mesh(1)
-    model = build_model(config.model, INFO)
-    init = assemble.make_init(config, model)
-    tx, rate = make_optimizer(config.optimizer, config.train.num_steps, abstract_variables(init, mesh)["params"])
-    step = make_train_step(
-        model.apply,
-        assemble.make_loss(config.loss, INFO),
-        tx,
-        rate,
-        mesh=mesh,
-        ignore_label=255,
-        seed=0,
-        accumulation_steps=config.train.accumulation_steps,
-        ema_decay=config.train.ema_decay,
-        side_weight=config.loss.side_weight,
-    )
-    size = (config.data.batch_size, *config.data.crop_size)
-    image = jax.ShapeDtypeStruct((*size, 3), jnp.uint8)
-    batch = Batch(image, jax.ShapeDtypeStruct(size, jnp.uint8), jax.ShapeDtypeStruct(size[:1], jnp.bool_))
-    state = abstract_train_state(init, tx, ema=config.train.ema_decay > 0, mesh=mesh)
-    new_state, metrics = jax.eval_shape(step, state, batch)
+    step = build_step(config, INFO, mesh)
+    new_state, metrics = jax.eval_shape(step.train_step, step.state, abstract_batch(config, INFO, mesh))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new_state) == jax.tree.map(
-        lambda leaf: (leaf.shape, leaf.dtype), state
+        lambda leaf: (leaf.shape, leaf.dtype), step.state
     )
     assert all(metric.shape == () and metric.dtype == jnp.float32 for metric in metrics.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config(name):
+    check(importlib.import_module(f"configs.{name}").get_config())
+
+
+SIZES = (16, 32, 64, 128, 256, 512, 1024)
+
+
+# 64 is what the file gives by itself; tracing takes seconds, and the others differ from these two in numbers alone.
+@pytest.mark.parametrize("batch_size", [pytest.param(n, marks=[pytest.mark.slow] * (n != 1024)) for n in SIZES])
+def test_the_step_of_a_large_batch_has_shapes(batch_size):
+    check(v3plus_voc_large_batch.get_config(str(batch_size)))
+
+
+@pytest.mark.parametrize("batch_size", SIZES)
+def test_a_batch_of_any_size_sees_as_many_images(batch_size):
+    config = v3plus_voc_large_batch.get_config(str(batch_size))
+    validate(config, assemble.check_part)
+    assert config.data.batch_size == batch_size
+    assert config.data.batch_size * config.train.num_steps == pytest.approx(16 * 30_000, rel=1e-3)
+    assert config.optimizer.warmup_steps * batch_size == pytest.approx(5 * 10_582 * (batch_size > 16), rel=0.02)
+    assert config.model.batch_norm.decay ** (16 / batch_size) == pytest.approx(0.9997)
+    assert config.optimizer.name == ("lars" if batch_size >= 512 else "sgd")
+    if batch_size < 512:
+        assert config.optimizer.learning_rate == pytest.approx(0.007 * batch_size / 16)
 
 
 @pytest.mark.parametrize("name", NAMES)
