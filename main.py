@@ -44,6 +44,11 @@ _PROTOCOLS = flags.DEFINE_string(
 _SUBMISSION = flags.DEFINE_string(
     "submission", "", "predict: an archive for a benchmark's server instead: voc_comp5, voc_comp6 or cityscapes."
 )
+_COMPARE = flags.DEFINE_string(
+    "compare",
+    "",
+    "report: two workdirs to put side by side, --compare DIR1 DIR2; needs neither --config nor --workdir.",
+)
 _PORT = flags.DEFINE_integer("port", 8080, "serve: where the page is; 0: any port that is free.")
 _TOPOLOGY = flags.DEFINE_string("topology", "", "compile: chips that need not be there, as v5e:4x4, v4:2x2x1, h100:8.")
 _COORDINATOR = flags.DEFINE_string(
@@ -57,8 +62,11 @@ def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit status: 0 on success, 1 where lint finds errors, 2 on a user's mistake."""
     _quiet()
     try:
-        config = _parse(argv)
-        return _run(_MODE.value, config, pathlib.Path(_WORKDIR.value).expanduser().absolute())
+        rest = _parse(argv)
+        workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
+        if _COMPARE.value:
+            return _compare([_COMPARE.value, *rest], workdir if _WORKDIR.value else None)
+        return _run(_MODE.value, _find_config(rest), workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -71,16 +79,21 @@ def _quiet() -> None:
     sys.unraisablehook = lambda _: None
 
 
-def _parse(argv: list[str]) -> Config:
-    """Reads the flags; whatever absl and ml_collections find wrong with them becomes a UserError."""
+def _parse(argv: list[str]) -> list[str]:
+    """Reads the flags; whatever absl and ml_collections find wrong with them becomes a UserError. Returns the rest."""
     app.define_help_flags()
+    flags.FLAGS.set_gnu_getopt(True)  # flags may follow what is none
     _check_overrides(argv)
     try:
-        rest = flags.FLAGS(argv)[1:]
+        return flags.FLAGS(argv)[1:]
     except KeyError as error:
         raise UserError(f"no key {error} to override in the config: a new key goes into the config file") from error
     except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
+
+
+def _find_config(rest: list[str]) -> Config:
+    """The config of the command line, which must have left no rest."""
     if rest:
         raise UserError(f"unexpected argument '{rest[0]}': flags look like --name=value; see python main.py --help")
     if not flags.FLAGS["config"].present or not _WORKDIR.value:
@@ -111,6 +124,18 @@ def _check_overrides(argv: list[str]) -> None:
 def _near(name: str, candidates: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _compare(directories: list[str], workdir: pathlib.Path | None) -> int:
+    """Puts two workdirs side by side, in `workdir` or else in the second of them."""
+    from deeplab_jax.apps.compare import compare
+
+    if _MODE.value != "report":
+        raise UserError(f"--compare: goes with --mode=report, not with --mode={_MODE.value}")
+    paths = [pathlib.Path(each).expanduser().absolute() for name in directories for each in name.split(",")]
+    _keep_compilations()
+    compare(paths, workdir or paths[-1], _CONFIG.value.data if flags.FLAGS["config"].present else None)
+    return 0
 
 
 def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:

@@ -243,6 +243,17 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def from_dict(settings: Mapping[str, Any]) -> Config:
+    """The config that `to_dict` gave, also after its way through JSON.
+
+    What it lacks, being older, gets its default; what this version has no field for is left out.
+    """
+    config = Config()
+    _fill(config, settings)
+    config.loss.added = tuple(AddedLoss(**each) for each in settings.get("loss", {}).get("added", ()))
+    return config
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted paths whose values differ, each as 'path: old -> new'; inputs as `to_dict` gives them."""
     found = []
@@ -253,6 +264,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif _plain(before) != _plain(after):
             found.append(f"{prefix}{key}: {before} -> {after}")
     return found
+
+
+def _fill(part: Any, settings: Mapping[str, Any]) -> None:
+    for name in {each.name for each in dataclasses.fields(part)} & set(settings):
+        before, value = getattr(part, name), settings[name]
+        if dataclasses.is_dataclass(before):
+            _fill(before, value)
+        else:  # JSON knows no tuples
+            setattr(part, name, tuple(value) if isinstance(before, tuple) and isinstance(value, list) else value)
 
 
 def _plain(value: Any) -> Any:
