@@ -200,7 +200,10 @@ def _make_evaluate(
         if (warning := collapse_warning(evaluation.scores)) and jax.process_index() == 0:
             tqdm.write(f"warning: step {step}: {warning}")  # which does not disturb the bar, where there is one
         if checkpointer.is_best(evaluation.scores) and jax.process_index() == 0:
-            write_evaluation(workdir, evaluation)
+            try:
+                write_evaluation(workdir, evaluation)
+            except UserError as error:  # a full disk is no reason to stop: the next best is written again
+                tqdm.write(f"warning: step {step}: {error}; training goes on")
         return evaluation.scores
 
     return evaluate

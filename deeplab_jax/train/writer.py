@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +17,15 @@ from deeplab_jax.types import UserError
 
 FILE = "metrics.jsonl"
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BOARD_BYTES = 2**24  # of room, without which nothing is written for TensorBoard: its thread would die of a full disk
+
 
 class MetricWriter:
     """Appends to the curve; on resume, what was written after the restored step goes first.
 
     Lines are {"step", "loss", "learning_rate", ...} or {"step", "evaluation": {scores}}; a number that is not finite
-    is null, which JSON can hold.
+    is null, which JSON can hold. Where the disk is full, lines wait until there is room again.
     """
 
     def __init__(self, workdir: pathlib.Path, *, start_step: int, enabled: bool = True) -> None:
@@ -38,9 +44,10 @@ class MetricWriter:
             return
         try:
             _drop_lines_after(self._path, start_step)
-            self._file = self._path.open("a")
+            self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             raise self._user_error(error) from None
+        self._waiting = b""
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -62,20 +69,31 @@ class MetricWriter:
     def close(self) -> None:
         if not self._enabled:
             return
-        self._file.close()
         self._board.close()
+        with self._file:
+            if self._waiting and not self._write_waiting():
+                raise self._user_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _write_scalars(self, step: int, values: Mapping[str, float], group: str) -> None:
+        if self._waiting or shutil.disk_usage(self._path.parent).free < _BOARD_BYTES:
+            return
         for name, value in values.items():
             if math.isfinite(value):
                 self._board.add_scalar(f"{group}/{name}", value, step)
 
     def _append(self, line: Mapping[str, Any]) -> None:
+        self._waiting += json.dumps(line, allow_nan=False).encode() + b"\n"
+        self._write_waiting()
+
+    def _write_waiting(self) -> bool:
+        """Whether all could be written; a line may be cut in two, the rest of which comes next."""
         try:
-            self._file.write(json.dumps(line, allow_nan=False) + "\n")
-            self._file.flush()
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
         except OSError as error:
-            raise self._user_error(error) from None
+            if error.errno not in _FULL:
+                raise self._user_error(error) from None
+        return not self._waiting
 
     def _user_error(self, error: OSError) -> UserError:
         return UserError(f"cannot write {self._path}: {error.strerror}; make room or choose another --workdir")

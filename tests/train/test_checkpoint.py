@@ -201,21 +201,28 @@ try:
         checkpointer.save(2, large, data={}, scores=None)
 except UserError as error:
     print(error)
+with Checkpointer(pathlib.Path(sys.argv[1]), keep=2, config={}) as checkpointer:
+    for step in (3, 4, 5):
+        print(checkpointer.save(step, large, data={}, scores=None, required=False))
+        if step == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """
 
 
 def test_a_disk_that_refuses_in_the_background_is_told_in_one_line_and_spares_the_rest(tmp_path):
+    """It ends the run only where the save is required: else the next one, when there is room again, is tried."""
     directory = tmp_path / FOLDER
     done = subprocess.run(
         [sys.executable, "-c", REFUSING_DISK, str(directory)], capture_output=True, text=True, check=True, timeout=120
     )
-    assert done.stdout == (
-        f"cannot save in {directory}: File too large; make room or choose another --workdir "
-        "(earlier checkpoints are intact)\n"
-    )
+    required, started, refused, saved = done.stdout.splitlines()
+    refusal = "File too large; make room or choose another --workdir (earlier checkpoints are intact)"
+    assert required == f"cannot save in {directory}: {refusal}"
+    assert (started, refused, saved) == ("None", f"cannot save step 4 in {directory}: {refusal}", "None")
     target = {"params": {"head": {"kernel": jax.ShapeDtypeStruct((9,), jnp.float32)}}}
-    np.testing.assert_array_equal(load_variables(tmp_path, target)["params"]["head"]["kernel"], 1.0)
-    assert steps_in(tmp_path) == [1]
+    first = load_variables(directory / "1", target)
+    np.testing.assert_array_equal(first["params"]["head"]["kernel"], 1.0)
+    assert steps_in(tmp_path) == [1, 5]
 
 
 def test_a_full_disk_is_met_before_anything_is_written(tmp_path, state, monkeypatch):
@@ -227,7 +234,28 @@ def test_a_full_disk_is_met_before_anything_is_written(tmp_path, state, monkeypa
             message = r"no space left on device, 0\.0 MB needed, 0\.0 MB free; make room"
             with pytest.raises(UserError, match=message):
                 checkpointer.save(2, state, data={}, scores=None)
-    assert steps_in(tmp_path) == [1]
+            assert "no space left" in checkpointer.save(3, state, data={}, scores=None, required=False)
+        assert checkpointer.save(4, state, data={}, scores=None) is None
+    assert steps_in(tmp_path) == [1, 4]
+
+
+def test_a_full_disk_takes_the_oldest_but_neither_the_best_nor_the_newest(tmp_path, state, monkeypatch):
+    def disk_usage(path):
+        return types.SimpleNamespace(free=10**9 if len(steps_in(tmp_path)) < limit else 1000)
+
+    with open_checkpoints(tmp_path, keep=3) as checkpointer:
+        for step, mean_iou in ((1, 0.5), (2, 0.4), (3, None), (4, None)):
+            checkpointer.save(step, state, data={}, scores=mean_iou and scored(mean_iou))
+        checkpointer.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", disk_usage)
+            limit = 4
+            assert checkpointer.save(5, state, data={}, scores=None) is None
+            checkpointer.wait()
+            assert steps_in(tmp_path) == [1, 3, 4, 5]
+            limit = 2
+            assert "no space left" in checkpointer.save(6, state, data={}, scores=None, required=False)
+    assert steps_in(tmp_path) == [1, 5]
 
 
 def test_an_unwritable_place_is_told_in_one_line(tmp_path):

@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import time
+import types
 
 import jax
 import numpy as np
@@ -180,6 +182,18 @@ def test_bad_batches_in_a_row_end_the_run_and_spare_the_checkpoint(tmp_path):
     with pytest.raises(UserError, match=message):
         run(tmp_path, ToyLoader(spoiled=(5, 7, 8, 9)), options=options)
     assert steps_in(tmp_path) == [5]
+
+
+def test_a_full_disk_does_not_end_a_run_that_finds_room_later(tmp_path, uninterrupted, capsys, monkeypatch):
+    room = [1000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=room[0]))
+    got, _ = run(tmp_path, ToyLoader(lambda position: room.__setitem__(0, 10**9 if position > 6 else 1000)))
+    jax.tree.map(np.testing.assert_array_equal, got, uninterrupted[1][0])
+    assert "warning: step 4: cannot save in" in capsys.readouterr().out
+    assert steps_in(tmp_path) == steps_in(uninterrupted[0])
+    room[0] = 1000
+    with pytest.raises(UserError, match="no space left on device"):
+        run(tmp_path.with_name("never"), ToyLoader())
 
 
 def test_lines_show_the_pace_and_the_time_left(uninterrupted, tmp_path, capsys):

@@ -73,3 +73,25 @@ def test_an_unwritable_curve_is_told_in_one_line(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: Is a directory; make room or choose another"):
         MetricWriter(tmp_path, start_step=0)
+
+
+def test_lines_wait_while_the_disk_is_full(tmp_path, monkeypatch):
+    writer = MetricWriter(tmp_path, start_step=0)
+    writer.write(1, {"loss": 1.0})
+    with open("/dev/full", "ab", buffering=0) as full, monkeypatch.context() as patch:
+        patch.setattr(writer, "_file", full)
+        writer.write(2, {"loss": 0.5})
+        writer.write(3, {"loss": 0.25})
+    assert len(lines_of(tmp_path)) == 1
+    writer.write(4, {"loss": 0.125})
+    writer.close()
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_lines_that_never_found_room_are_told_at_the_end(tmp_path, monkeypatch):
+    writer = MetricWriter(tmp_path, start_step=0)
+    with open("/dev/full", "ab", buffering=0) as full:
+        monkeypatch.setattr(writer, "_file", full)
+        writer.write(2, {"loss": 0.5})
+        with pytest.raises(UserError, match="No space left on device; make room"):
+            writer.close()
