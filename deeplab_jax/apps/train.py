@@ -25,29 +25,26 @@ from deeplab_jax.apps.memory import told_when_it_runs_out
 from deeplab_jax.apps.pixels import pad_pixel
 from deeplab_jax.apps.processes import told_when_one_is_lost
 from deeplab_jax.apps.report import report
+from deeplab_jax.apps.steps import build_step, state_options
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.loader import TrainLoader, make_loader
 from deeplab_jax.inference.evaluator import Evaluation
-from deeplab_jax.nn.remat import rematerialized
 from deeplab_jax.ops.mesh import idle_devices, num_data, replicated, shard_batch
 from deeplab_jax.train.augment import make_augment
 from deeplab_jax.train.calibration import calibrate_batch_norm
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
 from deeplab_jax.train.loop import Augment, Evaluate, LoopOptions, train_loop
 from deeplab_jax.train.memory import MeasuredStep, StepMemory
-from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import (
     Init,
     TrainState,
     abstract_train_state,
-    abstract_variables,
     create_train_state,
     create_variables,
 )
-from deeplab_jax.train.step import make_train_step
 from deeplab_jax.train.writer import MetricWriter
 from deeplab_jax.types import Loader, UserError, Variables
 
@@ -82,30 +79,14 @@ def _train(
     dataset = assemble.open_normalized(config, workdir)
     if jax.process_index() == 0:
         assemble.keep_info(dataset.info, workdir)
-    model = assemble.build(config, dataset.info, mesh)
-    init = assemble.make_init(config, model)
-    shapes = abstract_variables(init, mesh)
-    tx, learning_rate = make_optimizer(config.optimizer, config.train.num_steps, shapes["params"])
-    state_shapes = abstract_train_state(init, tx, mesh=mesh, **_state_options(config))
-    train_step = make_train_step(
-        rematerialized(model.apply, config.model.remat),
-        assemble.make_loss(config.loss, dataset.info, functools.partial(_count_classes, config, dataset, workdir)),
-        tx,
-        learning_rate,
-        mesh=mesh,
-        ignore_label=dataset.info.ignore_label,
-        seed=config.seed,
-        accumulation_steps=config.train.accumulation_steps,
-        ema_decay=config.train.ema_decay,
-        side_weight=config.loss.side_weight,
-        state_sharding=jax.tree.map(lambda leaf: leaf.sharding, state_shapes),
-    )
+    counts = functools.partial(_count_classes, config, dataset, workdir)
+    model, init, tx, train_step, shapes = build_step(config, dataset.info, mesh, counts)
 
     def tell_needs(memory: StepMemory) -> None:
         needs.append(memory)
         _say(describe_memory(memory))
 
-    _say(_describe(config, dataset, mesh, shapes))
+    _say(_describe(config, dataset, mesh, shapes.params))
     with (
         StopSignal() as stop,
         contextlib.closing(_open_loader(config, dataset)) as loader,
@@ -131,11 +112,6 @@ def _train(
         return int(state.step), stop.received
 
 
-def _state_options(config: Config) -> dict[str, bool]:
-    """Which arrays a state has, and whether each device holds all of them."""
-    return {"ema": config.train.ema_decay > 0, "shard_optimizer": config.mesh.shard_optimizer}
-
-
 def _start_or_resume(
     config: Config,
     model: nn.Module,
@@ -148,7 +124,7 @@ def _start_or_resume(
 ) -> TrainState:
     """The state of the newest checkpoint, with the loader at its position, or that of step 0."""
     if checkpointer.latest_step is not None:
-        state, position = checkpointer.restore(abstract_train_state(init, tx, mesh=mesh, **_state_options(config)))
+        state, position = checkpointer.restore(abstract_train_state(init, tx, mesh=mesh, **state_options(config)))
         loader.set_state(position)
         _say(f"resuming at step {int(state.step)}")
         return state
@@ -162,7 +138,7 @@ def _start_or_resume(
     if pretrained.source:
         variables = _load_pretrained(config, model, variables, loader, mesh, augment)
         loader.set_state({"position": 0})  # calibration has looked ahead
-    return create_train_state(variables, tx, mesh=mesh, **_state_options(config))
+    return create_train_state(variables, tx, mesh=mesh, **state_options(config))
 
 
 def _load_pretrained(
@@ -252,10 +228,10 @@ def _loop_options(config: Config) -> LoopOptions:
     )
 
 
-def _describe(config: Config, dataset: Dataset, mesh: Mesh, shapes: Variables) -> str:
+def _describe(config: Config, dataset: Dataset, mesh: Mesh, params: Any) -> str:
     """What the run consists of, in three lines."""
     info = dataset.info
-    sizes = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in shapes["params"].items()}
+    sizes = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in params.items()}
     splits = ", ".join(f"{name} {size}" for name, size in info.splits.items())
     parts = ", ".join(f"{part} {size:,}" for part, size in sizes.items())
     return (
