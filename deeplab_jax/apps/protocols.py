@@ -85,7 +85,7 @@ def summarize(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def format_side_by_side(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """A column for each protocol, a row for each class; the means and the 95 % interval below."""
+    """A column for each protocol, a row for each class that any of them saw; the means and the 95 % interval below."""
     widths = {name: max(len(name), len("0.1234-0.1234")) for name in found}
     class_names = list(next(iter(found.values()))["iou_per_class"])
     first = max(len("pixel accuracy"), *(len(name) for name in class_names))
@@ -103,6 +103,7 @@ def format_side_by_side(found: Mapping[str, Mapping[str, Any]]) -> str:
             *(
                 line(each, {name: _number(scores["iou_per_class"][each]) for name, scores in found.items()})
                 for each in class_names
+                if any(scores["iou_per_class"][each] is not None for scores in found.values())
             ),
             line("mean IoU", {name: _number(scores["mean_iou"]) for name, scores in found.items()}),
             line("95 % interval", {name: interval(scores) for name, scores in found.items()}),

@@ -24,7 +24,7 @@ from deeplab_jax.data.copy_paste import find_donors
 from deeplab_jax.data.dataset import example_name, image_sizes
 from deeplab_jax.data.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, canvas_size
 from deeplab_jax.data.workers import WorkerPool
-from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, Pixel, UserError, WindowBatch
+from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, Pixel, UserError, WindowBatch, bucket_size
 
 
 def make_loader(
@@ -246,7 +246,7 @@ def eval_batches(
                 f"{example_name(source, index)}: is {size[0]}x{size[1]} (height x width), larger than "
                 f"config.inference.pad_to={pad_to}; raise pad_to, or set it to (0, 0)"
             )
-        groups.setdefault(pad_to if pad_to != (0, 0) else _bucket_size(size, bucket), []).append(index)
+        groups.setdefault(pad_to if pad_to != (0, 0) else bucket_size(size, bucket), []).append(index)
     plan = [
         (padded_size, indices[start : start + batch_size][rows.start : rows.stop])
         for padded_size, indices in groups.items()
@@ -296,12 +296,6 @@ def _padded_batch(
             (height, width), buffers.image[row], buffers.label[row], pad_pixel=pad_pixel, ignore_label=info.ignore_label
         )
     return Batch(*buffers), tuple(names)
-
-
-def _bucket_size(size: tuple[int, int], bucket: int) -> tuple[int, int]:
-    """The smallest bucket * k + 1 that holds each axis; k is at least 1."""
-    height, width = (max(1, -(-(axis - 1) // bucket)) * bucket + 1 for axis in size)
-    return height, width
 
 
 def _shard_rows(batch_size: int, shard: tuple[int, int], field: str) -> range:

@@ -16,7 +16,7 @@ from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.forward import Forward, default_stride, make_forward
 from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image
 from deeplab_jax.ops.crf_parameters import CRFPreset
-from deeplab_jax.types import ApplyFn, Image, Pixel, Variables
+from deeplab_jax.types import ApplyFn, Image, Pixel, Variables, bucket_size
 
 Predictor = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w c"]]
 AsyncPredictor = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Float[np.ndarray, "h w c"]]]
@@ -74,8 +74,7 @@ def padded_size(size: tuple[int, int], *, pad_to: tuple[int, int], bucket: int) 
     """The (height, width) at which an image of `size` is computed: `pad_to` where it fits in, else bucket * k + 1."""
     if size[0] <= pad_to[0] and size[1] <= pad_to[1]:
         return pad_to
-    height, width = (max(1, -(-(axis - 1) // bucket)) * bucket + 1 for axis in size)
-    return height, width
+    return bucket_size(size, bucket)
 
 
 def canvas_size(size: tuple[int, int], options: PredictorOptions) -> tuple[int, int]:

@@ -94,7 +94,7 @@ def test_a_second_evaluation_compiles_nothing(config, dataset):
 
 @pytest.mark.parametrize("pad_to", [(0, 0), (40, 50)])
 def test_prediction_and_evaluation_pad_alike(examples, dataset, pad_to):
-    """data and inference may not import each other; this holds their padding together."""
+    """data and inference may not import each other, but share the rule of the buckets."""
     batches = eval_batches(
         examples, dataset.info, batch_size=1, pad_to=pad_to, bucket=16, pad_pixel=(7, 7, 7), num_workers=1
     )
