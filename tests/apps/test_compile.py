@@ -13,6 +13,7 @@ import sys
 import jax
 import pytest
 
+from benchmarks.scaling_model import reduced_bytes
 from deeplab_jax.apps import compile as compiling
 from deeplab_jax.apps.chips import CHIPS
 from deeplab_jax.apps.program_text import Traffic, count_bytes, read_collectives, read_convolutions
@@ -96,16 +97,9 @@ def report():
 
 
 def test_the_collectives_of_a_step_are_those_of_the_model(report):
-    """Each gradient once, and two numbers for each channel of each batch norm in the forward pass.
-
-    The two sums of its backward pass are the gradients of its bias and scale, so they are there already.
-    """
     state = build_step(tiny_config(), INFO, make_mesh(8)).state
-    gradients = 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    statistics = 4 * sum(leaf.size for leaf in jax.tree.leaves(state.batch_stats))
     assert set(report["collectives"]) == {"all-reduce"}
-    found = report["collectives"]["all-reduce"]
-    scalars = found["bytes"] - gradients - statistics
+    scalars = report["collectives"]["all-reduce"]["bytes"] - reduced_bytes(state.params, state.batch_stats)
     assert 0 < scalars <= 64  # the loss's sums and counts
 
 
