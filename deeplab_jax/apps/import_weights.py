@@ -17,6 +17,7 @@ from flax import traverse_util
 from deeplab_jax import registry
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.files import write_whole
+from deeplab_jax.apps.stem import load_for_channels
 from deeplab_jax.config import BatchNormConfig, Config, ModelConfig, PartConfig, PretrainedConfig, to_dict
 from deeplab_jax.data.datasets import voc
 from deeplab_jax.data.palettes import voc_palette
@@ -24,7 +25,7 @@ from deeplab_jax.models.build import build_model
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer, load_variables
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import create_train_state
-from deeplab_jax.types import ArrayShapes, DatasetInfo, UserError, Variables, WeightLayout
+from deeplab_jax.types import DATASET_NORMALIZATION, ArrayShapes, DatasetInfo, UserError, Variables, WeightLayout
 from deeplab_jax.weights.formats.read import read_arrays
 from deeplab_jax.weights.load import load_weights
 from deeplab_jax.weights.rules import LoadReport
@@ -104,8 +105,15 @@ def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str,
     return imported.config, imported.variables
 
 
-def load_pretrained(config: ModelConfig, variables: Variables) -> tuple[dict[str, Any], LoadReport, bool]:
+def load_pretrained(
+    config: ModelConfig, variables: Variables, model: nn.Module | None = None
+) -> tuple[dict[str, Any], LoadReport, bool]:
     """The start that `config.pretrained` asks for: variables on the host, the report, whether batch norm was folded.
+
+    Args:
+      config: of the network.
+      variables: of the network.
+      model: the network, where images may have other channels than RGB.
 
     Raises:
       UserError: where the file does not fit, or the config would silently make something else of its weights.
@@ -113,8 +121,12 @@ def load_pretrained(config: ModelConfig, variables: Variables) -> tuple[dict[str
     start = config.pretrained
     file = _read(start.source, start.layout)
     check_agreement(config, file.layout.model, start.scope)
+
+    def load(target: Variables) -> tuple[dict[str, Any], LoadReport]:
+        return load_weights(file.arrays, file.layout, target, scope=start.scope, path=start.source)
+
     target = jax.device_get(variables)
-    loaded, report = load_weights(file.arrays, file.layout, target, scope=start.scope, path=start.source)
+    loaded, report = load_for_channels(load, target, model, start) if model is not None else load(target)
     return loaded, report, file.layout.folded
 
 
@@ -242,7 +254,8 @@ def _fitting_layouts(shapes: ArrayShapes) -> list[str]:
 
 def check_agreement(config: ModelConfig, model: Mapping[str, Any], scope: str) -> None:
     """Raises UserError at the first setting with which the weights of `model` would compute something else."""
-    _agree("normalization", config.normalization, model["normalization"])
+    if config.normalization != DATASET_NORMALIZATION:  # which is a choice that no file can have made
+        _agree("normalization", config.normalization, model["normalization"])
     _check_part("backbone", config.backbone, model["backbone"])
     if scope == "backbone" or "head" not in model:
         return

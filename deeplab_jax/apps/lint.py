@@ -10,10 +10,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.class_weights import WEIGHTINGS
 from deeplab_jax.apps.files import write_whole
 from deeplab_jax.config import Config
+from deeplab_jax.data.channel_statistics import ChannelStatistics
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.lint import LintReport, lint_dataset
 from deeplab_jax.data.lint_findings import KINDS, SEVERITIES, Finding, num_of
@@ -51,6 +54,8 @@ def lint(config: Config, workdir: pathlib.Path, output: str = "") -> int:
     write_whole(workdir / LINT_FILE, json.dumps(content, indent=1) + "\n")
     print(format_findings(report.findings))
     print(format_classes(report, dataset.info, config))
+    if report.channels:
+        print(format_channels(report, config))
     if output:
         print(f"{output}: {sum(finding.convertible for finding in report.findings)} converted masks")
     found = ", ".join(_number_of(severity, num) for severity, num in content["num_findings"].items())
@@ -70,6 +75,7 @@ def to_dict(report: LintReport, info: DatasetInfo, config: Config) -> dict[str, 
             split: {"num_listed": info.splits[split], **_split_dict(counts, info)}
             for split, counts in report.counts.items()
         },
+        "channels": {split: _channel_dicts(found) for split, found in report.channels.items()},
         "class_weights": _suggested(report, info, config),
     }
 
@@ -103,6 +109,20 @@ def format_classes(report: LintReport, info: DatasetInfo, config: Config) -> str
     return "\n".join(lines)
 
 
+def format_channels(report: LintReport, config: Config) -> str:
+    """Range, mean and deviation of each channel in the config's splits."""
+    lines = [f"{'channel':>7}  {'split':12}  {'lowest':>10}  {'highest':>10}  {'mean':>10}  {'deviation':>10}"]
+    for split in dict.fromkeys((config.data.train_split, config.data.eval_split)):
+        if split in report.channels:
+            found = report.channels[split]
+            lines += [
+                f"{k:7}  {split:12}  {found.low[k]:10.5g}  {found.high[k]:10.5g}  {found.mean[k]:10.5g}  "
+                f"{found.std[k]:10.5g}"
+                for k in np.flatnonzero(found.count).tolist()
+            ]
+    return "\n".join(lines)
+
+
 def _seen(counts: ClassCounts, class_id: int) -> str:
     if not counts.pixels[class_id]:
         return f"{'-':>14}  {'-':>7}"
@@ -123,6 +143,20 @@ def _split_dict(counts: ClassCounts, info: DatasetInfo) -> dict[str, Any]:
             for name, pixels, images in zip(info.class_names, counts.pixels, counts.images, strict=True)
         },
     }
+
+
+def _channel_dicts(found: ChannelStatistics) -> list[dict[str, Any]]:
+    """One for each channel; of those without any value their number of missing ones alone."""
+    return [
+        {"missing": int(found.num_missing[k])}
+        | (
+            {"lowest": float(found.low[k]), "highest": float(found.high[k])}
+            | {"mean": float(found.mean[k]), "std": float(found.std[k])}
+            if found.count[k]
+            else {}
+        )
+        for k in range(len(found.count))
+    ]
 
 
 def _suggested(report: LintReport, info: DatasetInfo, config: Config) -> dict[str, Any]:

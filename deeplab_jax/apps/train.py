@@ -151,7 +151,7 @@ def _load_pretrained(
 ) -> Variables:
     """Weights from a file; where they have batch norm folded away, it is estimated anew."""
     pretrained = config.model.pretrained
-    loaded, report, folded = load_pretrained(config.model, variables)
+    loaded, report, folded = load_pretrained(config.model, variables, model)
     _say(f"pretrained {pretrained.scope} from {pretrained.source}: {report}")
     loaded = jax.device_put(loaded, replicated(mesh))
     if not folded:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
+from deeplab_jax.data.channel_statistics import ChannelStatistics
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset, Originals
 from deeplab_jax.data.file_dataset import require_split
 from deeplab_jax.data.lint_findings import KINDS, Finding
 from deeplab_jax.data.lint_samples import CheckedSample, check_example, check_sample
-from deeplab_jax.data.lint_splits import check_classes, find_duplicates, find_overlaps, find_repeats
+from deeplab_jax.data.lint_splits import check_channels, check_classes, find_duplicates, find_overlaps, find_repeats
 from deeplab_jax.data.samples import Sample, id_table
 from deeplab_jax.data.workers import WorkerPool
 from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
@@ -30,6 +31,7 @@ class LintReport:
     findings: list[Finding]  # the worst kinds first
     counts: Mapping[str, ClassCounts]  # of each split, from the masks that can be read
     num_samples: int  # each counted once, however many splits list it
+    channels: Mapping[str, ChannelStatistics]  # of each split, from its readable images; none where they are RGB bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def lint_dataset(
     tasks = _file_tasks(dataset.originals, info) if dataset.originals else _example_tasks(dataset, findings)
     write = _make_writer(convert_to, tasks) if convert_to else None
     counts = {split: ClassCounts.zeros(info.num_classes) for split in info.splits}
+    channels = {} if info.is_rgb else {split: ChannelStatistics.zeros(info.channels) for split in info.splits}
     checked: list[tuple[tuple[str, ...], CheckedSample]] = []
     pool = WorkerPool(num_workers)
     made = pool.ordered_map(lambda task: task.check(), tasks, window=_AHEAD)
@@ -73,6 +76,8 @@ def lint_dataset(
             findings += [dataclasses.replace(finding, splits=task.splits) for finding in sample.findings]
             for split in task.splits if sample.pixels is not None else ():
                 counts[split].add(sample.pixels, sample.num_ignored)
+            for split in task.splits if sample.channels is not None else ():
+                channels[split].add(sample.channels)
             if write and sample.converted and task.mask:
                 write(task.mask, sample.converted)
             checked.append((task.splits, dataclasses.replace(sample, findings=[], converted=None)))
@@ -83,8 +88,9 @@ def lint_dataset(
     findings += find_duplicates(checked, train_split, eval_split)
     findings += find_overlaps([task.splits for task in tasks], train_split, eval_split)
     findings += check_classes(counts, info, train_split, eval_split)
+    findings += check_channels(channels)
     order = list(KINDS)
-    return LintReport(sorted(findings, key=lambda finding: order.index(finding.kind)), counts, len(tasks))
+    return LintReport(sorted(findings, key=lambda finding: order.index(finding.kind)), counts, len(tasks), channels)
 
 
 def _check_split(split: str, info: DatasetInfo) -> list[Finding]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 KINDS: Mapping[str, tuple[str, str]] = {
     "missing_file": ("error", "files that a split lists and that do not exist"),
     "unreadable": ("error", "files that are no image, truncated or damaged"),
+    "other_format": ("error", "images of other channels, or another type, than the data set's"),
     "size_mismatch": ("error", "masks of another size than their images"),
     "invalid_value": ("error", "masks with values that are no class"),
     "palette_as_rgb": ("error", "palette masks saved as RGB"),
@@ -20,6 +21,9 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "missing_split": ("error", "splits that the config names and the data set lacks"),
     "duplicate_image": ("warning", "pictures that are there more than once"),
     "palette_disagrees": ("warning", "masks whose palettes tell other classes than their indices"),
+    "reduced_image": ("warning", "images of which 8-bit RGB keeps a part"),
+    "missing_values": ("warning", "images with NaN or infinite values"),
+    "constant_channel": ("warning", "channels of the same value everywhere"),
     "cut_off_image": ("warning", "images with the grey of missing data at the bottom"),
     "all_ignored": ("warning", "masks without a labelled pixel"),
     "all_background": ("warning", "masks of the first class alone"),

@@ -8,11 +8,13 @@ import pathlib
 import zlib
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Num, UInt8
 
+from deeplab_jax.data.bands import FormatError, decode_pixels, describe_format, stored_format
+from deeplab_jax.data.channel_statistics import ChannelStatistics
 from deeplab_jax.data.class_counts import count_label
 from deeplab_jax.data.dataset import Originals
-from deeplab_jax.data.images import decode_image, encode_mask
+from deeplab_jax.data.images import encode_mask
 from deeplab_jax.data.lint_findings import Finding
 from deeplab_jax.data.lint_masks import CheckedMask, check_mask, invalid_value_finding, invalid_values
 from deeplab_jax.data.samples import UNKNOWN_ID, IdTable, Sample, read_bytes, read_mask
@@ -45,15 +47,16 @@ class CheckedSample:
     pixels: Int[np.ndarray, "c"] | None = None  # of each class; None: the mask cannot be had
     num_ignored: int = 0
     converted: bytes | None = None  # the mask as it was meant, as a PNG file
+    channels: ChannelStatistics | None = None  # of an image that is no RGB bytes
 
 
 def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> CheckedSample:
     """Reads both files of a sample and says all that is wrong with them."""
     checked = CheckedSample(sample.name, str(sample.image), [])
     mask = _read_mask(sample, originals, info, checked.findings)
-    image = _read_image(sample, mask.size, checked.findings)
+    image = _read_image(sample, mask.size, info, checked.findings)
     if image is not None:
-        _check_image(image, checked)
+        _check_image(image, info, checked)
     if image is not None and mask.size is not None and image.shape[:2] != mask.size:
         (height, width), (image_height, image_width) = mask.size, image.shape[:2]
         message = (
@@ -72,7 +75,7 @@ def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> Che
 def check_example(example: Example, info: DatasetInfo, table: IdTable) -> CheckedSample:
     """The same for an example of a data set that has no original files."""
     checked = CheckedSample(example.name, example.name, [])
-    _check_image(example.image, checked)
+    _check_image(example.image, info, checked)
     checked.findings += _check_read(example.label, example.name, info, table).findings
     _check_label(example.label, example.name, info, table, checked)
     return checked
@@ -104,15 +107,19 @@ def _check_read(values: UInt8[np.ndarray, "h w"], path: str, info: DatasetInfo, 
 
 
 def _read_image(
-    sample: Sample, mask_size: tuple[int, int] | None, findings: list[Finding]
-) -> UInt8[np.ndarray, "h w 3"] | None:
+    sample: Sample, mask_size: tuple[int, int] | None, info: DatasetInfo, findings: list[Finding]
+) -> Num[np.ndarray, "h w bands"] | None:
     if not sample.image.exists():
         findings.append(_missing(sample.image, sample.name))
         return None
     try:
         data = _read_whole(sample.image)
         findings += _check_suffix(data, sample.image)
-        return decode_image(data, str(sample.image), mask_size=mask_size)
+        findings += _check_depth(data, sample.image, info)
+        return decode_pixels(data, str(sample.image), info, mask_size=mask_size)
+    except FormatError as error:
+        findings.append(Finding("other_format", str(sample.image), str(error)))
+        return None
     except UserError as error:
         findings.append(Finding("unreadable", str(sample.image), str(error)))
         return None
@@ -148,8 +155,34 @@ def _check_suffix(data: bytes, path: pathlib.Path) -> list[Finding]:
     return []
 
 
-def _check_image(image: UInt8[np.ndarray, "h w 3"], checked: CheckedSample) -> None:
+def _check_depth(data: bytes, path: pathlib.Path, info: DatasetInfo) -> list[Finding]:
+    """Says where RGB bytes are made of more than they can hold: of 16 bits the high byte, of channels the first three.
+
+    An eighth bit more or an alpha channel is often meant so; a satellite's band is not.
+    """
+    stored = stored_format(data) if info.is_rgb else None
+    if stored is None or (stored[1] == "uint8" and (stored[0] <= 3 or data.startswith(_PNG))):
+        return []
+    channels, dtype = stored
+    message = (
+        f"{path}: holds {describe_format(channels, dtype)}, of which 8-bit RGB keeps a part; to train on all of it, "
+        f'write "channels": {channels}, "dtype": "{dtype}" into classes.json (data set folder)'
+    )
+    return [Finding("reduced_image", str(path), message)]
+
+
+def _check_image(image: Num[np.ndarray, "h w bands"], info: DatasetInfo, checked: CheckedSample) -> None:
     checked.image_hash = _hash(image)
+    if not info.is_rgb:
+        checked.channels = ChannelStatistics.of_image(image)
+        num_missing = int(checked.channels.num_missing.sum())
+        if num_missing:
+            message = (
+                f"{checked.file}: {num_missing} of its values ({num_missing / image.size:.1%}) are NaN or infinite; "
+                "the mean of their channel will be put there"
+            )
+            checked.findings.append(Finding("missing_values", checked.file, message))
+        return
     is_filled = (image == _MISSING_DATA).all(axis=(1, 2)) if (image[-1] == _MISSING_DATA).all() else np.zeros(1, bool)
     num_rows = int(np.argmin(is_filled[::-1])) if not is_filled.all() else len(is_filled)
     if num_rows >= _MIN_MISSING_ROWS:

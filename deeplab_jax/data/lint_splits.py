@@ -6,6 +6,9 @@ import collections
 import itertools
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from deeplab_jax.data.channel_statistics import ChannelStatistics
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.lint_findings import Finding
 from deeplab_jax.data.lint_samples import CheckedSample
@@ -77,6 +80,20 @@ def check_classes(
             message = f"{split}: never shows {_in_order(names, info)}"
             findings.append(Finding("absent_class", split, message, splits=(split,)))
     return findings
+
+
+def check_channels(statistics: Mapping[str, ChannelStatistics]) -> list[Finding]:
+    """Channels that tell nothing apart in a whole split."""
+    return [
+        Finding(
+            "constant_channel",
+            split,
+            f"{split}: channel {channel} (counted from 0) is {found.low[channel]:g} in all images; leave it out",
+            splits=(split,),
+        )
+        for split, found in statistics.items()
+        for channel in np.flatnonzero((found.count > 0) & (found.low == found.high)).tolist()
+    ]
 
 
 def _duplicates(group: Sequence[tuple[Splits, CheckedSample]], train_split: str, eval_split: str) -> Finding:
