@@ -7,20 +7,21 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 from deeplab_jax.types import UserError
 
+Equation = Any  # a jax.extend.core.JaxprEqn: JAX's types do not say that its values have shapes
 # A rule writes one operation: (equation, values in) -> values out. A value is a NumPy array where it is known,
 # else whatever the format names it by.
-Rule = Callable[[JaxprEqn, Sequence[Any]], Sequence[Any]]
+Rule = Callable[[Equation, Sequence[Any]], Sequence[Any]]
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 _IDENTITIES = ("optimization_barrier", "copy", "copy_p", "stop_gradient")
 _PLATFORM = "platform_index"
 
 
-def trace(function: Callable[..., Any], shape: Sequence[int], dtype: str) -> tuple[ClosedJaxpr, Any]:
+def trace(function: Callable[..., Any], shape: Sequence[Any], dtype: str) -> tuple[ClosedJaxpr, Any]:
     """(the program of `function`, its output's shapes) for one argument; sizes may be symbolic."""
     return jax.make_jaxpr(function, return_shape=True)(jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype)))
 
@@ -34,7 +35,7 @@ def walk(program: ClosedJaxpr, inputs: Sequence[Any], rules: Mapping[str, Rule],
     Raises:
       UserError: for an operation that has no rule.
     """
-    jaxpr = program.jaxpr
+    jaxpr: Any = program.jaxpr
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, map(np.asarray, program.consts), strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
@@ -47,14 +48,14 @@ def walk(program: ClosedJaxpr, inputs: Sequence[Any], rules: Mapping[str, Rule],
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _step(equation: JaxprEqn, inputs: list[Any], rules: Mapping[str, Rule], format_name: str) -> Sequence[Any]:
+def _step(equation: Equation, inputs: list[Any], rules: Mapping[str, Rule], format_name: str) -> Sequence[Any]:
     name = equation.primitive.name
     if name == _PLATFORM:
         return [_PLATFORM]
     if name == "cond" and isinstance(inputs[0], str) and inputs[0] == _PLATFORM:
         return walk(equation.params["branches"][-1], inputs[1:], rules, format_name)
     if name in _CALLS:
-        called = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        called: Any = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
         closed = called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, ())
         return walk(closed, inputs, rules, format_name)
     if name in _IDENTITIES:
@@ -66,7 +67,7 @@ def _step(equation: JaxprEqn, inputs: list[Any], rules: Mapping[str, Rule], form
     return rules[name](equation, inputs)
 
 
-def gathered_positions(equation: JaxprEqn, index: np.ndarray) -> dict[int, np.ndarray]:
+def gathered_positions(equation: Equation, index: np.ndarray) -> dict[int, np.ndarray]:
     """The positions, int64, that a gather with a known index takes of each axis: what slices of all kinds come down to.
 
     Raises:
@@ -89,7 +90,7 @@ def gathered_positions(equation: JaxprEqn, index: np.ndarray) -> dict[int, np.nd
     return positions
 
 
-def _check_positions(equation: JaxprEqn, index: np.ndarray, positions: Mapping[int, np.ndarray]) -> None:
+def _check_positions(equation: Equation, index: np.ndarray, positions: Mapping[int, np.ndarray]) -> None:
     """Compares with the gather itself, on one example whose elements are all different."""
     shape = [axis if isinstance(axis, int) else 1 for axis in equation.invars[0].aval.shape]
     example = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
@@ -102,10 +103,10 @@ def _check_positions(equation: JaxprEqn, index: np.ndarray, positions: Mapping[i
         raise UserError("this format cannot hold a gather whose axes depend on each other; use --format=stablehlo")
 
 
-def _has_known_shape(equation: JaxprEqn) -> bool:
+def _has_known_shape(equation: Equation) -> bool:
     return all(isinstance(axis, int) for variable in equation.outvars for axis in variable.aval.shape)
 
 
-def _compute(equation: JaxprEqn, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _compute(equation: Equation, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     results = equation.primitive.bind(*inputs, **equation.params)
     return [np.asarray(result) for result in (results if equation.primitive.multiple_results else [results])]

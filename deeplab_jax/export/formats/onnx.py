@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 from jax import export
-from jax.extend.core import JaxprEqn
 from jaxtyping import Num
 
-from deeplab_jax.export.graph import Rule, gathered_positions, trace, walk
+from deeplab_jax.export.graph import Equation, Rule, gathered_positions, trace, walk
 from deeplab_jax.export.program import INPUT, Format, Program, Runner
 from deeplab_jax.types import UserError
 
@@ -145,13 +144,13 @@ class _Graph:
         """The one size that may be unknown is the batch's."""
         return self.add("Reshape", [x, np.array([axis if isinstance(axis, int) else -1 for axis in sizes], np.int64)])
 
-    def _write_reshape(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_reshape(self, equation: Equation, x: Any) -> str:
         return self._reshape(x, equation.params["new_sizes"])
 
-    def _write_squeeze(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_squeeze(self, equation: Equation, x: Any) -> str:
         return self._reshape(x, equation.outvars[0].aval.shape)
 
-    def _write_broadcast_in_dim(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_broadcast_in_dim(self, equation: Equation, x: Any) -> str:
         """Axes of length 1 are put in their places; those that must grow, the batch's apart, are expanded."""
         target = equation.params["shape"]
         source = dict(zip(equation.params["broadcast_dimensions"], equation.invars[0].aval.shape, strict=True))
@@ -160,13 +159,13 @@ class _Graph:
         grown = [new if isinstance(new, int) and new != old else 1 for old, new in zip(sizes, target, strict=True)]
         return placed if set(grown) <= {1} else self.add("Expand", [placed, np.array(grown, np.int64)])
 
-    def _write_transpose(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_transpose(self, equation: Equation, x: Any) -> str:
         return self.add("Transpose", [x], perm=list(equation.params["permutation"]))
 
-    def _write_concatenate(self, equation: JaxprEqn, *parts: Any) -> str:
+    def _write_concatenate(self, equation: Equation, *parts: Any) -> str:
         return self.add("Concat", parts, axis=equation.params["dimension"])
 
-    def _write_slice(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_slice(self, equation: Equation, x: Any) -> str:
         start, strides = equation.params["start_indices"], equation.params["strides"]
         limits = [
             limit if isinstance(limit, int) else np.iinfo(np.int64).max for limit in equation.params["limit_indices"]
@@ -175,7 +174,7 @@ class _Graph:
         steps = strides or (1,) * len(start)
         return self.add("Slice", [x, *(np.array(values, np.int64) for values in (start, limits, axes, steps))])
 
-    def _write_gather(self, equation: JaxprEqn, x: Any, index: Any) -> str:
+    def _write_gather(self, equation: Equation, x: Any, index: Any) -> str:
         """Of known rows, columns and channels: what indexing becomes where the batch is symbolic."""
         if not isinstance(index, np.ndarray):
             raise UserError("--format=onnx: cannot hold an index that is computed; use --format=stablehlo")
@@ -183,13 +182,13 @@ class _Graph:
             x = self.add("Gather", [x, positions], axis=axis)
         return self._reshape(x, equation.outvars[0].aval.shape)
 
-    def _write_pad(self, equation: JaxprEqn, x: Any, value: Any) -> str:
+    def _write_pad(self, equation: Equation, x: Any, value: Any) -> str:
         low, high, interior = zip(*equation.params["padding_config"], strict=True)
         if any(interior) or min(*low, *high) < 0:
             raise UserError("--format=onnx: cannot hold holes or cuts in a padding; use --format=stablehlo")
         return self.add("Pad", [x, np.array([*low, *high], np.int64), value])
 
-    def _write_convert_element_type(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_convert_element_type(self, equation: Equation, x: Any) -> str:
         return self._cast(x, equation.params["new_dtype"])
 
     def _cast(self, x: Any, dtype: Any) -> str:
@@ -197,32 +196,32 @@ class _Graph:
 
         return self.add("Cast", [x], to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
-    def _write_square(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_square(self, equation: Equation, x: Any) -> str:
         return self.add("Mul", [x, x])
 
-    def _write_integer_pow(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_integer_pow(self, equation: Equation, x: Any) -> str:
         return self.add("Pow", [x, np.array(equation.params["y"], equation.invars[0].aval.dtype)])
 
-    def _write_rsqrt(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_rsqrt(self, equation: Equation, x: Any) -> str:
         return self.add("Reciprocal", [self.add("Sqrt", [x])])
 
-    def _write_clamp(self, equation: JaxprEqn, low: Any, x: Any, high: Any) -> str:
+    def _write_clamp(self, equation: Equation, low: Any, x: Any, high: Any) -> str:
         return self.add("Min", [self.add("Max", [x, low]), high])
 
-    def _write_select_n(self, equation: JaxprEqn, which: Any, when_false: Any, when_true: Any) -> str:
+    def _write_select_n(self, equation: Equation, which: Any, when_false: Any, when_true: Any) -> str:
         return self.add("Where", [which, when_true, when_false])
 
-    def _write_reduce_sum(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_reduce_sum(self, equation: Equation, x: Any) -> str:
         return self.add("ReduceSum", [x, np.array(equation.params["axes"], np.int64)], keepdims=0)
 
-    def _write_reduce_max(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_reduce_max(self, equation: Equation, x: Any) -> str:
         return self.add("ReduceMax", [x, np.array(equation.params["axes"], np.int64)], keepdims=0)
 
-    def _write_argmax(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_argmax(self, equation: Equation, x: Any) -> str:
         (axis,) = equation.params["axes"]
         return self._cast(self.add("ArgMax", [x], axis=axis, keepdims=0), equation.params["index_dtype"])
 
-    def _write_dot_general(self, equation: JaxprEqn, x: Any, y: Any) -> str:
+    def _write_dot_general(self, equation: Equation, x: Any, y: Any) -> str:
         (x_sums, y_sums), (x_batch, y_batch) = equation.params["dimension_numbers"]
         letters = iter("abcdefghijklmnopqrstuvwxyz")
         of_x = [next(letters) for _ in equation.invars[0].aval.shape]
@@ -234,7 +233,7 @@ class _Graph:
         rest += [each for axis, each in enumerate(of_y) if axis not in (*y_sums, *y_batch)]
         return self.add("Einsum", [x, y], equation=f"{''.join(of_x)},{''.join(of_y)}->{''.join(batch + rest)}")
 
-    def _write_conv_general_dilated(self, equation: JaxprEqn, x: Any, kernel: Any) -> str:
+    def _write_conv_general_dilated(self, equation: Equation, x: Any, kernel: Any) -> str:
         params = equation.params
         numbers = params["dimension_numbers"]
         if params["batch_group_count"] != 1 or set(params["lhs_dilation"]) != {1}:
@@ -255,15 +254,15 @@ class _Graph:
         )
         return self.add("Transpose", [y], perm=[int(axis) for axis in np.argsort(numbers.out_spec)])
 
-    def _write_reduce_window_max(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_reduce_window_max(self, equation: Equation, x: Any) -> str:
         return self._pool("MaxPool", equation, x, dilations=list(equation.params["window_dilation"][1:3]))
 
-    def _write_reduce_window_sum(self, equation: JaxprEqn, x: Any) -> str:
+    def _write_reduce_window_sum(self, equation: Equation, x: Any) -> str:
         mean = self._pool("AveragePool", equation, x, count_include_pad=1)
         size = np.prod(equation.params["window_dimensions"])
         return self.add("Mul", [mean, np.array(size, equation.invars[0].aval.dtype)])
 
-    def _pool(self, kind: str, equation: JaxprEqn, x: Any, **attributes: Any) -> str:
+    def _pool(self, kind: str, equation: Equation, x: Any, **attributes: Any) -> str:
         params = equation.params
         low, high = zip(*params["padding"][1:3], strict=True)
         y = self.add(
