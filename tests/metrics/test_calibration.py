@@ -49,6 +49,7 @@ def test_counts_like_a_pixel_loop(case):
     assert json.loads(json.dumps(scores)) == scores
 
 
+@pytest.mark.slow  # its import alone takes seconds
 def test_error_is_torchmetrics(case):
     torchmetrics, torch = import_peer("torchmetrics.classification"), import_peer("torch")
 

@@ -61,6 +61,7 @@ def test_ade20k_as_its_script_counts(ade):
     assert got["pixel_accuracy"] == pytest.approx(right / labelled)
 
 
+@pytest.mark.slow  # its import alone takes seconds
 def test_ade20k_as_torchmetrics_counts(ade):
     torchmetrics, torch = import_peer("torchmetrics.classification"), import_peer("torch")
 
