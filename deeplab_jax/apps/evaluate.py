@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from deeplab_jax.apps import assemble
+from deeplab_jax.apps.crf_settings import find_crf, setting_to_dict
 from deeplab_jax.apps.files import write_whole
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset, example_name, image_sizes
@@ -183,6 +184,7 @@ def protocol(config: Config) -> dict[str, Any]:
         "center_crop": list(options.center_crop) if tuple(options.center_crop) != (0, 0) else None,
         "compute_dtype": options.compute_dtype or config.model.compute_dtype,
         "crf": options.crf or None,
+        "crf_setting": setting_to_dict(crf) if (crf := find_crf(options.crf)) else None,  # `crf` may be a file
     }
 
 
