@@ -269,9 +269,18 @@ def has_checkpoints(workdir: pathlib.Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
+def _with_defaults(old: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as it would have been written had today's fields been known."""
+    filled = {**defaults, **old}
+    for name, value in defaults.items():
+        if isinstance(value, Mapping) and isinstance(filled[name], Mapping):
+            filled[name] = _with_defaults(filled[name], value)
+    return filled
+
+
 def _check_same_config(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
     try:
-        changes = differences(json.loads(path.read_text()), wanted)
+        changes = differences(_with_defaults(json.loads(path.read_text()), to_dict(Config())), wanted)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; choose another --workdir") from None
     changes = [change for change in changes if not change.startswith(_FREE)]

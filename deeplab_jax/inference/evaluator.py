@@ -17,7 +17,7 @@ from deeplab_jax.inference.predictor import AsyncPredictor
 from deeplab_jax.inference.tally import Evaluation, Measures, Tally
 from deeplab_jax.metrics.calibration import CalibrationCounts, count_confidence
 from deeplab_jax.metrics.confusion import confusion_matrix
-from deeplab_jax.ops.mesh import batch_sharding, replicated, shard_batch
+from deeplab_jax.ops.mesh import batch_sharding, replicated, shard_batch, split_height
 from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Variables
 
 
@@ -44,7 +44,7 @@ def make_confusion_step(
 
     Args:
       forward: class probabilities of a batch.
-      mesh: the batch is split along its data axis.
+      mesh: the batch is split along its data axis, the images' height along its space axis.
       num_classes: rows and columns of a matrix.
       ignore_label: pixels of this label do not count.
       measures: what else to return.
@@ -52,7 +52,7 @@ def make_confusion_step(
     measures = measures or Measures()
 
     def step(variables: Variables, batch: Batch) -> Counts:
-        image, label, valid = (jnp.asarray(rows) for rows in batch)
+        image, label, valid = split_height(tuple(jnp.asarray(rows) for rows in batch), mesh)
         probabilities = forward(variables, image)
         prediction = jnp.argmax(probabilities, axis=-1)
 

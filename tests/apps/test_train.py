@@ -162,6 +162,9 @@ def test_what_does_not_touch_the_run_may_change(config, tmp_path, toy_parts):
     config.train.log_every = 3
     config.data.num_workers = 2
     config.mesh.data = 1
+    written = json.loads((tmp_path / "config.json").read_text())
+    del written["optimizer"]["clip_norm"], written["serve"]  # as if they had not been thought of then
+    (tmp_path / "config.json").write_text(json.dumps(written))
     assert app.train(config, tmp_path) == 0
     assert len(toy_parts) == 2
 
@@ -187,6 +190,46 @@ def test_more_devices_than_there_are_is_refused(config, tmp_path):
     config.mesh.data = 64
     with pytest.raises(UserError, match=r"config\.mesh\.data=64: 64 devices asked for, 8 present"):
         app.train(config, tmp_path)
+
+
+def test_devices_that_share_images_count_once(config, tmp_path):
+    config.mesh.data, config.mesh.space, config.data.batch_size = 4, 2, 6
+    message = r"6 images at a time do not divide over 4 groups of 2 devices; .*config\.mesh\.data=3"
+    with pytest.raises(UserError, match=message):
+        app.train(config, tmp_path)
+    config.mesh.data = 3
+    config.mesh.space = 3
+    with pytest.raises(UserError, match=r"mesh\.data=3, config\.mesh\.space=3: 9 devices asked for, 8 present"):
+        app.train(config, tmp_path)
+
+
+def test_a_run_in_strips_says_what_it_needs_and_who_is_idle(config, tmp_path, capsys):
+    config.mesh.data, config.mesh.space, config.mesh.shard_optimizer = 3, 2, True
+    config.data.batch_size = 6
+    config.model.remat = ("backbone",)
+    assert app.train(config, tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "6 x cpu, 2 images of a batch on each 2, which share their height; idle: cpu:6, cpu:7" in out
+    assert re.search(r"memory      per device [\d.]+ .B \(parameters .*temporaries [\d.]+ .B\)", out)
+
+
+def test_out_of_memory_names_what_needs_less(config, tmp_path, monkeypatch, capsys):
+    def run_out(self, state, batch):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    monkeypatch.setattr(app.MeasuredStep, "__call__", run_out)
+    with pytest.raises(UserError, match=r"out of memory on the devices: --config\.model\.compute_dtype=bfloat16, or"):
+        app.train(config, tmp_path)
+
+
+def test_each_device_may_be_for_itself_in_batch_norm(monkeypatch):
+    monkeypatch.undo()
+    config = Config()
+    config.model.batch_norm.group_size = -1
+    config.data.batch_size, config.train.accumulation_steps = 16, 2
+    info = make_dataset().info
+    assert assemble.build(config, info, make_mesh(4)).backbone.options.bn_group_size == 2
+    assert assemble.build(config, info, make_mesh(2, 4)).backbone.options.bn_group_size == 4
 
 
 def test_a_broken_config_json_is_refused(config, tmp_path):
