@@ -30,6 +30,7 @@ _TPU_SETTINGS = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes may compile at once: none of them takes a chip
 }
 # XLA's description of a GPU: what its compiler asks a driver otherwise. In its own text format.
 _H100 = """
