@@ -81,7 +81,7 @@ def report(config: Config, workdir: pathlib.Path) -> None:
     if jax.process_index() != 0:
         return
     dataset = assemble.open_normalized(config, workdir)
-    model = assemble.build(config, dataset.info)
+    model = assemble.build(assemble.for_inference(config), dataset.info)
     variables = assemble.load_variables(config, model, workdir, "")
     segment = make_segmenter(model.apply, variables, assemble.predictor_options(config, dataset.info))
 

@@ -33,13 +33,13 @@ class ResizeRule:
 
 
 def resize_image(image: UInt8[np.ndarray, "h w 3"], rule: ResizeRule) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Bilinear, by cells' areas (half-pixel centres)."""
+    """Bilinear, by cells' areas (half-pixel centres); only RGB bytes can be smoothed where they shrink."""
     height, width = rule.size((image.shape[0], image.shape[1]))
     if (height, width) == image.shape[:2]:
         return image
     if rule.antialias and image.dtype == np.uint8 and image.shape[-1] == 3:
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return _bilinear(image, (height, width))
 
 
 def resize_label(label: Int[np.ndarray, "h w"], rule: ResizeRule) -> Int[np.ndarray, "h2 w2"]:
@@ -52,11 +52,14 @@ def resize_back(probabilities: Float[np.ndarray, "h2 w2 c"], size: tuple[int, in
     """Probabilities of a resized image at the image's own size, bilinear."""
     if probabilities.shape[:2] == size:
         return probabilities
-    height, width = size
-    most = 4  # channels that OpenCV surely takes at once
+    return _bilinear(probabilities, size)
+
+
+def _bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """As OpenCV, which takes at most four channels at a time, and loses the last axis of one."""
     parts = [
-        cv2.resize(np.ascontiguousarray(probabilities[..., k : k + most]), (width, height)).reshape(height, width, -1)
-        for k in range(0, probabilities.shape[-1], most)
+        cv2.resize(np.ascontiguousarray(array[..., k : k + 4]), size[::-1]).reshape(*size, -1)
+        for k in range(0, array.shape[-1], 4)
     ]
     return np.concatenate(parts, axis=-1)
 

@@ -75,3 +75,12 @@ def test_many_classes_are_resized_alike(rng):
     together = resize_back(probabilities, (12, 9))
     for k in range(11):
         np.testing.assert_allclose(together[..., k], resize_back(probabilities[..., k : k + 1], (12, 9))[..., 0])
+
+
+@pytest.mark.parametrize(("dtype", "num_channels"), [(np.uint16, 1), (np.float32, 6), (np.uint8, 4)])
+def test_other_images_than_rgb_are_resized_too(rng, dtype, num_channels):
+    image = (200 * rng.random((10, 12, num_channels))).astype(dtype)
+    resized = resize_image(image, ResizeRule(20))
+    assert resized.shape == (20, 24, num_channels)
+    assert resized.dtype == dtype
+    np.testing.assert_allclose(resized.mean(), image.mean(), rtol=0.1)
