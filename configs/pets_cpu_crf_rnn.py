@@ -1,32 +1,45 @@
-"""CRF-as-RNN behind the network of pets_cpu, trained jointly for 2 CPU cores (1502.03240 on small images).
+"""CRF-as-RNN behind the published 257-pixel network, trained jointly on Oxford pets, for 2 CPU cores (1502.03240).
 
     python main.py --config=configs/pets_cpu_crf_rnn.py --workdir=runs/pets_cpu_crf_rnn --config.data.root=PETS \\
-        --config.model.pretrained.source=runs/pets_cpu
+        --config.model.pretrained.source=deeplabv3_257_mv_gpu.tflite
 
-Takes: 15 minutes on 2 CPU cores.    val mIoU: paper's - | ours not measured yet
+Takes: 5 minutes on 2 idle CPU cores.    val mIoU: paper's - | ours: docs/crf.md has boundaries before and after
 """
 
 from __future__ import annotations
 
-from configs import pets_cpu
-from deeplab_jax.config import Config, InferenceConfig, PartConfig, PretrainedConfig
+from deeplab_jax.config import (
+    BatchNormConfig,
+    Config,
+    DataConfig,
+    InferenceConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PartConfig,
+    PretrainedConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> Config:
-    config = pets_cpu.get_config()
-    # Kernels for images of 320 pixels; the papers' are for 500.
-    config.model.crf = PartConfig("crf_rnn.crf_rnn", {"bilateral_std": 40.0, "color_std": 6.0})
-    config.model.pretrained = PretrainedConfig(layout="deeplab_jax", scope="fitting")
-    config.model.batch_norm.frozen = True  # batches of 4 are too few for statistics
-    config.data.batch_size = 4
-    config.data.crop_size = (161, 161)
-    config.optimizer.learning_rate = 0.002
-    config.optimizer.warmup_steps = 5
-    # The loss is a mean over pixels, all of which share the CRF's few weights: their gradients are small.
-    config.optimizer.learning_rate_multipliers = {"crf/.*": 100.0}
-    config.train.num_steps = 60
-    config.train.log_every = 5
-    config.train.eval_every = 60
-    config.train.checkpoint_every = 30
-    config.inference = InferenceConfig(batch_size=4, pad_to=(321, 321))
-    return config
+    backbone = {"padding": "tf_same", "expand_first": False, "epsilon": 1e-3, "width": 0.5, "divisor": 1}
+    return Config(
+        model=ModelConfig(
+            backbone=PartConfig("mobilenet_v2.mobilenet_v2", backbone),
+            head=PartConfig("aspp.aspp", {"epsilon": 1e-5, "atrous_rates": (), "separable": False}),
+            # Kernels for images of 320 pixels (the papers' are for 500), and weights that learning may raise.
+            crf=PartConfig(
+                "crf_rnn.crf_rnn",
+                {"spatial_weight": 1.0, "bilateral_weight": 2.0, "bilateral_std": 40.0, "color_std": 6.0},
+            ),
+            output_stride=8,
+            normalization="minus_one_to_one",
+            batch_norm=BatchNormConfig(frozen=True),  # batches of 4 are too few for statistics
+            pretrained=PretrainedConfig(layout="tflite", scope="fitting", calibration_batches=1),
+        ),
+        data=DataConfig(dataset="voc", batch_size=4, crop_size=(129, 129), min_scale=0.5, max_scale=1.0),
+        # The loss is a mean over pixels, which share the CRF's few weights.
+        optimizer=OptimizerConfig(learning_rate=2e-4, clip_norm=1.0, learning_rate_multipliers={"crf/.*": 100.0}),
+        train=TrainConfig(num_steps=40, log_every=5, eval_every=40, checkpoint_every=40),
+        inference=InferenceConfig(batch_size=4, pad_to=(321, 321)),
+    )

@@ -38,8 +38,9 @@ def fingerprint(config: Config, variables: Variables) -> str:
     """What the probabilities of an image follow from: weights, network and protocol; of other images' too."""
     digest = hashlib.blake2b(digest_size=8)
     model, inference = to_dict(config.model), to_dict(config.inference)
-    for settings, name in ((model, "pretrained"), (inference, "crf"), (inference, "batch_size")):
-        del settings[name]
+    del model["pretrained"]
+    for name in ("crf", "batch_size", "measures", "protocol"):  # what is done with the probabilities
+        del inference[name]
     digest.update(json.dumps([model, inference], sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         digest.update(jax.tree_util.keystr(path).encode())

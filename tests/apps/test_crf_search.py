@@ -13,6 +13,7 @@ from jax import numpy as jnp
 from deeplab_jax.apps import assemble, crf_search
 from deeplab_jax.apps.crf_search import Point, search, spread
 from deeplab_jax.apps.crf_settings import find_crf, setting_from_dict, setting_to_dict
+from deeplab_jax.apps.evaluate import protocol
 from deeplab_jax.config import Config, CRFSearchConfig
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.ops.crf_parameters import crf_preset
@@ -110,6 +111,13 @@ def test_coarse_then_fine():
 def test_images_are_spread_over_the_split():
     assert spread(10, 4) == [0, 3, 6, 9]
     assert spread(3, 100) == spread(3, 0) == [0, 1, 2]
+
+
+def test_scores_say_which_numbers_a_name_stood_for():
+    config = Config()
+    assert protocol(config)["crf_setting"] is None
+    config.inference.crf = "v1"
+    assert protocol(config)["crf_setting"] == setting_to_dict(crf_preset("v1"))
 
 
 def test_a_setting_is_a_preset_or_a_file(tmp_path):
