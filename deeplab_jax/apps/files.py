@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 from deeplab_jax.types import UserError
@@ -10,10 +11,12 @@ from deeplab_jax.types import UserError
 def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes `text` beside `path` and then moves it there; makes the folder where it is missing.
 
+    Several processes may write the same file at once; one of them is the last.
+
     Raises:
       UserError: where the folder cannot be written, or the disk is full.
     """
-    unfinished = path.with_suffix(f"{path.suffix}.unfinished")
+    unfinished = path.with_suffix(f"{path.suffix}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(text, encoding="utf-8")
