@@ -51,6 +51,7 @@ def run_main(*arguments):
         ("--wrkdir=x", "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
         ("--mode=trian", "--mode=trian: value should be one of <train|evaluate|predict|"),
         ("evaluate", "unexpected argument 'evaluate'"),
+        ("--compare=a", "--compare: goes with --mode=report, not with --mode=train"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(config, tmp_path, argument, message):
