@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import shlex
+import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 import yaml
@@ -124,3 +128,49 @@ def test_what_is_missing_is_named(script, arguments, message):
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+# A pretended interpreter: process 1 ends soon, where it is told to; the others wait for SIGTERM, or for half a minute.
+PYTHON = """#!/bin/bash
+trap 'echo "stopped ${*: -1}"; exit 0' TERM
+echo "started ${*: -1}"
+case "$*" in *process_id=1*) [ -z "$RESULT" ] || { sleep 1; exit "$RESULT"; } ;; esac
+for ((tenths = 0; tenths < 300; tenths++)); do sleep 0.1; done
+"""
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A repository with the scripts alone, whose environment needs no making."""
+    shutil.copytree(REPOSITORY / "launch", tmp_path / "launch")
+    with (tmp_path / "launch" / "setup.sh").open("a") as setup:
+        setup.write("find_python() { :; }; make_environment() { :; }; install_requirements() { :; }\n")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    return tmp_path
+
+
+def start(house, **environment):
+    command = ["bash", "launch/local.sh", "--processes=3", *FLAGS]
+    return subprocess.Popen(command, cwd=house, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_local_process_that_fails_ends_the_others_and_its_status_counts(house):
+    process = start(house, RESULT="3")
+    output, _ = process.communicate(timeout=25)
+    assert process.returncode == 3
+    assert {"stopped --process_id=0", "stopped --process_id=2"} <= set(output.splitlines())
+
+
+def test_sigterm_reaches_all_local_processes(house):
+    process = start(house, RESULT="")
+    started = [process.stdout.readline() for _ in range(3)]
+    assert all(line.startswith("started") for line in started)
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    output, _ = process.communicate(timeout=25)
+    assert process.returncode == 0
+    assert sorted(output.splitlines()) == [f"stopped --process_id={k}" for k in range(3)]
+    assert time.monotonic() - begun < 20
