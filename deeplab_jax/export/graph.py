@@ -40,7 +40,10 @@ def walk(program: ClosedJaxpr, inputs: Sequence[Any], rules: Mapping[str, Rule],
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
     def read(variable: Any) -> Any:
-        return np.asarray(variable.val, variable.aval.dtype) if isinstance(variable, Literal) else values[variable]
+        if not isinstance(variable, Literal):
+            return values[variable]
+        aval: Any = variable.aval
+        return np.asarray(variable.val, aval.dtype)
 
     for equation in jaxpr.eqns:
         results = _step(equation, [read(variable) for variable in equation.invars], rules, format_name)
