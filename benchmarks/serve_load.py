@@ -22,11 +22,11 @@ import numpy as np
 import psutil
 from PIL import Image
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from deeplab_jax.data.rendering import render_scene
 
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _SIZES = ((240, 320), (300, 200), (257, 257), (200, 380))  # (height, width) of the whole images
 _ADDRESS = re.compile(r"http://([\d.]+):(\d+)/")
 
