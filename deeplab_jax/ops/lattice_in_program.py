@@ -106,8 +106,7 @@ def _sorted_entries(
 ) -> _Entries:
     num_dimensions, num_points = features.shape
     num_remainders, bits = num_dimensions + 1, _bits(num_dimensions)
-    mask = jnp.ones(num_points, bool) if mask is None else mask
-    takes_part = jnp.append(mask, touch_origin)
+    takes_part, num_parts = _parts(num_points, mask, touch_origin)
     found = simplices(jnp.pad(features, ((0, 0), (0, 1))))
     fields, in_range = _fields(jnp.stack(found.cell[:-1]), takes_part, bits)
     remainder = jnp.arange(num_remainders, dtype=jnp.int32)[:, None]
@@ -115,9 +114,21 @@ def _sorted_entries(
     key = _pack(fields[:, None] - steps_down, remainder, bits)
     key = _Key(*(jnp.where(takes_part[None], word, _NOWHERE).ravel() for word in key))
     key, order = _sort(key)
-    num_real = num_remainders * takes_part.sum()
-    weight = jnp.stack(found.weight) * jnp.append(mask, False)[None]
+    num_real = num_remainders * num_parts
+    weight = jnp.stack(found.weight) * (takes_part & (lax.iota(jnp.int32, num_points + 1) < num_points))[None]
     return _Entries(key, order, weight, _is_first(key, num_real), num_real, in_range)
+
+
+def _parts(
+    num_points: int, mask: Bool[Array, " n"] | None, touch_origin: Bool[Array, ""] | bool
+) -> tuple[Bool[Array, " n1"], Int[Array, ""]]:
+    """Which of all points, and of the origin behind them, take part, and how many do."""
+    touch_origin = jnp.asarray(touch_origin)
+    if mask is None:  # nothing is summed that is known: the compiler would do so, slowly
+        place = lax.iota(jnp.int32, num_points + 1)
+        return (place < num_points) | touch_origin, num_points + touch_origin.astype(jnp.int32)
+    takes_part = jnp.append(mask, touch_origin)
+    return takes_part, takes_part.sum()
 
 
 def _is_first(key: _Key, num_entries: Int[Array, ""]) -> Bool[Array, " e"]:
