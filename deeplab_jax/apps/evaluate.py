@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.crf_settings import find_crf, setting_to_dict
 from deeplab_jax.apps.files import write_whole
+from deeplab_jax.apps.processes import told_when_one_is_lost
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset, example_name, image_sizes
 from deeplab_jax.data.loader import eval_batches
@@ -32,6 +33,7 @@ _COLLAPSED = 0.99  # share of the predictions that is of one class
 _MISSED = 0.95  # share of the pixels of other classes that is predicted as that one
 
 
+@told_when_one_is_lost()
 def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> None:
     """Scores the workdir's best checkpoint, or `checkpoint`, on the evaluation split.
 

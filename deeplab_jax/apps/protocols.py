@@ -14,6 +14,7 @@ import jax
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.evaluate import score, write_evaluation
 from deeplab_jax.apps.files import write_whole
+from deeplab_jax.apps.processes import told_when_one_is_lost
 from deeplab_jax.config import Config, InferenceConfig
 from deeplab_jax.inference.protocols import find_protocol
 from deeplab_jax.types import UserError
@@ -45,6 +46,7 @@ def with_protocol(config: Config, name: str) -> Config:
     return changed
 
 
+@told_when_one_is_lost()
 def evaluate_protocols(config: Config, workdir: pathlib.Path, checkpoint: str, names: str) -> None:
     """Scores the workdir's best checkpoint, or `checkpoint`, under each protocol of `names`, separated by commas.
 

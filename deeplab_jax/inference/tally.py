@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ class Evaluation:
 
     confusion: Int[np.ndarray, "c c"]  # int64 pixels; rows: truth, columns: prediction
     scores: dict[str, Any]  # mean_iou, iou_per_class, ...: ready for JSON
-    per_image: list[dict[str, Any]]  # {'name', 'mean_iou'} of this process's images, as the batches came
+    per_image: list[dict[str, Any]]  # {'name', 'mean_iou'}, as the batches came, process by process
     num_images: int  # over all processes
 
 
@@ -111,7 +112,7 @@ class Tally:
         if self.measures.trimap:
             counts = _over_processes(self._trimap_counts())
             found["trimap"] = boundary.trimap(counts, self._class_names, around=self.measures.trimap_around)
-        return Evaluation(self._confusion, found, self._per_image, len(self._images))
+        return Evaluation(self._confusion, found, _gathered(self._per_image), len(self._images))
 
     def _count_maps(
         self, label: np.ndarray, prediction: np.ndarray
@@ -155,3 +156,13 @@ def _over_processes(counts: Counts) -> Counts:
     )
     parts = [(np.asarray(high, np.int64) << 31) + np.asarray(low, np.int64) for high, low in gathered]
     return type(counts)(*(part.sum(axis=0) for part in parts))
+
+
+def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each process has, in the order of the processes."""
+    if jax.process_count() == 1:
+        return rows
+    text = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.asarray(text.size, np.int32))
+    texts = multihost_utils.process_allgather(np.pad(text, (0, int(lengths.max()) - text.size)))
+    return [row for part, length in zip(texts, lengths, strict=True) for row in json.loads(part[:length].tobytes())]

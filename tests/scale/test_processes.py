@@ -88,6 +88,9 @@ def test_two_processes_equal_one(two, tmp_path):
     got, want = (json.loads((folder / "scores.json").read_text()) for folder in (workdir, tmp_path))
     assert got["num_images"] == want["num_images"] == toy_run.SPLITS["val"]
     assert confusion(workdir) == confusion(tmp_path)
+    assert got["boundary_iou"] == want["boundary_iou"]
+    got, want = (json.loads((folder / "per_image.json").read_text()) for folder in (workdir, tmp_path))
+    assert sorted(got, key=lambda row: row["name"]) == sorted(want, key=lambda row: row["name"])
     # One of them speaks.
     assert "4 x cpu, 2 images of a batch on each; 2 processes" in said
     assert "reported" in said

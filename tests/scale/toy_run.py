@@ -60,6 +60,7 @@ def make_config(**mesh):
         inference=InferenceConfig(batch_size=4, bucket=8),
     )
     config.model.batch_norm = BatchNormConfig(decay=0.9)
+    config.inference.measures.boundary_iou = True  # which each process counts for its own images
     for name, value in mesh.items():
         setattr(config.mesh, name, value)
     return config
