@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -48,7 +52,8 @@ def folder(tmp_path_factory):
     return root
 
 
-def _run(folder, *arguments):
+def _invocation(folder, *arguments):
+    """What runs main.py, for subprocess."""
     command = [sys.executable, str(REPOSITORY / "main.py"), f"--config={folder / 'config.py'}"]
     command += [f"--workdir={folder / 'run'}", f"--config.data.root={folder}"]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -56,9 +61,29 @@ def _run(folder, *arguments):
         "XDG_CACHE_HOME": str(folder / "cache"),
         "JAX_COMPILATION_CACHE_DIR": str(REPOSITORY / ".jax_cache"),
     }
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    return {"args": [*command, *arguments], "env": environment, "text": True}
+
+
+def _run(folder, *arguments):
+    done = subprocess.run(**_invocation(folder, *arguments), capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _check_serving(folder):
+    """Serves one image; Ctrl-C ends it in good order."""
+    server = subprocess.Popen(**_invocation(folder, "--mode=serve", "--port=0"), stdout=subprocess.PIPE)
+    try:
+        address = next(line.split()[0] for line in server.stdout if line.startswith("http://"))
+        request = urllib.request.Request(f"{address}api/segment", (folder / "images" / "3.png").read_bytes())
+        with urllib.request.urlopen(request, timeout=300) as response:
+            answer = json.load(response)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=60)
+    assert server.returncode == 0
+    with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as mask:
+        np.testing.assert_array_equal(mask, Image.open(folder / "run" / "predictions" / "3.png"))
 
 
 def test_every_mode_on_a_folder_of_ones_own(folder):
@@ -75,6 +100,11 @@ def test_every_mode_on_a_folder_of_ones_own(folder):
     ids = Image.open(workdir / "predictions" / "3.png")
     assert (ids.mode, ids.size) == ("P", (48, 40))
     assert Image.open(workdir / "predictions" / "3_overlay.png").size == (48, 40)
+
+    assert "same class on" in _run(folder, "--mode=export")
+    about = json.loads((workdir / "export" / "model.stablehlo.json").read_text())
+    assert about["class_names"] == ["dark", "bright"]
+    _check_serving(folder)
 
     (workdir / "report.html").unlink()
     _run(folder, "--mode=report")
