@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -41,7 +42,8 @@ def serve(config: Config, workdir: pathlib.Path, checkpoint: str = "", port: int
         app = make_app(service, {"network": describe(config), "inference": dataclasses.asdict(config.inference)})
         settings = uvicorn.Config(app, log_level="warning", limit_concurrency=config.serve.max_connections)
         print(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
-        uvicorn.Server(settings).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn passes on when it has ended in good order
+            uvicorn.Server(settings).run(sockets=[listener])
 
 
 def require_packages() -> None:
