@@ -27,6 +27,7 @@ from deeplab_jax.apps.export_check import (
     find_check_images,
 )
 from deeplab_jax.apps.files import write_whole
+from deeplab_jax.apps.pixels import pad_pixel
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.export.program import (
     INPUT,
@@ -123,7 +124,7 @@ def export_one(
         variables,
         outputs=config.export.outputs,
         canvas=find_canvas(config, file_format),
-        pad_pixel=model.normalization.pad_pixel,
+        pad_pixel=pad_pixel(config, info),
         dtype=info.dtype,
     )
     path = folder / file_format.file_name
