@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +69,11 @@ def test_every_protocol_is_valid_and_says_where_it_is_from(config, name):
     for field in dataclasses.fields(defaults):
         if f"inference.{field.name}" not in protocol.settings and field.name not in ("protocol", *app._KEPT):
             assert getattr(changed.inference, field.name) == getattr(defaults, field.name)
+
+
+def test_every_protocol_is_in_the_docs():
+    page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
+    assert {name for name in protocols.PROTOCOLS if f"`{name}`" not in page} == set()
 
 
 def test_the_papers_words_are_in_the_settings():
