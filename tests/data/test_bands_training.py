@@ -20,10 +20,8 @@ from deeplab_jax.types import UserError
 
 def make_config(root, prepared):
     config = Config()
-    config.model.backbone = PartConfig("mobilenet_v2.mobilenet_v2", {"width": 0.25})
-    config.model.head = PartConfig(
-        "v3plus.v3plus", {"aspp_channels": 8, "decoder_channels": 8, "low_level_channels": 4}
-    )
+    config.model.backbone = PartConfig("resnet.ResNet", {"num_units": (1, 1, 1, 1), "multi_grid": (1,), "width": 0.125})
+    config.model.head = PartConfig("auxiliary.auxiliary", {"channels": 8, "dropout": 0.0})
     config.model.normalization = "dataset"
     config.data.dataset, config.data.root, config.data.prepared_dir = "folder", str(root), str(prepared)
     config.data.batch_size, config.data.crop_size, config.data.num_workers = 2, (33, 33), 2
