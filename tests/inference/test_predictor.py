@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.inference.predictor import PredictorOptions, make_predictor, make_segmenter, padded_size
+from deeplab_jax.inference.predictor import PredictorOptions, make_predictor, make_segmenter, pad_image, padded_size
 
 VARIABLES = {"scale": jnp.float32(0.05)}
 
@@ -67,6 +67,12 @@ def test_padding_is_made_of_pad_pixel(rng):
     np.testing.assert_array_equal(padded[0, :3, :5], image)
     assert (padded[0, 3] == (1, 2, 3)).all()
     assert (padded[0, :, 5] == (1, 2, 3)).all()
+
+
+def test_missing_values_are_replaced_by_pad_pixel():
+    image = np.array([[[1.0, np.nan], [np.inf, 4.0]]], np.float32)
+    padded = pad_image(image, (2, 2), (0.25, 0.5))
+    np.testing.assert_array_equal(padded, np.float32([[[1.0, 0.5], [0.25, 4.0]], [[0.25, 0.5], [0.25, 0.5]]]))
 
 
 def test_sizes_of_one_bucket_share_a_compilation(rng):

@@ -117,3 +117,26 @@ def test_every_ratio_reads_the_hosts_pixels(window_length, target, flip):
     )
     _, got = on_device(*(array[None] for array in window(*case)), colored=False)
     np.testing.assert_array_equal(got[0], host_crop(*case)[1])
+
+
+@pytest.mark.parametrize(("dtype", "channels", "tolerance"), [("uint16", 5, 16), ("float32", 1, 0.5)])
+def test_images_of_other_types_are_cropped_alike(dtype, channels, tolerance):
+    """OpenCV rounds the weights to 1/2048 whatever the type; differences of 1000 to 40,000 are a few units then."""
+    pixel = tuple(1000.0 + k for k in range(channels))
+    values = {"uint16": 40_000, "float32": 1000}[dtype]
+    crop = jax.jit(functools.partial(augment, crop_size=CROP, pad_pixel=pixel, ignore_label=IGNORE, colors=None))
+    for position, (grey, label, plan, _) in enumerate(draw_cases(4, photometric=False)):
+        rng = np.random.default_rng(position)
+        image = (values * rng.random((*grey.shape[:2], channels))).astype(dtype)
+        out_image, out_label = np.empty((*CROP, channels), dtype), np.empty(CROP, np.uint8)
+        transforms.crop_into(
+            plan, image, label, out_image=out_image, out_label=out_label, pad_pixel=pixel, ignore_label=IGNORE
+        )
+        (top, left), (height, width) = plan.origin, plan.window
+        canvas, ids = np.zeros((*CANVAS, channels), dtype), np.zeros(CANVAS, np.uint8)
+        canvas[:height, :width] = image[top : top + height, left : left + width]
+        ids[:height, :width] = label[top : top + height, left : left + width]
+        geometry = np.array([*plan.window, *plan.target, plan.flip], np.int32)
+        made, _ = crop(canvas[None], ids[None], geometry[None])
+        assert made.dtype == dtype
+        np.testing.assert_allclose(np.asarray(made[0], np.float64), out_image.astype(np.float64), atol=tolerance)
