@@ -107,7 +107,7 @@ def _png(values: UInt8[np.ndarray, "h w"], palette: UInt8[np.ndarray, "256 3"] |
 
 
 def _voc(competition: str) -> Submission:
-    """PASCAL VOC 2012's development kit, sec. 7.2 and 10.2.
+    """PASCAL VOC 2012's development kit, sec. 5.
 
     One PNG per image, indexed, in VOC's colours, of the image's size; values 0 (background) to 20; in
     results/VOC2012/Segmentation/COMPETITION_test_cls/. 'comp5' is for networks trained on VOC's own images alone,

@@ -23,7 +23,7 @@ _V3_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 _VOC = {"inference.pad_to": (513, 513)}
 _CITYSCAPES = {"inference.pad_to": (1025, 2049)}
 _V3 = "DeepLab v3 (1706.05587), sec. 4.1"
-_V3PLUS = "DeepLab v3+ (1802.02611), sec. 4.1"
+_V3PLUS = "DeepLab v3+ (1802.02611), sec. 4.2 and 4.3"
 
 
 def _v3(output_stride: int, *, scales: tuple[float, ...] = (1.0,), flip: bool = False) -> dict[str, Any]:
@@ -32,9 +32,9 @@ def _v3(output_stride: int, *, scales: tuple[float, ...] = (1.0,), flip: bool = 
 
 PROTOCOLS: Mapping[str, EvaluationProtocol] = {
     # DeepLab v1 and v2: output stride 8; the three scales of v2's ResNet-101 are part of the network (model.scales).
-    "v1_val": EvaluationProtocol({"model.output_stride": 8, **_VOC}, "DeepLab v1 (1412.7062), sec. 5.1"),
+    "v1_val": EvaluationProtocol({"model.output_stride": 8, **_VOC}, "DeepLab v1 (1412.7062), sec. 5"),
     "v1_val_crf": EvaluationProtocol(
-        {"model.output_stride": 8, "inference.crf": "v1", **_VOC}, "DeepLab v1 (1412.7062), sec. 5.1"
+        {"model.output_stride": 8, "inference.crf": "v1", **_VOC}, "DeepLab v1 (1412.7062), sec. 5"
     ),
     "v2_val": EvaluationProtocol({"model.output_stride": 8, **_VOC}, "DeepLab v2 (1606.00915), sec. 4.1.2"),
     "v2_val_ms": EvaluationProtocol(
@@ -72,7 +72,7 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
     ),
     "cityscapes_whole_ms_flip": EvaluationProtocol(
         {"model.output_stride": 8, "inference.scales": (0.75, 1.0, 1.25), "inference.flip": True, **_CITYSCAPES},
-        "DeepLab v3 (1706.05587), sec. A: output stride 8, three scales",
+        "DeepLab v3 (1706.05587), appendix on Cityscapes: output stride 8, three scales",
     ),
     "cityscapes_window_769": EvaluationProtocol(
         {

@@ -1,4 +1,4 @@
-"""Scores near boundaries: Boundary IoU (2103.16562) and the trimap curves of DeepLab v3+ (1802.02611, sec. 4.2).
+"""Scores near boundaries: Boundary IoU (2103.16562) and the trimap curves of DeepLab v3+ (1802.02611, sec. 4.4).
 
 Counted on the host from class maps, an image at a time; calls share nothing and may run in threads. All distances
 are chessboard distances in pixels, the steps of a 3x3 erosion or dilation.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deeplab_jax.metrics.confusion import scores
 
-BAND_FRACTION = 0.02  # of the image's diagonal (2103.16562, sec. 5.2)
+BAND_FRACTION = 0.02  # of the image's diagonal (2103.16562)
 MAX_WIDTH = 40  # of a trimap, in pixels: the end of v3+'s figure
 BAND_DEPTH = 5  # void pixels at most so deep are a border around objects (VOC's: 0.99 of them, CamVid's: 0.54)
 BAND_SHARE = 0.75  # of the void pixels that must be such for the void to be a border
@@ -96,7 +96,7 @@ def boundary_iou(
 
     with G_d,i, P_d,i the inner bands of class i in truth and prediction. None where a class has neither.
 
-    Source: Boundary IoU (2103.16562), eq. 3, for the classes of a split instead of single objects.
+    Source: Boundary IoU (2103.16562), for the classes of a split instead of single objects.
     """
     values = [
         float(both / either) if either else None for both, either in zip(counts.intersection, counts.union, strict=True)
