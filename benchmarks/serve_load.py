@@ -50,7 +50,7 @@ def make_bodies() -> tuple[list[bytes], list[bytes]]:
 def ask(address: tuple[str, int], body: bytes) -> tuple[int, bool]:
     """(status, whether the answer is JSON); a request told to come back does."""
     while True:
-        connection = http.client.HTTPConnection(*address, timeout=120)
+        connection = http.client.HTTPConnection(*address, timeout=900)
         try:
             connection.request("POST", "/api/segment", body)
             response = connection.getresponse()

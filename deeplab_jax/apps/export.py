@@ -200,7 +200,7 @@ def describe(
         "ignore_label": info.ignore_label,
         "compute_dtype": config.model.compute_dtype,
         "model": {key: value for key, value in to_dict(config.model).items() if key != "pretrained"},
-        "passes": "one: inference.scales, flip and crf are not in the file",
+        "passes": "one, at the image's own size: scales, flip, resize, window and crf of inference are not in the file",
         "agreement": dataclasses.asdict(agreement),
         "versions": {"deeplab_jax": deeplab_jax.__version__, "jax": jax.__version__, "flax": flax.__version__},
     }

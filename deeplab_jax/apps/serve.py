@@ -13,7 +13,7 @@ import numpy as np
 
 from deeplab_jax.apps import assemble
 from deeplab_jax.config import Config
-from deeplab_jax.inference.predictor import make_segmenter, padded_size
+from deeplab_jax.inference.predictor import canvas_size, make_segmenter
 from deeplab_jax.serving.limits import Limits
 from deeplab_jax.serving.service import Service
 from deeplab_jax.types import UserError
@@ -77,7 +77,7 @@ def make_service(config: Config, workdir: pathlib.Path, checkpoint: str = "") ->
     del limits["max_connections"]  # the web server's
     return Service(
         functools.partial(make_segmenter, model.apply, variables, options),
-        functools.partial(padded_size, pad_to=options.pad_to, bucket=options.bucket),
+        functools.partial(canvas_size, options=options),
         info,
         Limits(**limits),
     )
