@@ -50,7 +50,7 @@ def decode_pixels(
     try:
         return decode_image(data, name, mask_size=mask_size)
     except UserError:
-        found = stored_format(data)
+        found = stored_format(data) if is_tiff(data) else None
         if found in (None, (3, "uint8")):
             raise
         raise _other_format(name, found, info) from None

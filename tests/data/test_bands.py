@@ -101,6 +101,12 @@ def test_damaged_files_say_so_in_one_line(form, keep):
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_deep_png_is_damaged_for_rgb_too():
+    data = cv2.imencode(".png", make_bands(0, 3, "uint16"))[1].tobytes()
+    with pytest.raises(UserError, match=r"^a\.png: is truncated or damaged"):
+        decode_pixels(data[: len(data) // 2], "a.png", INFO)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [({"channels": 0}, "channels=0"), ({"channels": "5"}, "channels='5'"), ({"dtype": "int16"}, "dtype='int16'")],
