@@ -172,11 +172,11 @@ def describe(report: Mapping[str, Any]) -> str:
         return "\n".join([*lines, f"fits        no: {report['error']}", "", _EXPLANATION])
     memory = report["memory"]
     lines += [
-        f"memory      {_gigabytes(memory['total'])} of {_gigabytes(report['chip_memory'])} on each chip: "
-        + ", ".join(f"{name} {_gigabytes(memory[name])}" for name in memory if name != "total"),
+        f"memory      {_scaled(memory['total'], 'B')} of {_scaled(report['chip_memory'], 'B')} on each chip: "
+        + ", ".join(f"{name} {_scaled(memory[name], 'B')}" for name in memory if name != "total"),
         f"fits        {'yes' if report['fits'] else 'no'}",
-        f"work        {report['convolution_flops'] / 1e12:.2f} TFLOP of convolutions, "
-        f"{_gigabytes(report['bytes_moved'])} read and written, on each chip and step",
+        f"work        {_scaled(report['convolution_flops'], 'FLOP')} of convolutions, "
+        f"{_scaled(report['bytes_moved'], 'B')} read and written, on each chip and step",
         "collectives " + (_collectives(report["collectives"]) or "none"),
         "convolutions:",
         *(f"  {each}" for each in _convolutions(report["convolutions"])),
@@ -209,5 +209,6 @@ def _convolutions(found: list[dict[str, Any]]) -> list[str]:
     return [f"{count:4d} {key}" for key, count in sorted(groups.items(), key=lambda item: -item[1])]
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+def _scaled(count: float, unit: str) -> str:
+    """'8.39 GB'; 'MB' where it is less than one."""
+    return f"{count / 1e9:.2f} G{unit}" if count >= 1e9 else f"{count / 1e6:.1f} M{unit}"
