@@ -8,8 +8,9 @@ from flax import linen as nn
 from flax import traverse_util
 
 from deeplab_jax import registry
+from deeplab_jax.apps.import_weights import check_agreement
 from deeplab_jax.apps.stem import load_for_channels, repeat_channels, stem_kernels
-from deeplab_jax.config import PretrainedConfig
+from deeplab_jax.config import ModelConfig, PretrainedConfig
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.types import Normalization, UserError
@@ -66,7 +67,7 @@ def test_kernels_are_found_by_the_images_channels_alone():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5, 13])
-def test_a_grey_image_means_the_same_to_repeated_kernels(channels):
+def test_kernels_go_round_the_channels_and_keep_their_sum_or_scale(channels):
     kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 7)).astype(np.float32)
     spread = repeat_channels(kernel, channels)
     assert (spread.shape, spread.dtype) == ((3, 3, channels, 7), np.float32)
@@ -94,3 +95,10 @@ def test_it_is_refused_with_the_remedy_where_not_asked_for():
         load_for_channels(load_ones, empty(5), make_model(5), settings)
     settings.scope = "fitting"
     assert load_for_channels(load_ones, empty(5), make_model(5), settings)[1] == "report"
+
+
+def test_the_data_sets_own_normalisation_goes_with_any_weights():
+    weights = {"normalization": "imagenet", "backbone": {"name": "resnet.resnet50", "args": {}}}
+    check_agreement(ModelConfig(normalization="dataset"), weights, "backbone")
+    with pytest.raises(UserError, match=r"config\.model\.normalization='slim_mean'"):
+        check_agreement(ModelConfig(normalization="slim_mean"), weights, "backbone")
