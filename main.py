@@ -156,7 +156,8 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
     if mode in ("train", "evaluate"):
         from deeplab_jax.apps.processes import join_processes
 
-        join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        who = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        join_processes(*who, preemptible=mode == "train")
     elif _COORDINATOR.value:
         raise UserError(f"--coordinator: mode {mode} runs in one process; only train and evaluate run in several")
     if mode == "import":

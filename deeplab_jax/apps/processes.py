@@ -11,6 +11,7 @@ import contextlib
 import glob
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,13 +27,17 @@ _COUNTS = {  # what a launcher sets for each process that it starts -> how many 
 }
 
 
-def join_processes(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+def join_processes(
+    coordinator: str = "", num_processes: int = 0, process_id: int = -1, *, preemptible: bool = True
+) -> None:
     """Makes this process one of several, before anything touches a device; a process that is alone stays so.
 
     Args:
       coordinator: HOST:PORT of process 0; '': the cluster's variables tell.
       num_processes: how many there are; 0: likewise.
       process_id: which one this is; -1: likewise.
+      preemptible: SIGTERM is left to JAX's preemption service, whom `train.signals.StopSignal` asks; False: it ends
+        the process, as it does one that is alone.
 
     Raises:
       UserError: where the flags are incomplete, or the processes do not find each other.
@@ -55,6 +60,8 @@ def join_processes(coordinator: str = "", num_processes: int = 0, process_id: in
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"the processes of this run did not find each other ({reason}): check the launcher") from error
+    if not preemptible:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def in_cluster(environment: Mapping[str, str]) -> bool:

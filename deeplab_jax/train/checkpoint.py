@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import pathlib
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -18,10 +17,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from deeplab_jax.train.checkpoint_errors import check_same_network, disk_reason
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.types import UserError, Variables
 
@@ -143,7 +142,7 @@ class Checkpointer:
             raise UserError(f"no checkpoint in {self._directory}: train first, or give another --workdir")
         saved = self._manager.item_metadata(step)["state"].tree
         have = {"params": saved["params"], "batch_stats": saved["batch_stats"]}
-        _check_same_network(have, target.variables, f"{self._directory / str(step)}")
+        check_same_network(have, target.variables, f"{self._directory / str(step)}")
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=_restore_args(target), data=ocp.args.JsonRestore())
         )
@@ -208,7 +207,7 @@ class Checkpointer:
         try:
             yield
         except (OSError, ValueError) as error:
-            reason = _disk_reason(error)
+            reason = disk_reason(error)
             if reason is None:
                 raise
             raise UserError(
@@ -245,7 +244,7 @@ def load_variables(
         wanted = {name: source[name] for name in ("params", "batch_stats") if source.get(name)}
         if target is None:
             wanted = jax.tree.map(_on_first_device, wanted)
-        _check_same_network(network, wanted, str(directory / str(step)))
+        check_same_network(network, wanted, str(directory / str(step)))
         item = {"ema": wanted} if averaged else wanted
         restored = manager.restore(step, args=ocp.args.Composite(state=_restore_args(item, partial=True)))["state"]
         return restored["ema"] if averaged else restored
@@ -293,42 +292,3 @@ def _locate(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
     if not path.is_dir():
         raise UserError(f"no checkpoint in {path}: there is no such folder; train first, or give --checkpoint=PATH")
     return (path.parent, int(path.name)) if path.name.isdecimal() else (path, None)
-
-
-def _check_same_network(saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """Compares names and shapes before any array is read: Orbax would print them all."""
-    have = {name: tuple(leaf.shape) for name, leaf in _flatten(saved).items() if hasattr(leaf, "shape")}
-    want = {name: tuple(leaf.shape) for name, leaf in _flatten(wanted).items()}
-    for name in sorted(want.keys() - have.keys()):
-        raise UserError(f"{where}: has no tensor '{name}'; use the config it was trained with, or a new --workdir")
-    differing = [name for name in want if have[name] != want[name]]
-    if not differing:
-        return
-    name = differing[0]
-    last_axes = {(have[n][-1:], want[n][-1:]) for n in differing if have[n][:-1] == want[n][:-1]}
-    if len(last_axes) == 1 and all(have[n][:-1] == want[n][:-1] for n in differing):
-        raise UserError(
-            f"{where}: made for {have[name][-1]} classes, this data set has {want[name][-1]} (tensor '{name}'); "
-            "use the data set it was trained on, or a new --workdir"
-        )
-    raise UserError(
-        f"{where}: tensor '{name}' has shape {have[name]}, this config needs {want[name]}; "
-        "use the config it was trained with, or a new --workdir"
-    )
-
-
-def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    collections = {name: tree[name] for name in ("params", "batch_stats") if tree.get(name)}
-    return traverse_util.flatten_dict(collections, sep="/")
-
-
-def _disk_reason(error: BaseException) -> str | None:
-    """'No space left on device' and the like; None where the disk is not to blame."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        if found := re.search(r"([^:]+) \[os_error_code=", str(cause)):  # TensorStore's way
-            return found[1].strip()
-        cause = cause.__cause__ or cause.__context__
-    return None
