@@ -81,10 +81,19 @@ def test_a_file_that_is_announced_too_large_is_refused_unread(port):
     connection.close()
 
 
-def test_a_stream_without_a_length_is_read_no_further_than_the_limit(port):
+def test_a_stream_without_a_length_is_too_long_in_its_turn(port):
     status, _, answer = ask(port, (bytes(50_000) for _ in range(5)))
     assert status == 413
     assert "200,000 bytes" in answer["error"]
+
+
+def test_a_stream_without_an_end_is_cut_off(port):
+    def endless():
+        while True:
+            yield bytes(100_000)
+
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        ask(port, endless())
 
 
 def test_a_file_that_does_not_arrive_is_given_up(port):
