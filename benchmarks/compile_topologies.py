@@ -2,9 +2,9 @@
 
     python benchmarks/compile_topologies.py [--only=TEXT] [--again] [--table]
 
-Needs the compilers, not the chips: pip install "jax[tpu]" and the CUDA plugin (--mode=compile says which). Each case
-takes minutes on a few CPU cores; cases that the JSON has already are left alone but for --again. --only takes the cases
-whose name holds the text; --table writes the table alone.
+Needs the compilers, not the chips: pip install "jax[tpu]" and the CUDA plugin (--mode=compile says which). A case takes
+one to a few minutes of a CPU core for a GPU, and a quarter of an hour and more for TPU; cases that the JSON has already
+are left alone but for --again. --only takes the cases whose name holds the text; --table writes the table alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ _FULL_IMAGE = ("--config.data.crop_size=(1025,2049)",)
 CASES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("v3plus_voc", "h100", ()),
     ("v3plus_voc", "h100", ("--config.model.output_stride=8",)),
+    ("v3plus_voc_xception65", "h100", ()),
+    ("quickstart", "v5e:2x2", ("--config.mesh.space=2", "--config.data.batch_size=4")),
+    ("quickstart", "v5e:16x16", ("--config.data.batch_size=256",)),
     ("v3plus_voc", "v5e:4x4", ()),
     ("v3plus_voc", "v5e", ()),
-    ("v3plus_voc_xception65", "h100", ()),
     ("v3plus_voc_large_batch:1024", "v5e:16x16", ()),
     ("v3plus_voc_xception65", "v5e:4x4", ()),
     ("v3_voc_resnet101", "v5e:4x4", ()),
@@ -103,13 +105,13 @@ def table(results: dict[str, Any]) -> str:
             used = re.search(r"Used ([\d.]+G) of ([\d.]+G)", each["error"])
             lines.append(f"{start}| no{f': {used[1]} of {used[2]}' if used else ''} | | | | | | |")
             continue
-        memory, traffic = each["memory"], each["collectives"]
+        memory, traffic, moved = each["memory"], each["collectives"], each["bytes_moved"]
         others = ", ".join(f"{value['count']} {kind}" for kind, value in traffic.items() if kind != "all-reduce")
         reduced = traffic.get("all-reduce", {"count": 0, "bytes": 0})
         lines.append(
             f"{start}| {'yes' if each['fits'] else 'no'} "
             f"| {memory['total'] / 1e9:.2f} of {each['chip_memory'] / 1e9:.1f} "
-            f"| {memory['temporaries'] / 1e9:.2f} | {each['bytes_moved'] / 1e9:.1f} "
+            f"| {memory['temporaries'] / 1e9:.2f} | {f'{moved / 1e9:.1f}' if moved else '-'} "
             f"| {each['convolution_flops'] / 1e12:.2f} | {reduced['count']}: {reduced['bytes'] / 1e6:.0f} MB "
             f"| {others or '-'} |"
         )

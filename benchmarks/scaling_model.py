@@ -4,8 +4,9 @@
 
     step = chip + gradients + batch norm + halos
     chip        max(operations / peak, bytes / memory bandwidth) / share          of one chip's images
-    gradients   ring all-reduce of every gradient in float32, inside a fast domain (slice, machine) and then across
-                domains, where each chip has only its part of the sum to exchange; nothing of it hidden
+    gradients   ring all-reduce of every gradient (kernels' in bfloat16 where the network computes in it), inside a
+                fast domain (slice, machine) and then across domains, where each chip has only its part of the sum to
+                exchange; nothing of it hidden
     batch norm  two small all-reduces for each layer, forward and backward: their latency, their bytes are nothing
     halos       where an image is shared by chips: one exchange of rows for each convolution and direction: latency
 
@@ -101,7 +102,7 @@ class Network:
 
 
 def reduced_bytes(params: Any, batch_stats: Any) -> int:
-    """Bytes that all-reduces of one step sum up on each chip, a few scalars apart.
+    """Bytes that all-reduces of one step sum up on each chip in float32, a few scalars apart.
 
     Every gradient once, and mean and mean square of each batch norm. The two sums of its backward pass are the
     gradients of its bias and scale, which are summed anyway.
@@ -122,9 +123,11 @@ def count(config_name: str, compiled: Mapping[str, Any]) -> Network:
     images = jax.ShapeDtypeStruct((2, *config.data.crop_size, 3), jnp.uint8)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
     params = traverse_util.flatten_dict(variables["params"], sep="/")
-    gradient_bytes = 4 * sum(leaf.size for leaf in params.values())
+    kernel_width = jnp.dtype(config.model.compute_dtype).itemsize  # a kernel's gradient is summed before it is widened
+    gradient_bytes = sum(leaf.size * (kernel_width if leaf.ndim == 4 else 4) for leaf in params.values())
     step = compiled[f"{config_name} h100"]
-    bytes_per_step = 6 * gradient_bytes  # parameters and momentum read and written, gradients written and read
+    # In float32: parameters and momentum read and written, gradients written and read.
+    bytes_per_step = 6 * 4 * sum(leaf.size for leaf in params.values())
     return Network(
         operations=6 * count_multiply_adds(model, config.data.crop_size),
         bytes_per_image=(step["bytes_moved"] - bytes_per_step) / step["batch_size"],

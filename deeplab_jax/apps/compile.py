@@ -38,7 +38,8 @@ _EXPLANATION = """\
 What this is: the program that XLA makes of this train step for that chip, in this version. The memory is what it
 allocates; that it fits here means that it fits there, but for some hundred megabytes of the runtime's own.
 What it is not: a measurement. Operations are counted from the network's shapes, bytes from the operands and results of
-each kernel in the program's text, collectives in a loop once; nothing was run, and how long it takes stays unknown."""
+each kernel in the program's text (TPU: as the compiler estimates them), collectives in a loop once; nothing was run,
+and how long it takes stays unknown."""
 
 
 def compile_for(config: Config, workdir: pathlib.Path, topology_name: str) -> None:
@@ -134,7 +135,7 @@ def compile_report(config: Config, info: DatasetInfo, topology: Topology) -> dic
     return report | {
         "fits": memory["total"] <= chip.memory,
         "memory": memory,
-        "bytes_moved": count_bytes(text),
+        "bytes_moved": (compiled.cost_analysis() or {}).get("bytes accessed") or count_bytes(text),
         "collectives": {kind: dataclasses.asdict(traffic) for kind, traffic in read_collectives(text).items()},
         "convolutions": [
             {**convolution._asdict(), "count": count} for convolution, count in read_convolutions(text).most_common()
