@@ -93,7 +93,7 @@ def test_two_processes_equal_one(two, tmp_path):
     assert sorted(got, key=lambda row: row["name"]) == sorted(want, key=lambda row: row["name"])
     # One of them speaks.
     assert "4 x cpu, 2 images of a batch on each; 2 processes" in said
-    assert "reported" in said
+    assert "the same command with --mode=report, in one process, writes the report" in said
     assert "step" not in other
 
 
