@@ -93,8 +93,11 @@ def test_every_mode_on_a_folder_of_ones_own(folder):
     assert set(scores["iou_per_class"]) == {"dark", "bright"}
 
     (workdir / "scores.json").unlink()
-    assert "mean" in _run(folder, "--mode=evaluate")
-    assert json.loads((workdir / "scores.json").read_text())["confusion"] == scores["confusion"]
+    measures = [f"--config.inference.measures.{name}=true" for name in ("boundary_iou", "trimap", "calibration")]
+    assert "calibration error" in _run(folder, "--mode=evaluate", *measures)
+    again = json.loads((workdir / "scores.json").read_text())
+    assert again["confusion"] == scores["confusion"]
+    assert {"boundary_iou", "trimap", "calibration", "confidence_interval", "speed"} <= set(again)
 
     _run(folder, "--mode=predict", f"--images={folder / 'images'}")
     ids = Image.open(workdir / "predictions" / "3.png")
@@ -108,10 +111,14 @@ def test_every_mode_on_a_folder_of_ones_own(folder):
 
     (workdir / "report.html").unlink()
     _run(folder, "--mode=report")
-    assert "bright" in (workdir / "report.html").read_text()
+    html = (workdir / "report.html").read_text()
+    assert "bright" in html
+    assert "How often it is right" in html
 
     imported = folder / "imported"
     _run(folder, f"--workdir={imported}", "--mode=import", f"--source={workdir}")
     _run(folder, f"--workdir={imported}", "--mode=evaluate")
     assert json.loads((imported / "scores.json").read_text())["confusion"] == scores["confusion"]
+    _run(folder, "--mode=report", "--compare", str(workdir), str(imported))
+    assert "images in both" in (workdir / "comparison.html").read_text()
     assert "resuming at step 0" in _run(folder, f"--workdir={imported}")
