@@ -35,7 +35,7 @@ import jax.numpy as jnp  # noqa: E402
 from flax import traverse_util  # noqa: E402
 
 from benchmarks.compile_topologies import PAGE, RESULTS, write_between  # noqa: E402
-from deeplab_jax.apps.chips import CHIPS  # noqa: E402
+from deeplab_jax.hardware.chips import CHIPS  # noqa: E402
 from deeplab_jax.models.build import build_model  # noqa: E402
 from deeplab_jax.models.cost import count_multiply_adds  # noqa: E402
 
@@ -62,7 +62,7 @@ class Cluster:
 
     Attributes:
       name: of the row.
-      chip: a kind of apps/chips.py.
+      chip: a kind of hardware/chips.py.
       domain: chips that the chip's own fast links join.
       slow_bandwidth: bytes per second that each chip has, in one direction, to other domains.
       fast_latency: seconds of the smallest all-reduce inside a domain, at two chips.

@@ -30,6 +30,7 @@ ALLOWED = {
     "data": {"types", "config", "registry", "data"},
     "weights": {"types", "presets", "weights"},
     "train": {"types", "losses", "metrics", "ops", "train"},
+    "hardware": {"types", "hardware"},
     "export": {"types", "export"},
     "serving": {"types", "data", "visualize", "serving"},
     "inference": {"types", "losses", "metrics", "ops", "inference"},

@@ -24,10 +24,10 @@ from jax.sharding import AxisType, Mesh
 from deeplab_jax import registry
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.files import write_whole
-from deeplab_jax.apps.program_text import count_bytes, read_collectives, read_convolutions
 from deeplab_jax.apps.steps import abstract_batch, build_step
-from deeplab_jax.apps.topologies import Topology, find_topology
 from deeplab_jax.config import Config
+from deeplab_jax.hardware.program_text import count_bytes, read_collectives, read_convolutions
+from deeplab_jax.hardware.topologies import Topology, find_topology
 from deeplab_jax.models.build import build_model
 from deeplab_jax.models.cost import count_multiply_adds
 from deeplab_jax.ops.mesh import DATA_AXIS, SPACE_AXIS

@@ -17,8 +17,8 @@ from PIL import Image
 
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.segment_files import Pixels, result_paths, segment_files
-from deeplab_jax.apps.submission import Submission, check_archive, pack, submission
 from deeplab_jax.config import Config
+from deeplab_jax.data.submission import Submission, check_archive, pack, submission
 from deeplab_jax.inference.predictor import make_batch_segmenter
 from deeplab_jax.types import UserError
 

@@ -15,11 +15,11 @@ import pytest
 
 from benchmarks.scaling_model import reduced_bytes
 from deeplab_jax.apps import compile as compiling
-from deeplab_jax.apps.chips import CHIPS
-from deeplab_jax.apps.program_text import Traffic, count_bytes, read_collectives, read_convolutions
 from deeplab_jax.apps.steps import abstract_batch, build_step
-from deeplab_jax.apps.topologies import Topology, find_topology
 from deeplab_jax.config import Config, PartConfig
+from deeplab_jax.hardware.chips import CHIPS
+from deeplab_jax.hardware.program_text import Traffic, count_bytes, read_collectives, read_convolutions
+from deeplab_jax.hardware.topologies import Topology, find_topology
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import DatasetInfo, UserError
 

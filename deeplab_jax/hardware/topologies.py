@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 
-from deeplab_jax.apps.chips import CHIPS, Chip
+from deeplab_jax.hardware.chips import CHIPS, Chip
 from deeplab_jax.types import UserError
 
 _REMEDY = {

@@ -15,10 +15,10 @@ from PIL import Image
 
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps import predict as app
-from deeplab_jax.apps.submission import SUBMISSIONS, check_archive, submission
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.datasets import cityscapes
+from deeplab_jax.data.submission import SUBMISSIONS, check_archive, submission
 from deeplab_jax.types import DatasetInfo, UserError
 from deeplab_jax.visualize import IGNORE_COLOR
 
