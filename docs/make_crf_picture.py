@@ -1,9 +1,8 @@
-"""Makes a picture of what a CRF changes: image, prediction before, prediction after, a row for each image.
+"""Makes a picture of what a CRF changes: a row for each image, and in it the image and several predictions of it.
 
-    python main.py --config=CONFIG --workdir=BEFORE --mode=predict --images=PHOTOS
-    python main.py --config=CONFIG --workdir=AFTER --mode=predict --images=PHOTOS
-    python docs/make_crf_picture.py --images PHOTO ... --before=BEFORE/predictions --after=AFTER/predictions \\
-        --output=docs/images/crf.jpg
+    python docs/make_crf_picture.py --images PHOTO ... --predictions FOLDER ... --output=docs/images/crf.jpg
+
+Folders are those that --mode=predict wrote: without a CRF, with one, ...
 """
 
 from __future__ import annotations
@@ -23,18 +22,17 @@ from deeplab_jax.visualize import grid, overlay
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", nargs="+", type=pathlib.Path, required=True)
-    parser.add_argument("--before", type=pathlib.Path, required=True, help="folder of predictions")
-    parser.add_argument("--after", type=pathlib.Path, required=True, help="folder of predictions")
+    parser.add_argument("--predictions", nargs="+", type=pathlib.Path, required=True, help="folders of them")
     parser.add_argument("--height", type=int, default=240, help="of a row")
     parser.add_argument("--output", type=pathlib.Path, default="docs/images/crf.jpg")
     arguments = parser.parse_args()
-    rows = [read_row(path, (arguments.before, arguments.after), arguments.height) for path in arguments.images]
+    rows = [read_row(path, arguments.predictions, arguments.height) for path in arguments.images]
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(grid(rows, gap=6)).save(arguments.output, quality=88, optimize=True)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1024:.0f} KB")
 
 
-def read_row(path: pathlib.Path, folders: tuple[pathlib.Path, ...], height: int) -> list[np.ndarray]:
+def read_row(path: pathlib.Path, folders: list[pathlib.Path], height: int) -> list[np.ndarray]:
     """The image, and the image tinted by each folder's prediction of it."""
     image = np.asarray(Image.open(path).convert("RGB"))
     panels = [image]
