@@ -3,7 +3,7 @@
     python main.py --config=configs/pets_cpu_crf_rnn.py --workdir=runs/pets_cpu_crf_rnn --config.data.root=PETS \\
         --config.model.pretrained.source=deeplabv3_257_mv_gpu.tflite
 
-Takes: 3 minutes on 2 CPU cores.    val mIoU: paper's - | ours 0.3675 over 21 classes, of which it has 3: see docs/crf.md
+Takes: 3 minutes on 2 CPU cores.    val mIoU: paper's - | ours 0.3675 over 21 classes, 3 of them here: docs/crf.md
 """
 
 from __future__ import annotations
