@@ -46,9 +46,9 @@ def build_step(config: Config, info: DatasetInfo, mesh: Mesh, counts: Callable[[
     """
     model = assemble.build(config, info, mesh)
     init = assemble.make_init(config, model)
-    params = abstract_variables(init, mesh)["params"]
-    tx, learning_rate = make_optimizer(config.optimizer, config.train.num_steps, params)
-    state = abstract_train_state(init, tx, mesh=mesh, **state_options(config))
+    variables = abstract_variables(init, mesh)
+    tx, learning_rate = make_optimizer(config.optimizer, config.train.num_steps, variables["params"])
+    state = abstract_train_state(variables, tx, mesh=mesh, **state_options(config))
     train_step = make_train_step(
         rematerialized(model.apply, config.model.remat),
         assemble.make_loss(config.loss, info, counts),

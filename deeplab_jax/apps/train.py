@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 from tqdm import tqdm
@@ -25,7 +24,7 @@ from deeplab_jax.apps.memory import told_when_it_runs_out
 from deeplab_jax.apps.pixels import pad_pixel
 from deeplab_jax.apps.processes import told_when_one_is_lost
 from deeplab_jax.apps.report import report
-from deeplab_jax.apps.steps import build_step, state_options
+from deeplab_jax.apps.steps import Step, build_step, state_options
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
@@ -39,9 +38,7 @@ from deeplab_jax.train.loop import Augment, Evaluate, LoopOptions, train_loop
 from deeplab_jax.train.memory import MeasuredStep, StepMemory
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import (
-    Init,
     TrainState,
-    abstract_train_state,
     create_train_state,
     create_variables,
 )
@@ -82,26 +79,26 @@ def _train(
     if jax.process_index() == 0:
         assemble.keep_info(dataset.info, workdir)
     counts = functools.partial(_count_classes, config, dataset, workdir)
-    model, init, tx, train_step, shapes = build_step(config, dataset.info, mesh, counts)
+    step = build_step(config, dataset.info, mesh, counts)
 
     def tell_needs(memory: StepMemory) -> None:
         needs.append(memory)
         _say(describe_memory(memory))
 
-    _say(_describe(config, dataset, mesh, shapes.params))
+    _say(_describe(config, dataset, mesh, step.state.params))
     with (
         StopSignal() as stop,
         contextlib.closing(_open_loader(config, dataset)) as loader,
         Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer,
     ):
         augment = _make_augment(config, dataset, mesh)
-        state = _start_or_resume(config, model, init, tx, mesh, loader, checkpointer, augment)
+        state = _start_or_resume(config, step, mesh, loader, checkpointer, augment)
         enabled = jax.process_index() == 0
         with contextlib.closing(MetricWriter(workdir, start_step=int(state.step), enabled=enabled)) as writer:
-            evaluator = make_evaluator(config, model, dataset, mesh)
+            evaluator = make_evaluator(config, step.model, dataset, mesh)
             state = train_loop(
                 state,
-                MeasuredStep(train_step, tell_needs),
+                MeasuredStep(step.train_step, tell_needs),
                 loader,
                 _make_evaluate(evaluator, workdir, checkpointer, writer),
                 mesh=mesh,
@@ -115,18 +112,11 @@ def _train(
 
 
 def _start_or_resume(
-    config: Config,
-    model: nn.Module,
-    init: Init,
-    tx: optax.GradientTransformation,
-    mesh: Mesh,
-    loader: Loader,
-    checkpointer: Checkpointer,
-    augment: Augment,
+    config: Config, step: Step, mesh: Mesh, loader: Loader, checkpointer: Checkpointer, augment: Augment
 ) -> TrainState:
     """The state of the newest checkpoint, with the loader at its position, or that of step 0."""
     if checkpointer.latest_step is not None:
-        state, position = checkpointer.restore(abstract_train_state(init, tx, mesh=mesh, **state_options(config)))
+        state, position = checkpointer.restore(step.state)
         loader.set_state(position)
         _say(f"resuming at step {int(state.step)}")
         return state
@@ -136,11 +126,11 @@ def _start_or_resume(
             f"config.model.pretrained.source is empty: give the file of layout '{pretrained.layout}', or start from "
             "random weights with --config.model.pretrained.layout="
         )
-    variables = create_variables(init, seed=config.seed, mesh=mesh)
+    variables = create_variables(step.init, seed=config.seed, mesh=mesh)
     if pretrained.source:
-        variables = _load_pretrained(config, model, variables, loader, mesh, augment)
+        variables = _load_pretrained(config, step.model, variables, loader, mesh, augment)
         loader.set_state({"position": 0})  # calibration has looked ahead
-    return create_train_state(variables, tx, mesh=mesh, **state_options(config))
+    return create_train_state(variables, step.tx, mesh=mesh, **state_options(config))
 
 
 def _load_pretrained(

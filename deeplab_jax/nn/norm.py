@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -41,34 +45,21 @@ class BatchNorm(nn.Module):
         group = self._group_size(x.shape[0])
         single_value = group * x.shape[1] * x.shape[2] == 1
         if not train or self.options.bn_frozen or single_value:
-            return self._normalize(x, running_mean.value[None], running_var.value[None], scale, bias)
+            mean, var = running_mean.value[None], running_var.value[None]
+            return _normalize(x, mean, var, scale, bias, self.epsilon, self.options.dtype)
 
         mean, var = _moments(x, group, running_mean.value)
         if not self.is_initializing():
             decay = self.options.bn_decay
             running_mean.value = decay * running_mean.value + (1 - decay) * mean.mean(0)
             running_var.value = decay * running_var.value + (1 - decay) * var.mean(0)
-        return self._normalize(x, mean, var, scale, bias)
+        return _normalize(x, mean, var, scale, bias, self.epsilon, self.options.dtype)
 
     def _group_size(self, batch_size: int) -> int:
         group = self.options.bn_group_size or batch_size
         if batch_size % group and batch_size > group:
             raise ValueError(f"a batch of {batch_size} does not divide into batch norm groups of {group}")
         return min(group, batch_size)
-
-    def _normalize(
-        self,
-        x: Float[Array, "b h w c"],
-        mean: Float[Array, "g c"],
-        var: Float[Array, "g c"],
-        scale: Float[Array, "c"],
-        bias: Float[Array, "c"],
-    ) -> Float[Array, "b h w c"]:
-        factor = lax.rsqrt(var + self.epsilon) * scale[None]
-        offset = bias[None] - mean * factor
-        grouped = _group(x, mean.shape[0]).astype(jnp.float32)
-        y = grouped * factor[:, None, None, None] + offset[:, None, None, None]
-        return y.reshape(x.shape).astype(self.options.dtype)
 
     def _record_moments(self, x: Float[Array, "b h w c"]) -> None:
         """Moments of the input, for the calibration of weights whose batch norm was folded away."""
@@ -83,6 +74,27 @@ def _group(x: Float[Array, "b h w c"], num_groups: int) -> Float[Array, "g n h w
     return x.reshape(num_groups, -1, *x.shape[1:])
 
 
+# Both are compiled functions of their own, so that the equal layers of a network are traced and lowered once.
+
+
+@functools.partial(jax.jit, static_argnames=("epsilon", "dtype"))
+def _normalize(
+    x: Float[Array, "b h w c"],
+    mean: Float[Array, "g c"],
+    var: Float[Array, "g c"],
+    scale: Float[Array, "c"],
+    bias: Float[Array, "c"],
+    epsilon: float,
+    dtype: Any,
+) -> Float[Array, "b h w c"]:
+    factor = lax.rsqrt(var + epsilon) * scale[None]
+    offset = bias[None] - mean * factor
+    grouped = _group(x, mean.shape[0]).astype(jnp.float32)
+    y = grouped * factor[:, None, None, None] + offset[:, None, None, None]
+    return y.reshape(x.shape).astype(dtype)
+
+
+@functools.partial(jax.jit, static_argnames="group_size")
 def _moments(
     x: Float[Array, "b h w c"], group_size: int, shift: Float[Array, "c"]
 ) -> tuple[Float[Array, "g c"], Float[Array, "g c"]]:

@@ -128,11 +128,22 @@ def _by_platform(
     cuda: Callable[..., Array] | None = None,
 ) -> Callable[..., Array]:
     """The formulation is chosen when the program is lowered, so that one trace serves every platform."""
-    cuda = cuda or other
+    return functools.partial(_lowered_by_platform, geometry=geometry, cpu=cpu, cuda=cuda or other, other=other)
+
+
+@functools.partial(jax.jit, static_argnames=("geometry", "cpu", "cuda", "other"))
+def _lowered_by_platform(
+    *arrays: Array,
+    geometry: Geometry,
+    cpu: Callable[..., Array],
+    cuda: Callable[..., Array],
+    other: Callable[..., Array],
+) -> Array:
+    """A function of its own in the program, so that the equal layers of a network are traced and lowered once."""
     if cpu is other and cuda is other:
-        return functools.partial(cpu, geometry=geometry)
-    return functools.partial(
-        lax.platform_dependent,
+        return other(*arrays, geometry=geometry)
+    return lax.platform_dependent(
+        *arrays,
         cpu=functools.partial(cpu, geometry=geometry),
         cuda=functools.partial(cuda, geometry=geometry),
         default=functools.partial(other, geometry=geometry),

@@ -83,10 +83,10 @@ def abstract_variables(init: Init, mesh: Mesh) -> Variables:
 
 
 def abstract_train_state(
-    init: Init, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh, shard_optimizer: bool = False
+    variables: Variables, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh, shard_optimizer: bool = False
 ) -> TrainState:
-    """Shapes, dtypes and shardings of `create_train_state`, without computing anything."""
-    shapes = jax.eval_shape(lambda key: _initial_state(init(key), tx, ema=ema), _key(0))
+    """Shapes, dtypes and shardings of `create_train_state`, from those of `abstract_variables`."""
+    shapes = jax.eval_shape(lambda variables: _initial_state(variables, tx, ema=ema), variables)
     return jax.tree.map(_placed, shapes, _shardings(shapes, mesh, shard_optimizer))
 
 

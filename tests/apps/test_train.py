@@ -257,7 +257,7 @@ def test_folded_weights_are_calibrated_before_the_first_step(config, monkeypatch
     """Training starts from the file's function, with statistics of the data, at the first batch."""
     made_up = {}
 
-    def fake_load(config, variables):
+    def fake_load(config, variables, model):
         filled = jax.tree.map(lambda leaf: np.full_like(leaf, 0.5), dict(variables))
         made_up.update(filled)
         return filled, "all found", True

@@ -39,8 +39,9 @@ def steps_in(workdir):
 
 def abstract(num_devices=1, *, model=None, ema=False):
     mesh, init = make_mesh(num_devices), make_init(model or Toy())
-    tx, _ = make_optimizer(OptimizerConfig(), 20, abstract_variables(init, mesh)["params"])
-    return abstract_train_state(init, tx, ema=ema, mesh=mesh)
+    variables = abstract_variables(init, mesh)
+    tx, _ = make_optimizer(OptimizerConfig(), 20, variables["params"])
+    return abstract_train_state(variables, tx, ema=ema, mesh=mesh)
 
 
 @pytest.fixture(scope="module")

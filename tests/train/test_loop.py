@@ -22,7 +22,7 @@ from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
 from deeplab_jax.train.loop import LoopOptions, train_loop
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.signals import StopSignal
-from deeplab_jax.train.state import abstract_train_state
+from deeplab_jax.train.state import abstract_train_state, abstract_variables
 from deeplab_jax.train.writer import MetricWriter
 from deeplab_jax.types import UserError
 
@@ -75,7 +75,8 @@ def run(workdir, loader, *, scores=lambda step: 0.1 * step, options=OPTIONS):
     with StopSignal() as stop, Checkpointer(workdir / FOLDER, keep=2, config={}) as checkpointer:
         if checkpointer.latest_step is not None:
             tx, _ = make_optimizer(OptimizerConfig(), NUM_STEPS, state.params)
-            target = abstract_train_state(make_init(Toy(dropout=0.3)), tx, ema=True, mesh=make_mesh(1))
+            variables = abstract_variables(make_init(Toy(dropout=0.3)), make_mesh(1))
+            target = abstract_train_state(variables, tx, ema=True, mesh=make_mesh(1))
             state, position = checkpointer.restore(target)
             loader.set_state(position)
         with contextlib.closing(MetricWriter(workdir, start_step=int(state.step))) as writer:

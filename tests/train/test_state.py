@@ -23,7 +23,7 @@ def make_tx(variables):
 def test_the_abstract_state_describes_the_real_one(ema):
     mesh = make_mesh(4)
     tx = make_tx(abstract_variables(INIT, mesh))
-    want = abstract_train_state(INIT, tx, ema=ema, mesh=mesh)
+    want = abstract_train_state(abstract_variables(INIT, mesh), tx, ema=ema, mesh=mesh)
     got = create_train_state(create_variables(INIT, seed=0, mesh=mesh), tx, ema=ema, mesh=mesh)
     assert jax.tree.structure(got) == jax.tree.structure(want)
     jax.tree.map(
