@@ -43,3 +43,10 @@ def shared() -> pathlib.Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder of real images and weights beside the repository")
     return SHARED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Programs in memory would grow to gigabytes over the suite; those on disk stay."""
+    yield
+    jax.clear_caches()
