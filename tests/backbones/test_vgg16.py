@@ -59,9 +59,7 @@ def test_rates_of_the_convolutions(output_stride, num_dilated, monkeypatch):
 
     monkeypatch.setattr(layers, "atrous_conv", noting)
     model = TINY(output_stride=output_stride)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 17, 17, 3)))
-    rates.clear()
-    jax.eval_shape(model.apply, variables, jnp.ones((1, 17, 17, 3)))
+    jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), jnp.ones((1, 17, 17, 3)))
     assert rates == [(1, 1)] * (13 - num_dilated) + [(2, 2)] * num_dilated
 
 
