@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -108,8 +109,11 @@ def test_a_run_that_was_stopped_and_killed_goes_on(two, tmp_path):
     killed = run_two(tmp_path, "kill", "10")
     assert killed[1][0] == -9
     assert f"resuming at step {step}" in killed[0][1]
-    assert killed[0][0] == 2, killed
-    assert "error: process 0 of 2: another process of this run has ended or cannot be reached" in killed[0][2]
+    if killed[0][0] == -signal.SIGABRT:  # JAX's runtime has noticed before a collective failed
+        assert "another task died" in killed[0][2]
+    else:
+        assert killed[0][0] == 2, killed
+        assert "error: process 0 of 2: another process of this run has ended or cannot be reached" in killed[0][2]
 
     alone = tmp_path.with_name("alone")
     shutil.copytree(tmp_path, alone)
