@@ -2,7 +2,7 @@
 
     python main.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Takes: 3 minutes on 2 CPU cores; no download.    val mIoU: paper's - | ours 0.8308
+Takes: 3 minutes on 2 CPU cores; no download.    val mIoU: paper's - | ours 0.9285
 """
 
 from __future__ import annotations
@@ -40,5 +40,5 @@ def get_config() -> Config:
         data=DataConfig(dataset="shapes", batch_size=8, crop_size=(129, 161), min_scale=0.75, max_scale=1.5),
         optimizer=OptimizerConfig(name="adamw", learning_rate=0.003, weight_decay=0.01),
         train=TrainConfig(num_steps=600, log_every=20, eval_every=300, checkpoint_every=300),
-        inference=InferenceConfig(batch_size=16, pad_to=(128, 160)),
+        inference=InferenceConfig(batch_size=16, pad_to=(129, 161)),
     )
