@@ -111,16 +111,28 @@ def test_the_first_matching_multiplier_counts(params):
     np.testing.assert_array_equal(got["backbone/bn/scale"], params["backbone"]["bn"]["scale"])
 
 
+class Moments:
+    """Adam's two averages of one array's gradients, by hand."""
+
+    def __init__(self):
+        self.first = self.second = 0.0
+        self.count = 0
+
+    def step(self, gradient, epsilon):
+        self.count += 1
+        self.first = 0.9 * self.first + 0.1 * gradient
+        self.second = 0.999 * self.second + 0.001 * gradient.astype(np.float64) ** 2
+        mean_square = self.second / (1 - 0.999**self.count)
+        return self.first / (1 - 0.9**self.count) / (np.sqrt(mean_square) + epsilon)
+
+
 def test_adamw_decays_beside_the_moments(params):
     config = OptimizerConfig(name="adamw", learning_rate=0.1, weight_decay=0.2)
     values = {key: value.astype(np.float64) for key, value in flat(params).items()}
-    first = dict.fromkeys(values, 0.0)
-    second = dict.fromkeys(values, 0.0)
+    moments = {key: Moments() for key in values}
     for step in range(4):
         for key, g in gradients_at(params, step).items():
-            first[key] = 0.9 * first[key] + 0.1 * g
-            second[key] = 0.999 * second[key] + 0.001 * g.astype(np.float64) ** 2
-            adam = first[key] / (1 - 0.9 ** (step + 1)) / (np.sqrt(second[key] / (1 - 0.999 ** (step + 1))) + 1e-8)
+            adam = moments[key].step(g, 1e-8)
             decay = config.weight_decay * values[key] if is_decayed(key, config) else 0.0
             values[key] = values[key] - rate_at(config, step) * (adam + decay)
     got = run(config, params)
@@ -175,13 +187,10 @@ def test_lars_rescales_and_decays_kernels_alone(params):
 def test_lamb_rescales_adams_step_to_the_kernels_length(params):
     config = OptimizerConfig(name="lamb", learning_rate=0.1, weight_decay=0.2)
     values = {key: value.astype(np.float64) for key, value in flat(params).items()}
-    first = dict.fromkeys(values, 0.0)
-    second = dict.fromkeys(values, 0.0)
+    moments = {key: Moments() for key in values}
     for step in range(4):
         for key, g in gradients_at(params, step).items():
-            first[key] = 0.9 * first[key] + 0.1 * g
-            second[key] = 0.999 * second[key] + 0.001 * g.astype(np.float64) ** 2
-            adam = first[key] / (1 - 0.9 ** (step + 1)) / (np.sqrt(second[key] / (1 - 0.999 ** (step + 1))) + 1e-6)
+            adam = moments[key].step(g, 1e-6)
             decay = config.weight_decay if is_decayed(key, config) else 0.0
             values[key] = values[key] - rate_at(config, step) * trusted(key, values, adam + decay * values[key], 1.0)
     got = run(config, params)
