@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -92,14 +92,14 @@ def find_info(config: Config, workdir: pathlib.Path) -> DatasetInfo:
     return read_info(path) if path.exists() else open_normalized(config, workdir).info
 
 
-def make_mesh(config: Config) -> Mesh:
-    """The devices of the run.
+def make_mesh(config: Config, devices: Sequence[jax.Device] = ()) -> Mesh:
+    """The devices of the run; `devices`, where it is only compiled for them.
 
     Raises:
       UserError: where there are fewer than asked for.
     """
     try:
-        return meshes.make_mesh(config.mesh.data, config.mesh.space)
+        return meshes.make_mesh(config.mesh.data, config.mesh.space, devices)
     except ValueError as error:
         space = f", config.mesh.space={config.mesh.space}" if config.mesh.space > 1 else ""
         raise UserError(f"config.mesh.data={config.mesh.data}{space}: {error}; 0 takes all there are") from None

@@ -18,8 +18,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import AxisType, Mesh
 
 from deeplab_jax import registry
 from deeplab_jax.apps import assemble
@@ -30,7 +28,6 @@ from deeplab_jax.hardware.program_text import count_bytes, read_collectives, rea
 from deeplab_jax.hardware.topologies import Topology, find_topology
 from deeplab_jax.models.build import build_model
 from deeplab_jax.models.cost import count_multiply_adds
-from deeplab_jax.ops.mesh import DATA_AXIS, SPACE_AXIS
 from deeplab_jax.types import DatasetInfo, UserError
 
 _LARGE_WINDOW = 15  # no kernel of the family is as large: it would be one with its holes filled by zeros
@@ -83,24 +80,11 @@ def find_info(config: Config, workdir: pathlib.Path) -> DatasetInfo:
 
 def lower_train_step(config: Config, info: DatasetInfo, devices: list[Any]) -> jax.stages.Lowered:
     """The train step as training builds it, lowered for these devices, which need not exist."""
-    mesh = _mesh_of(config, devices)
+    mesh = assemble.make_mesh(config, devices)
     assemble.check_batch(config, mesh)
     step = build_step(config, info, mesh)
     lower: Any = step.train_step  # a jitted function, whose type says no more than that it can be called
     return lower.lower(step.state, abstract_batch(config, info, mesh))
-
-
-def _mesh_of(config: Config, devices: list[Any]) -> Mesh:
-    """As `ops.mesh.make_mesh`, of devices that JAX does not list."""
-    num_space = config.mesh.space
-    num_data = config.mesh.data or max(len(devices) // num_space, 1)
-    if num_data * num_space > len(devices):
-        raise UserError(
-            f"config.mesh: {num_data} x {num_space} devices asked for, the topology has {len(devices)}; "
-            "mesh.data=0 takes all there are"
-        )
-    grid = np.asarray(devices[: num_data * num_space]).reshape(num_data, num_space)
-    return Mesh(grid, (DATA_AXIS, SPACE_AXIS), axis_types=(AxisType.Auto,) * 2)
 
 
 def compile_report(config: Config, info: DatasetInfo, topology: Topology) -> dict[str, Any]:

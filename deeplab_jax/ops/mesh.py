@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -14,24 +15,26 @@ SPACE_AXIS = "space"
 Tree = TypeVar("Tree")
 
 
-def make_mesh(num_data: int = 0, num_space: int = 1) -> Mesh:
+def make_mesh(num_data: int = 0, num_space: int = 1, devices: Sequence[jax.Device] = ()) -> Mesh:
     """A mesh of `num_data` x `num_space` devices, in the order of the processes that they belong to.
 
     Args:
       num_data: groups of devices that share the batch; 0: as many as there are devices for.
       num_space: devices that share the height of each image.
+      devices: to choose from, as those of a topology that is only compiled for; (): all that JAX has.
 
     Raises:
       ValueError: when there are fewer devices than asked for; or, in several processes, when some would be left
         without work or an image would be shared by two processes.
     """
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     num_data = num_data or max(len(devices) // num_space, 1)
     num_wanted = num_data * num_space
     if num_wanted > len(devices):
         raise ValueError(f"{num_wanted} devices asked for, {len(devices)} present ({devices[0].platform})")
-    if jax.process_count() > 1:
-        num_local = len(devices) // jax.process_count()
+    num_processes = len({device.process_index for device in devices})
+    if num_processes > 1:
+        num_local = len(devices) // num_processes
         if num_wanted < len(devices):
             raise ValueError(f"{num_wanted} of {len(devices)} devices asked for: several processes must use all")
         if num_local % num_space:
