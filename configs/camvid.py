@@ -21,5 +21,5 @@ def get_config() -> Config:
     config.optimizer.learning_rate = 0.04
     config.optimizer.warmup_steps = 100
     config.train = TrainConfig(num_steps=6_000, eval_every=1_000, checkpoint_every=1_000)
-    config.inference = InferenceConfig(batch_size=8, pad_to=(360, 480))
+    config.inference = InferenceConfig(batch_size=8, pad_to=(361, 481))
     return config

@@ -23,5 +23,5 @@ def get_config() -> Config:
     config.train.log_every = 20
     config.train.eval_every = 500
     config.train.checkpoint_every = 500
-    config.inference = InferenceConfig(batch_size=4, pad_to=(360, 480))
+    config.inference = InferenceConfig(batch_size=4, pad_to=(369, 481))
     return config

@@ -21,7 +21,7 @@ from deeplab_jax.config import (
     ServeConfig,
     TrainConfig,
 )
-from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, UserError
+from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, UserError, bucket_size
 
 CheckPart = Callable[[str, str, Mapping[str, Any]], None]  # (package, name, args); raises ValueError
 
@@ -60,6 +60,31 @@ def validate(config: Config, check_part: CheckPart) -> None:
     _check_serve(config.serve)
     _require(config.mesh.data >= 0, "mesh.data", config.mesh.data, "a number of devices, or 0 for all")
     _require(config.mesh.space >= 1, "mesh.space", config.mesh.space, "a number of devices")
+
+
+def doubts(config: Config) -> list[str]:
+    """What works, but costs accuracy: one line for each such setting, with the field, the reason and the remedy.
+
+    Resizing with aligned corners puts a map's last cell on the image's last pixel, where the network has put it only
+    in images of output_stride * k + 1 pixels; in all others features and logits are stretched, by up to a cell.
+    """
+    if not config.model.align_corners:
+        return []
+    stride, inference = config.model.output_stride, config.inference
+    reason = f"aligned corners stretch what the network sees there; at output stride {stride}"
+    found = []
+    for path, size in (
+        ("inference.pad_to", inference.pad_to),
+        ("inference.window", inference.window),
+        ("export.size", config.export.size),
+    ):
+        better = bucket_size((size[0], size[1]), stride)
+        if tuple(size) not in ((0, 0), better):
+            found.append(f"config.{path}={tuple(size)}: {reason} {better} is the next size that stays in place")
+    if inference.bucket % stride and inference.pad_to == (0, 0):
+        bucket = -(-inference.bucket // stride) * stride
+        found.append(f"config.inference.bucket={inference.bucket}: {reason} {bucket} gives sizes that stay in place")
+    return found
 
 
 def _require(condition: bool, path: str, value: Any, wanted: str) -> None:

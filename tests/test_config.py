@@ -6,7 +6,7 @@ import pytest
 
 from deeplab_jax.config import Config, differences, to_dict
 from deeplab_jax.types import UserError
-from deeplab_jax.validation import validate
+from deeplab_jax.validation import doubts, validate
 
 
 def _accept(package, name, args):
@@ -66,6 +66,34 @@ def test_a_setting_that_cannot_work_is_named_with_its_remedy(path, value, words)
 
 def test_the_defaults_are_valid():
     validate(Config(), _accept)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "better"),
+    [
+        ("inference.pad_to", (360, 480), "(369, 481)"),
+        ("inference.pad_to", (129, 160), "(129, 161)"),
+        ("inference.window", (512, 512), "(513, 513)"),
+        ("inference.bucket", 40, "48"),
+        ("export.size", (1024, 2048), "(1025, 2049)"),
+    ],
+)
+def test_a_size_that_misaligns_corners_is_named_with_the_next_that_does_not(path, value, better):
+    config = _with(path, value)
+    validate(config, _accept)
+    (doubt,) = doubts(config)
+    assert doubt.startswith(f"config.{path}={value}: ")
+    assert f"at output stride 16 {better} " in doubt
+    config.model.align_corners = False
+    assert not doubts(config)
+
+
+def test_sizes_that_keep_corners_raise_no_doubts():
+    config = _with("inference.pad_to", (361, 481))
+    config.model.output_stride = 8
+    config.inference.window = (513, 513)
+    config.inference.bucket = 1  # unused where images are padded to one size
+    assert not doubts(config)
 
 
 def test_weights_without_a_layout_are_refused():

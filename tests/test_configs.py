@@ -14,7 +14,7 @@ from deeplab_jax.apps import assemble
 from deeplab_jax.apps.steps import abstract_batch, build_step
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import DatasetInfo
-from deeplab_jax.validation import validate
+from deeplab_jax.validation import doubts, validate
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
@@ -24,6 +24,7 @@ INFO = DatasetInfo("any", 21, 255, ("thing",) * 21, ((0, 0, 0),) * 21, {})
 def check(config):
     """Validates, and traces one train step at full size."""
     validate(config, assemble.check_part)
+    assert not doubts(config)
     mesh = make_mesh(1)
     step = build_step(config, INFO, mesh)
     new_state, metrics = jax.eval_shape(step.train_step, step.state, abstract_batch(config, INFO, mesh))
