@@ -18,9 +18,11 @@ from ml_collections import config_flags
 
 from deeplab_jax.config import Config
 from deeplab_jax.types import UserError
-from deeplab_jax.validation import validate
+from deeplab_jax.validation import doubts, validate
 
-MODES = ("train", "evaluate", "predict", "import", "export", "serve", "crf-search", "report", "lint", "compile")
+MODES = (
+    "train", "evaluate", "predict", "import", "export", "serve", "crf-search", "report", "lint", "compile", "benchmark",
+)  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; --config.field=value overrides one field.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run: checkpoints, curves, scores, report.")
@@ -165,6 +167,8 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
         return 0
     config = import_weights.adopt_model(config, workdir, config_flags.get_override_values(flags.FLAGS["config"]))
     validate(config, assemble.check_part)
+    for doubt in doubts(config) if mode != "report" else ():
+        print(f"warning: {doubt}", file=sys.stderr)
     if mode == "train":
         from deeplab_jax.apps.train import train
 
@@ -197,6 +201,10 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
         from deeplab_jax.apps.report import report
 
         report(config, workdir)
+    elif mode == "benchmark":
+        from deeplab_jax.apps.benchmark import benchmark
+
+        benchmark(config, workdir)
     return 0
 
 

@@ -88,10 +88,10 @@ def _train(
     _say(_describe(config, dataset, mesh, step.state.params))
     with (
         StopSignal() as stop,
-        contextlib.closing(_open_loader(config, dataset)) as loader,
+        contextlib.closing(open_loader(config, dataset)) as loader,
         Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer,
     ):
-        augment = _make_augment(config, dataset, mesh)
+        augment = make_device_augment(config, dataset, mesh)
         state = _start_or_resume(config, step, mesh, loader, checkpointer, augment)
         enabled = jax.process_index() == 0
         with contextlib.closing(MetricWriter(workdir, start_step=int(state.step), enabled=enabled)) as writer:
@@ -185,7 +185,8 @@ def _count_classes(config: Config, dataset: Dataset, workdir: pathlib.Path) -> C
     return counts
 
 
-def _open_loader(config: Config, dataset: Dataset) -> TrainLoader:
+def open_loader(config: Config, dataset: Dataset) -> TrainLoader:
+    """This process's loader of training batches, at position 0."""
     return make_loader(
         config.data,
         dataset.open_split(config.data.train_split),
@@ -196,7 +197,7 @@ def _open_loader(config: Config, dataset: Dataset) -> TrainLoader:
     )
 
 
-def _make_augment(config: Config, dataset: Dataset, mesh: Mesh) -> Augment:
+def make_device_augment(config: Config, dataset: Dataset, mesh: Mesh) -> Augment:
     """What the devices do with the loader's batches before the step."""
     if not config.data.device_augmentation:
         return lambda batch: batch

@@ -14,6 +14,7 @@ class Chip:
 
     Attributes:
       kind: what it is called here.
+      device_kind: what JAX calls it.
       platform: JAX's name of its platform, 'tpu' or 'cuda'.
       memory: bytes of its own memory.
       flops: dense bfloat16 operations per second, multiply and add counted apart.
@@ -25,6 +26,7 @@ class Chip:
     """
 
     kind: str
+    device_kind: str
     platform: str
     memory: int
     flops: float
@@ -42,11 +44,17 @@ _NVIDIA = "NVIDIA data sheet of the SXM form, without sparsity; links: half of N
 CHIPS: Mapping[str, Chip] = {
     chip.kind: chip
     for chip in (
-        Chip("v4", "tpu", 32 * _GIB, 275e12, 1228e9, 300e9, 4096, 4, _TPU_V4),
-        Chip("v5e", "tpu", 16 * _GIB, 197e12, 819e9, 200e9, 256, 8, _TPU),
-        Chip("v5p", "tpu", 95 * _GIB, 459e12, 2765e9, 600e9, 6144, 4, _TPU),
-        Chip("v6e", "tpu", 32 * _GIB, 918e12, 1638e9, 400e9, 256, 8, _TPU),
-        Chip("a100", "cuda", 80 * _GB, 312e12, 2039e9, 300e9, 8, 8, _NVIDIA),
-        Chip("h100", "cuda", 80 * _GB, 989e12, 3352e9, 450e9, 8, 8, _NVIDIA),
+        Chip("v4", "TPU v4", "tpu", 32 * _GIB, 275e12, 1228e9, 300e9, 4096, 4, _TPU_V4),
+        Chip("v5e", "TPU v5 lite", "tpu", 16 * _GIB, 197e12, 819e9, 200e9, 256, 8, _TPU),
+        Chip("v5p", "TPU v5", "tpu", 95 * _GIB, 459e12, 2765e9, 600e9, 6144, 4, _TPU),
+        Chip("v6e", "TPU v6 lite", "tpu", 32 * _GIB, 918e12, 1638e9, 400e9, 256, 8, _TPU),
+        Chip("a100", "NVIDIA A100-SXM4-80GB", "cuda", 80 * _GB, 312e12, 2039e9, 300e9, 8, 8, _NVIDIA),
+        Chip("h100", "NVIDIA H100 80GB HBM3", "cuda", 80 * _GB, 989e12, 3352e9, 450e9, 8, 8, _NVIDIA),
+        Chip("h200", "NVIDIA H200", "cuda", 141 * _GB, 989e12, 4800e9, 450e9, 8, 8, _NVIDIA),
     )
 }
+
+
+def find_chip(device_kind: str) -> Chip | None:
+    """The chip that JAX calls so, or None where its figures are not known."""
+    return next((chip for chip in CHIPS.values() if chip.device_kind == device_kind), None)
