@@ -16,9 +16,7 @@ require_options nodes
 require_count nodes
 require_count gpus
 
-# Left to itself, JAX under Slurm gives each process one GPU, however many its node has.
-devices="JAX_LOCAL_DEVICE_IDS=$(seq -s, 0 $((option[gpus] - 1)))"
-process="$(quoted env "$devices" "$PWD/$venv/bin/python" main.py "${flags[@]}")"
+process="$(quoted "$PWD/$venv/bin/python" main.py "${flags[@]}")"
 batch=(
   sbatch "--nodes=${option[nodes]}" --ntasks-per-node=1 "--gpus-per-node=${option[gpus]}" "--time=${option[time]}"
   --exclusive --requeue --open-mode=append --signal=TERM@180 "--chdir=$PWD" --job-name=deeplab_jax

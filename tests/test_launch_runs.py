@@ -85,7 +85,6 @@ def test_slurm_wraps_the_same_command_that_it_shows():
     (wrapped,) = [word.removeprefix("--wrap=") for word in here[1] if word.startswith("--wrap=")]
     assert shlex.split(wrapped)[:2] == ["srun", "--kill-on-bad-exit=1"]
     assert shlex.split(wrapped)[2:] == nodes[0][1] == nodes[1][1]
-    assert nodes[0][1][:2] == ["env", "JAX_LOCAL_DEVICE_IDS=0,1,2,3"]  # JAX would take the first alone
 
 
 def test_tpu_pod_sends_the_same_command_to_all_workers():

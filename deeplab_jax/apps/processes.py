@@ -40,7 +40,7 @@ def join_processes(
         the process, as it does one that is alone.
 
     Raises:
-      UserError: where the flags are incomplete, or the processes do not find each other.
+      UserError: where the flags are incomplete, the processes do not find each other, or cannot share their GPUs.
     """
     given = (bool(coordinator), num_processes > 0, process_id >= 0)
     if any(given) and not all(given):
@@ -53,6 +53,8 @@ def join_processes(
     if num_processes == 1 or not (all(given) or in_cluster(os.environ)):
         return
     options: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
+    if (gpus := own_gpus(os.environ)) is not None:
+        options["local_device_ids"] = gpus
     if all(given):
         options |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
     try:
@@ -74,6 +76,51 @@ def in_cluster(environment: Mapping[str, str]) -> bool:
     if environment.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu" or importlib.util.find_spec("libtpu") is None:
         return False
     return bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/*"))
+
+
+def own_gpus(environment: Mapping[str, str]) -> tuple[int, ...] | None:
+    """Which of the GPUs that it sees are this process's own, where Slurm or Open MPI has started it.
+
+    JAX by itself gives each process one, that of its number on the node: one process for each node would leave all
+    but the first idle, and one whose GPUs the launcher has chosen already would ask for some that it does not see.
+
+    Returns:
+      Positions among those it sees; (): all of them; None: as JAX does.
+
+    Raises:
+      UserError: where the processes of a node cannot share its GPUs evenly.
+    """
+    place = _place_on_node(environment)
+    if place is None or environment.get("JAX_LOCAL_DEVICE_IDS"):
+        return None
+    process, num_processes = place
+    if num_processes == 1 or "SLURM_GPUS_PER_TASK" in environment:
+        return ()
+    num_seen = len([each for each in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if each])
+    if num_seen == 0:  # nobody says how many there are
+        return None
+    if num_seen == 1:  # bound to it
+        return ()
+    if num_seen % num_processes:
+        raise UserError(
+            f"{num_seen} GPUs do not divide over the {num_processes} processes of this node: start one process for "
+            "each node (Slurm: --ntasks-per-node=1) or one for each GPU"
+        )
+    share = num_seen // num_processes
+    return tuple(range(process * share, (process + 1) * share))
+
+
+def _place_on_node(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """(number of this process on its node, how many the launcher has started there); None: unknown."""
+    if "OMPI_COMM_WORLD_LOCAL_SIZE" in environment:
+        return int(environment["OMPI_COMM_WORLD_LOCAL_RANK"]), int(environment["OMPI_COMM_WORLD_LOCAL_SIZE"])
+    if not {"SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP_TASKS_PER_NODE"} <= set(environment):
+        return None
+    counts: list[int] = []
+    for group in environment["SLURM_STEP_TASKS_PER_NODE"].split(","):  # as '2(x3),1'
+        count, _, repeated = group.partition("(x")
+        counts += [int(count)] * int(repeated.rstrip(")") or 1)
+    return int(environment["SLURM_LOCALID"]), counts[int(environment["SLURM_NODEID"])]
 
 
 @contextlib.contextmanager

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
 import jax
 import pytest
 
 from deeplab_jax.apps import processes
-from deeplab_jax.apps.processes import in_cluster, join_processes, told_when_one_is_lost
+from deeplab_jax.apps.processes import in_cluster, join_processes, own_gpus, told_when_one_is_lost
 from deeplab_jax.types import UserError
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 
 SLURM = {
     "SLURM_JOB_ID": "7",
@@ -92,3 +100,71 @@ def test_a_loss_is_told_only_among_several(monkeypatch):
         raise error
     with pytest.raises(ValueError, match="other"), told_when_one_is_lost():
         raise ValueError("other")
+
+
+NODE = {"SLURM_LOCALID": "1", "SLURM_NODEID": "3", "SLURM_STEP_TASKS_PER_NODE": "8,2(x3)"}
+ALONE = {"SLURM_LOCALID": "0", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "1(x4)"}
+MPI = {"OMPI_COMM_WORLD_LOCAL_RANK": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}
+
+
+def seen(count: int) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        (seen(8), None),  # no launcher: JAX takes all
+        (ALONE | seen(8), ()),
+        (ALONE, ()),
+        (ALONE | {"JAX_LOCAL_DEVICE_IDS": "0,1"}, None),  # told otherwise
+        (NODE, None),  # unknown how many there are: one, as JAX does
+        (NODE | seen(2), (1,)),
+        (NODE | seen(8), (4, 5, 6, 7)),
+        (NODE | seen(1), ()),  # bound by Slurm
+        (NODE | seen(4) | {"SLURM_GPUS_PER_TASK": "4"}, ()),
+        (MPI | seen(8), (4, 5)),
+    ],
+)
+def test_the_gpus_of_a_node_are_shared_out(environment, expected):
+    assert own_gpus(environment) == expected
+
+
+def test_gpus_that_cannot_be_shared_out_are_told():
+    with pytest.raises(UserError, match=r"3 GPUs do not divide over the 2 processes of this node: .*ntasks-per-node=1"):
+        own_gpus(NODE | seen(3))
+
+
+JOIN = """
+import jax
+from deeplab_jax.apps.processes import join_processes
+join_processes()
+print(jax.process_count(), jax.process_index(), jax.config.values['jax_cuda_visible_devices'], flush=True)
+"""
+
+
+def test_slurms_variables_are_enough():
+    """Three tasks as srun starts them on two nodes, all here; what JAX then lets each take of its node's GPUs."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    shared = {**os.environ, **SLURM, **seen(4), "JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_PORT": port}
+    shared |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "3", "SLURM_STEP_TASKS_PER_NODE": "1,2"}
+    places = [("0", "0"), ("1", "0"), ("1", "1")]
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-c", JOIN],
+            env=shared | {"SLURM_PROCID": str(k), "SLURM_NODEID": node, "SLURM_LOCALID": local},
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for k, (node, local) in enumerate(places)
+    ]
+    try:
+        said = [task.communicate(timeout=240)[0].split() for task in tasks]
+    finally:
+        for task in tasks:
+            task.kill()
+    assert said == [["3", "0", "all"], ["3", "1", "0,1"], ["3", "2", "2,3"]]
