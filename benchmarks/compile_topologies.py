@@ -18,8 +18,11 @@ import sys
 import tempfile
 from typing import Any
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-RESULTS = REPOSITORY / "benchmarks" / "results" / "compiled_steps.json"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from benchmarks.tables import REPOSITORY, read_results, write_between, write_results
+
+NAME = "compiled_steps"  # in benchmarks/results/
 PAGE = REPOSITORY / "docs" / "scaling.md"
 
 _FULL_IMAGE = ("--config.data.crop_size=(1025,2049)",)
@@ -52,15 +55,14 @@ def main() -> None:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results: dict[str, Any] = read_results(NAME)
     for config, topology, overrides in () if options.table else CASES:
         name = " ".join([config, topology, *(each.removeprefix("--config.") for each in overrides)])
         if options.only not in name or (name in results and not options.again):
             continue
         print(name, flush=True)
         results[name] = compiled(config, topology, overrides)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        write_results(NAME, results)
     write_between(PAGE, "compiled", table(results))
 
 
@@ -116,16 +118,6 @@ def table(results: dict[str, Any]) -> str:
             f"| {others or '-'} |"
         )
     return "\n".join(lines)
-
-
-def write_between(page: pathlib.Path, mark: str, text: str) -> None:
-    """Puts the text between the page's lines <!-- mark --> and <!-- end of mark -->."""
-    start, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
-    before, _, rest = page.read_text().partition(start)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"error: {page} has no lines {start} and {end}")
-    page.write_text(f"{before}{start}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

@@ -24,11 +24,12 @@ import numpy as np
 from dense_crf_cases import NUM_ITERATIONS, run_peer, versions
 from PIL import Image
 
+from benchmarks.tables import REPOSITORY
 from deeplab_jax.ops.crf_parameters import CRFParams, crf_preset, unary_from_probabilities
 from deeplab_jax.ops.mean_field import mean_field
 from deeplab_jax.ops.resize import resize_bilinear
 
-PHOTOS = crf_page.REPOSITORY.parent / "shared" / "weights" / "golden_257"
+PHOTOS = REPOSITORY.parent / "shared" / "weights" / "golden_257"
 SETS = {
     "v2_vgg16, symmetric": dataclasses.replace(crf_preset("v2_vgg16").params, normalization="symmetric"),
     "v2_resnet101": crf_preset("v2_resnet101").params,

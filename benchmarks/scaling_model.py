@@ -34,7 +34,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 from flax import traverse_util  # noqa: E402
 
-from benchmarks.compile_topologies import PAGE, RESULTS, write_between  # noqa: E402
+from benchmarks.compile_topologies import NAME, PAGE  # noqa: E402
+from benchmarks.tables import read_results, write_between  # noqa: E402
 from deeplab_jax.hardware.chips import CHIPS  # noqa: E402
 from deeplab_jax.models.build import build_model  # noqa: E402
 from deeplab_jax.models.cost import count_multiply_adds  # noqa: E402
@@ -203,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path)
     options = parser.parse_args()
-    compiled = json.loads(RESULTS.read_text())
+    compiled = read_results(NAME)
     parts, data = [], {}
     for name, config_name in NETWORKS.items():
         network = count(config_name, compiled)

@@ -1,0 +1,246 @@
+"""Two processes that take turns (A B A B), and what the times of their turns say.
+
+Each side of a comparison has a process of its own, so that it can have the libraries, the threads and the memory that
+it wants; the parent asks one at a time, so that neither computes while the other is measured. The parent imports
+neither JAX nor PyTorch.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import multiprocessing
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+REST = 0.2  # seconds between two turns, in which threads that spin for work go to sleep
+
+
+class Side:
+    """A process that holds one object, whose methods are called from here. Close it, or use it as a context."""
+
+    def __init__(self, factory: str, environment: Mapping[str, str], num_cores: int, /, **arguments: Any) -> None:
+        """Starts it.
+
+        Args:
+          factory: 'module:name' of the object's class, imported in the new process alone.
+          environment: variables set there before anything is imported.
+          num_cores: to which the process is bound; 0: all.
+          **arguments: of the factory.
+
+        Raises:
+          RuntimeError: with the other side's traceback, where the object cannot be made.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, factory, dict(environment), num_cores, arguments))
+        self._process.start()
+        theirs.close()
+        try:
+            self._answer()
+        except RuntimeError:
+            self.close()
+            raise
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """The object's answer; RuntimeError with the traceback of what went wrong there."""
+        self._connection.send((method, arguments))
+        return self._answer()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._connection.close()
+        self._process.join(20)
+        self._process.kill()
+        self._process.join()
+
+    def __enter__(self) -> Side:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the process."""
+        self.close()
+
+    def _answer(self) -> Any:
+        try:
+            succeeded, answer = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"the process ended with status {self._process.exitcode}") from None
+        if not succeeded:
+            raise RuntimeError(answer)
+        return answer
+
+
+def _serve(
+    connection: Connection, factory: str, environment: Mapping[str, str], num_cores: int, arguments: Mapping[str, Any]
+) -> None:
+    os.environ.update(environment)
+    if num_cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:num_cores])
+    module, _, name = factory.partition(":")
+
+    def make() -> None:
+        nonlocal served
+        served = getattr(importlib.import_module(module), name)(**arguments)
+
+    served: Any = None
+    connection.send(_attempt(make))
+    while served is not None:
+        try:
+            method, values = connection.recv()
+        except EOFError:
+            return  # the parent has closed its end
+        connection.send(_attempt(functools.partial(_call, served, method, values)))
+
+
+def _call(served: Any, method: str, values: Sequence[Any]) -> Any:
+    return getattr(served, method)(*values)
+
+
+def _attempt(function: Callable[[], Any]) -> tuple[bool, Any]:
+    try:
+        return True, function()
+    except Exception:
+        return False, traceback.format_exc()
+
+
+def turn_seconds(run: Callable[[], object], at_least: float = 0.5) -> float:
+    """Seconds of one run: the median over a turn of `at_least` seconds.
+
+    What is quick runs once before, since the other side has just had the caches.
+    """
+    first = _seconds(run)
+    if first > at_least:
+        return first
+    seconds: list[float] = []
+    while sum(seconds) < at_least:
+        seconds.append(_seconds(run))
+    return statistics.median(seconds)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def take_turns(
+    sides: Sequence[Callable[[], float]], *, min_rounds: int = 3, max_rounds: int = 15, max_seconds: float = 40.0
+) -> list[list[float]]:
+    """The seconds of each side's turns: as many rounds as go into `max_seconds`, within the two bounds."""
+    times: list[list[float]] = [[] for _ in sides]
+    start, num_rounds = time.perf_counter(), 0
+    while num_rounds < min_rounds or (num_rounds < max_rounds and time.perf_counter() - start < max_seconds):
+        for own, side in zip(times, sides, strict=True):
+            time.sleep(REST)
+            own.append(side())
+        num_rounds += 1
+    return times
+
+
+class Spread(NamedTuple):
+    """A median and the quartiles around it."""
+
+    low: float
+    median: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value."""
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
+
+
+def paired_ratio(own: Sequence[float], peer: Sequence[float]) -> Spread:
+    """Of own times over the peer's, round by round: what slows a whole round cancels out."""
+    return spread([a / b for a, b in zip(own, peer, strict=True)])
+
+
+def comparison(own: Sequence[float], peer: Sequence[float]) -> dict[str, Any]:
+    """Times of the two sides, as they go into the results."""
+    return {
+        "seconds": {"ours": statistics.median(own), "peer": statistics.median(peer)},
+        "ratio": paired_ratio(own, peer)._asdict(),
+        "rounds": {"ours": list(own), "peer": list(peer)},
+    }
+
+
+def shown_ratio(ratio: Mapping[str, float]) -> str:
+    """'1.07 (1.05-1.10)': ours over the peer's, and the quartiles of the rounds."""
+    return f"**{ratio['median']:.2f}** ({ratio['low']:.2f}-{ratio['high']:.2f})"
+
+
+def machine(packages: Sequence[str], num_cores: int = 0) -> dict[str, Any]:
+    """What the numbers hold for: processor, cores, versions and the commit."""
+    return {
+        "processor": _processor(),
+        "cores": num_cores or len(os.sched_getaffinity(0)),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+    }
+
+
+def settings(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each setting that entries of the results come from; the commits stand in the results alone."""
+    lines = set()
+    for each in entries:
+        versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
+        processor = f"{each['processor']}, {each['cores']} cores"
+        device = "" if each["device"] == "cpu" else f"{each['device']}; "
+        lines.add(f"Here: {device}{processor}; {versions}.")
+    return sorted(lines)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    extensions = [name for name in ("avx2", "avx512f", "amx_bf16") if f" {name} " in f"{flags} "]
+    return f"{names[0] if names else platform.machine()} ({', '.join(extensions)})"
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def reset_peak() -> None:
+    """Forgets this process's peak of resident memory, where the system can."""
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_bytes() -> int:
+    """The most resident memory this process had since `reset_peak`, or since its start."""
+    import resource
+
+    status = pathlib.Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
