@@ -98,3 +98,11 @@ def test_a_workdir_that_cannot_be_made_is_one_line(config, tmp_path):
 def test_help_lists_the_flags():
     done = run_main("--help")
     assert all(f"--{flag}" in done.stdout for flag in ("config", "workdir", "mode", "checkpoint", "images", "output"))
+
+
+def test_a_doubtful_setting_is_told_before_the_work_begins(config, tmp_path):
+    pad_to = "--config.inference.pad_to=(40, 48)"
+    done = run_main(f"--config={config}", f"--workdir={tmp_path}", "--mode=predict", "--images=none.png", pad_to)
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("warning: config.inference.pad_to=(40, 48): aligned corners")
+    assert error.startswith("error: ")
