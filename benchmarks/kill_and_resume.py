@@ -105,7 +105,7 @@ def _without_times(path: pathlib.Path) -> list:
     """The JSON of each line (or of the whole file), less what a clock said."""
     text = path.read_text()
     records = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
-    clocked = ("images_per_second", "data_wait", "seconds", "time", "timestamp")
+    clocked = ("images_per_second", "step_seconds", "fetch_seconds", "data_wait", "host_wait", "seconds", "timestamp")
     return [{k: v for k, v in r.items() if k not in clocked} if isinstance(r, dict) else r for r in records]
 
 

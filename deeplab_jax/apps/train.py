@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from deeplab_jax.apps import assemble
 from deeplab_jax.apps.class_weights import WEIGHTINGS, describe, training_counts
-from deeplab_jax.apps.evaluate import collapse_warning, make_evaluator, write_evaluation
+from deeplab_jax.apps.evaluate import announce_shape, collapse_warning, make_evaluator, write_evaluation
 from deeplab_jax.apps.import_weights import load_pretrained
 from deeplab_jax.apps.memory import describe as describe_memory
 from deeplab_jax.apps.memory import told_when_it_runs_out
@@ -95,7 +95,7 @@ def _train(
         state = _start_or_resume(config, step, mesh, loader, checkpointer, augment)
         enabled = jax.process_index() == 0
         with contextlib.closing(MetricWriter(workdir, start_step=int(state.step), enabled=enabled)) as writer:
-            evaluator = make_evaluator(config, step.model, dataset, mesh)
+            evaluator = make_evaluator(config, step.model, dataset, mesh, _announce_more)
             state = train_loop(
                 state,
                 MeasuredStep(step.train_step, tell_needs),
@@ -175,6 +175,12 @@ def _make_evaluate(
         return evaluation.scores
 
     return evaluate
+
+
+def _announce_more(shape: tuple[int, ...], count: int) -> None:
+    """One shape is what an evaluation needs; each further one, which `inference.pad_to` would spare, is said."""
+    if count > 1:
+        announce_shape(shape, count)
 
 
 def _count_classes(config: Config, dataset: Dataset, workdir: pathlib.Path) -> ClassCounts:

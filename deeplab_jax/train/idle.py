@@ -37,3 +37,7 @@ class IdleTime:
         if not self._ended:
             return 0.0
         return max(0.0, time.perf_counter() - max(moment, self._ended[0]))
+
+    def before(self, moment: float) -> float:
+        """Seconds before `moment` in which the devices had nothing to do since the last work's end."""
+        return max(0.0, moment - self._ended[0]) if self._ended else 0.0

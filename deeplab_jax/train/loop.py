@@ -53,8 +53,9 @@ def train_loop(
 
     The metrics of a step are fetched after the next one was dispatched, so the device never
     waits for the host; batches are made and sent while it works, and how long it nevertheless
-    had to wait for one is part of the curve. A checkpoint is written every `checkpoint_every` steps, at each
-    evaluation that is the best so far, at the end and at a stop; only there does a full disk end the run.
+    had to wait for one is part of the curve, apart from the step's own time and from what fetching
+    takes. A checkpoint is written every `checkpoint_every` steps, at each evaluation that is the best
+    so far, at the end and at a stop; only there does a full disk end the run.
 
     Args:
       state: where to begin; it is donated.
@@ -84,7 +85,7 @@ def train_loop(
     def look_back() -> None:
         if pending is None:
             return
-        step, metrics = pending[0], jax.device_get(pending[1])
+        step, metrics = pending[0], _fetch(pending[1], window)
         guard.check(step, skipped=bool(metrics["skipped"]))
         window.add(metrics)
         progress.advance(metrics, window)
@@ -96,7 +97,7 @@ def train_loop(
     for step in range(start + 1, options.num_steps + 1):
         asked = time.perf_counter()
         batch = shard_batch(next(loader), mesh)
-        window.add_wait(idle.since(asked))
+        window.add_times(data=idle.since(asked), host=idle.before(asked))
         state, metrics = train_step(state, augment(batch))
         idle.watch(metrics)
         look_back()
@@ -121,6 +122,15 @@ def train_loop(
             break
     progress.close()
     return state
+
+
+def _fetch(metrics: Any, window: Window) -> Mapping[str, Any]:
+    """Metrics on the host; what that takes once their step has ended is told to the window."""
+    jax.block_until_ready(metrics)
+    ended = time.perf_counter()
+    fetched = jax.device_get(metrics)
+    window.add_times(fetch=time.perf_counter() - ended)
+    return fetched
 
 
 def _describe(scores: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from tqdm import tqdm
 
+_TIMES = ("images_per_second", "step_seconds", "fetch_seconds", "data_wait", "host_wait")
+
 
 class Window:
     """Means over the steps since the last point of the curve or checkpoint, and the pace at which they came."""
@@ -17,9 +19,8 @@ class Window:
     def __init__(self, images_per_step: int) -> None:
         self._images_per_step = images_per_step
         self._rows: list[Mapping[str, float]] = []
-        self._num_timed = 0
-        self._waited = 0.0
         self._start: float | None = None
+        self._num_timed, self._data, self._host, self._fetch = 0, 0.0, 0.0, 0.0
 
     def add(self, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of one step; the first after a pause starts the clock, so compilation does not count."""
@@ -29,9 +30,17 @@ class Window:
         else:
             self._num_timed += 1
 
-    def add_wait(self, seconds: float) -> None:
-        """The devices waited so long for a batch; before the clock runs it does not count."""
-        self._waited += seconds
+    def add_times(self, *, data: float = 0.0, host: float = 0.0, fetch: float = 0.0) -> None:
+        """Seconds of one step; before the clock runs they do not count.
+
+        Args:
+          data: in which the devices waited for a batch.
+          host: in which they waited for whatever else the host did.
+          fetch: in which the host fetched the metrics of a step that had ended.
+        """
+        self._data += data
+        self._host += host
+        self._fetch += fetch
 
     def pause(self) -> None:
         """Something other than training comes next."""
@@ -42,19 +51,24 @@ class Window:
         self._rows.clear()
         self.pause()
 
-    @property
-    def images_per_second(self) -> float:
-        """NaN before two steps have been timed."""
-        if self._start is None or not self._num_timed:
-            return float("nan")
-        return self._num_timed * self._images_per_step / (time.perf_counter() - self._start)
+    def times(self) -> dict[str, float]:
+        """What the clock says of the steps since it was started; NaN before two of them have been timed.
 
-    @property
-    def data_wait(self) -> float:
-        """Share of the time in which the devices waited for a batch; NaN before two steps have been timed."""
+        images_per_second: the pace, all waiting included.
+        step_seconds: in which the devices were at work on a step; fetch_seconds: that fetching its metrics took.
+        data_wait, host_wait: shares of the time in which the devices waited for a batch, or for the host.
+        """
         if self._start is None or not self._num_timed:
-            return float("nan")
-        return self._waited / (time.perf_counter() - self._start)
+            return dict.fromkeys(_TIMES, float("nan"))
+        elapsed = time.perf_counter() - self._start
+        values = (
+            self._num_timed * self._images_per_step / elapsed,
+            (elapsed - self._data - self._host) / self._num_timed,
+            self._fetch / self._num_timed,
+            self._data / elapsed,
+            self._host / elapsed,
+        )
+        return dict(zip(_TIMES, values, strict=True))
 
     def flush(self) -> dict[str, float]:
         """The point of the curve: means over the updates that were made, the sum of those skipped."""
@@ -64,15 +78,15 @@ class Window:
         # The schedule goes on whether or not an update was made.
         point["learning_rate"] = float(self._rows[-1]["learning_rate"])
         point["skipped"] = float(sum(row["skipped"] for row in self._rows))
-        point["images_per_second"] = self.images_per_second
-        point["data_wait"] = self.data_wait
+        point |= self.times()
         self._rows.clear()
         if self._start is not None:
             self._start_clock()
         return point
 
     def _start_clock(self) -> None:
-        self._start, self._num_timed, self._waited = time.perf_counter(), 0, 0.0
+        self._start = time.perf_counter()
+        self._num_timed, self._data, self._host, self._fetch = 0, 0.0, 0.0, 0.0
 
 
 class Progress:
@@ -90,16 +104,14 @@ class Progress:
     def advance(self, metrics: Mapping[str, float], window: Window) -> None:
         """One step further."""
         if self._bar is not None:
-            summary = _summary(metrics, window.images_per_second, window.data_wait)
-            self._bar.set_postfix_str(summary, refresh=False)
+            self._bar.set_postfix_str(_summary({**metrics, **window.times()}), refresh=False)
             self._bar.update()
 
     def point(self, step: int, point: Mapping[str, float]) -> None:
         """A point of the curve; the bar shows it already."""
         if self._bar is None:
             left = self._time_left(step, point["images_per_second"])
-            summary = _summary(point, point["images_per_second"], point["data_wait"])
-            self.say(f"step {step}/{self._num_steps}  {summary}  {left} left")
+            self.say(f"step {step}/{self._num_steps}  {_summary(point)}  {left} left")
 
     def say(self, text: str) -> None:
         """A line that does not disturb the bar."""
@@ -117,8 +129,9 @@ class Progress:
         return str(datetime.timedelta(seconds=round(seconds))) if np.isfinite(seconds) else "?"
 
 
-def _summary(metrics: Mapping[str, float], images_per_second: float, data_wait: float) -> str:
+def _summary(point: Mapping[str, float]) -> str:
     return (
-        f"loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  {images_per_second:.1f} images/s  "
-        f"data {100 * data_wait:.1f} %"
+        f"loss {point['loss']:.4f}  lr {point['learning_rate']:.3g}  {point['images_per_second']:.1f} images/s  "
+        f"step {1e3 * point['step_seconds']:.1f} ms  data {100 * point['data_wait']:.1f} %  "
+        f"fetch {1e3 * point['fetch_seconds']:.1f} ms"
     )

@@ -116,7 +116,7 @@ def test_the_devices_may_augment(config, tmp_path, capsys):
         lines = [json.loads(line) for line in (tmp_path / str(flag) / "metrics.jsonl").read_text().splitlines()]
         losses.append([line["loss"] for line in lines if "loss" in line])
     np.testing.assert_allclose(*losses, rtol=0.02)
-    assert re.search(r"images/s  data \d+\.\d %", capsys.readouterr().out)
+    assert re.search(r"images/s  step \d+\.\d ms  data \d+\.\d %  fetch \d+\.\d ms", capsys.readouterr().out)
 
 
 def test_the_same_command_resumes_and_equals_one_run(config, tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_folded_weights_are_calibrated_before_the_first_step(config, monkeypatch
     config.model.pretrained = dataclasses.replace(config.model.pretrained, source="weights.npz", layout="any")
     dataset, mesh, model = make_dataset(), make_mesh(2), Toy(3)
     images = dataset.open_split("val")[0].image[None]
-    with app._open_loader(config, dataset) as loader:
+    with app.open_loader(config, dataset) as loader:
         variables = model.init(jax.random.key(0), images, train=False)
         got = app._load_pretrained(config, model, variables, loader, mesh)
     assert not np.allclose(got["batch_stats"]["backbone"]["bn"]["mean"], 0.5, atol=0.01)

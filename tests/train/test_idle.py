@@ -43,6 +43,18 @@ def test_idle_time_begins_with_the_end_of_the_work_or_the_question(work):
     assert idle.since(time.perf_counter()) < 0.02
 
 
+def test_idle_time_before_a_question_is_apart_from_that_after_it(work):
+    idle = IdleTime()
+    assert idle.before(time.perf_counter()) == 0.0
+    idle.watch(None)
+    assert idle.before(time.perf_counter()) == 0.0
+    work.set()
+    time.sleep(0.05)
+    asked = time.perf_counter()
+    assert 0.02 < idle.before(asked) < 5
+    assert idle.since(asked) < 0.02
+
+
 def test_new_work_forgets_the_old_end(work):
     idle = IdleTime()
     work.set()

@@ -96,7 +96,7 @@ def run(workdir, loader, *, scores=lambda step: 0.1 * step, options=OPTIONS):
 
 def curve_of(workdir):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    clocked = ("images_per_second", "data_wait")
+    clocked = ("images_per_second", "step_seconds", "fetch_seconds", "data_wait", "host_wait")
     return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 
 
@@ -213,3 +213,6 @@ def test_the_curve_tells_how_long_the_step_waited_for_data(tmp_path, seconds, le
     assert len(waits) == 3
     assert least <= min(waits) <= max(waits) <= 1.0
     assert sorted(waits)[1] <= most
+    points = [line for line in lines if "data_wait" in line]
+    assert all(line["step_seconds"] * line["images_per_second"] < 16.001 for line in points)  # waits are not in it
+    assert all(0 <= line["host_wait"] < 1 and line["fetch_seconds"] > 0 for line in points)

@@ -19,6 +19,15 @@ def metrics(loss, learning_rate=0.1, skipped=0.0):
     return {"loss": loss, "learning_rate": learning_rate, "skipped": skipped}
 
 
+def times(images_per_second=1.0, step_seconds=0.5, data_wait=0.0, fetch_seconds=0.001):
+    return {
+        "images_per_second": images_per_second,
+        "step_seconds": step_seconds,
+        "data_wait": data_wait,
+        "fetch_seconds": fetch_seconds,
+    }
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that the test moves by hand."""
@@ -47,36 +56,42 @@ def test_the_pace_counts_neither_compilation_nor_pauses(clock):
     window = Window(images_per_step=4)
     clock[0] = 100.0  # compiling
     window.add(metrics(1.0))
-    assert math.isnan(window.images_per_second)
+    assert all(math.isnan(value) for value in window.times().values())
     for _ in range(2):
         clock[0] += 0.5
         window.add(metrics(1.0))
-    assert window.images_per_second == pytest.approx(8.0)
+    assert window.times()["images_per_second"] == pytest.approx(8.0)
     window.flush()
     clock[0] += 0.25
     window.add(metrics(1.0))
-    assert window.images_per_second == pytest.approx(16.0)
+    assert window.times()["images_per_second"] == pytest.approx(16.0)
     window.pause()
     clock[0] += 60  # evaluating
     window.add(metrics(1.0))
     clock[0] += 1.0
     window.add(metrics(1.0))
-    assert window.images_per_second == pytest.approx(4.0)
+    assert window.times()["images_per_second"] == pytest.approx(4.0)
 
 
-def test_the_wait_for_data_is_a_share_of_the_timed_steps(clock):
+def test_waiting_for_data_and_for_the_host_is_apart_from_the_step(clock):
     window = Window(images_per_step=4)
-    window.add_wait(50.0)  # for the first batch, before any step
+    window.add_times(data=50.0, host=50.0)  # before the first step
     window.add(metrics(1.0))
-    assert math.isnan(window.data_wait)
-    for wait in (0.0, 0.5):
+    assert math.isnan(window.times()["data_wait"])
+    for data, host in ((0.0, 0.0), (0.5, 0.1)):
         clock[0] += 1.0
-        window.add_wait(wait)
+        window.add_times(data=data, host=host)
+        window.add_times(fetch=0.01)
         window.add(metrics(1.0))
-    assert window.flush()["data_wait"] == pytest.approx(0.25)
+    point = window.flush()
+    assert (point["data_wait"], point["host_wait"]) == pytest.approx((0.25, 0.05))
+    assert (point["step_seconds"], point["fetch_seconds"]) == pytest.approx((0.7, 0.01))
+    assert point["images_per_second"] == pytest.approx(4.0)
     clock[0] += 1.0
     window.add(metrics(1.0))
-    assert window.data_wait == 0.0
+    assert window.times() == pytest.approx(
+        {"images_per_second": 4.0, "step_seconds": 1.0, "fetch_seconds": 0.0, "data_wait": 0.0, "host_wait": 0.0}
+    )
 
 
 def test_a_restart_forgets_the_steps_before_it():
@@ -95,11 +110,11 @@ def test_a_terminal_gets_a_bar_with_loss_rate_pace_and_time_left(monkeypatch, ca
         window.add(metrics(0.25))
         progress.advance(metrics(0.25), window)
         time.sleep(0.12)  # longer than the bar's own interval, so that it is drawn
-    progress.point(5, {**metrics(0.25), "images_per_second": 12.5, "data_wait": 0.0})
+    progress.point(5, {**metrics(0.25), **times()})
     progress.say("a line")
     progress.close()
     out = capsys.readouterr().out
-    assert re.search(r"loss 0\.2500  lr 0\.1  \d+\.\d images/s  data 0\.0 %", out)
+    assert re.search(r"loss 0\.2500  lr 0\.1  \d+\.\d images/s  step \d+\.\d ms  data 0\.0 %  fetch 0\.0 ms", out)
     assert "5/10" in out
     assert "<00:0" in out  # the time left
     assert "a line\n" in out
@@ -108,14 +123,16 @@ def test_a_terminal_gets_a_bar_with_loss_rate_pace_and_time_left(monkeypatch, ca
 
 def test_elsewhere_a_line_says_the_time_left(capsys):
     progress = Progress(1000, 0, images_per_step=8)
-    progress.point(100, {**metrics(0.5), "images_per_second": 2.0, "data_wait": 0.003})
-    assert capsys.readouterr().out == "step 100/1000  loss 0.5000  lr 0.1  2.0 images/s  data 0.3 %  1:00:00 left\n"
+    progress.point(100, {**metrics(0.5), **times(2.0, 3.99, 0.003, 0.0012)})
+    assert capsys.readouterr().out == (
+        "step 100/1000  loss 0.5000  lr 0.1  2.0 images/s  step 3990.0 ms  data 0.3 %  fetch 1.2 ms  1:00:00 left\n"
+    )
 
 
 def test_other_processes_say_nothing(capsys):
     progress = Progress(10, 0, images_per_step=4, enabled=False)
     progress.advance(metrics(1.0), Window(images_per_step=4))
-    progress.point(1, {**metrics(1.0), "images_per_second": 1.0, "data_wait": 0.0})
+    progress.point(1, {**metrics(1.0), **times()})
     progress.say("a line")
     progress.close()
     assert capsys.readouterr().out == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -154,3 +156,16 @@ def test_the_state_is_donated():
     state, step, mesh = make_toy()
     step(state, shard_batch(make_batch(0), mesh))
     assert state.params["head"]["logits"]["kernel"].is_deleted()
+
+
+def test_the_program_updates_the_state_in_place_and_never_asks_the_host():
+    state, step, mesh = make_toy(num_devices=2, ema_decay=0.9)
+    batch = shard_batch(make_batch(0), mesh)
+    program = step.lower(state, batch).compile()
+    text = program.as_text()
+    aliases = re.search(r"input_output_alias=\{(.*?)\}, entry_computation", text, re.DOTALL)
+    assert aliases[1].count("alias)") == len(jax.tree.leaves(state))
+    assert not re.search(r"callback|infeed\(|outfeed\(|send\(|recv\(", text)
+    with jax.transfer_guard("disallow"):
+        state, _ = program(state, batch)
+        step(state, batch)
