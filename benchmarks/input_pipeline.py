@@ -1,12 +1,12 @@
-"""Images per second and CPU core of the input pipeline, for VOC's and Cityscapes' sizes.
+"""Images per second and CPU core of the input pipeline, for VOC's and Cityscapes' sizes; docs/performance.md.
 
-    python benchmarks/input_pipeline.py [--num_images=600] [--cases voc cityscapes] [--device] [--output=results.json]
+    python benchmarks/input_pipeline.py [--num_images=192] [--num_rounds=3] [--cases voc cityscapes] [--device] [--dry]
 
 voc: 500x375 JPEG and mask -> random 513x513 crop; cityscapes: 2048x1024 PNG and mask -> random 769x769 crop.
-Measures, in one run on the same files, the loader that training uses (reading, decoding and batching included) with
-its options, the same steps in plain Pillow, and in tf.data where TensorFlow is installed. Images per CPU second do
-not depend on how many cores there are; wall time is given beside them. With --device also how fast the present
-device makes crops of windows, and how long a stream of them waits for the loader.
+Measures, in turn in one run on the same files, the loader that training uses (reading, decoding and batching included)
+with its options, the same steps in plain Pillow, and in tf.data where TensorFlow is installed; medians of the rounds.
+Images per CPU second do not depend on how many cores there are; wall time is given beside them. With --device also how
+fast the present device makes crops of windows, and how long a stream of them waits for the loader.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import pathlib
-import platform
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +28,8 @@ from PIL import Image
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks import pairs
+from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
 from deeplab_jax.config import DataConfig
 from deeplab_jax.data.datasets import folder
 from deeplab_jax.data.loader import TrainLoader, make_loader
@@ -40,6 +42,8 @@ PAD_PIXEL = (124, 116, 104)
 IGNORE_LABEL = 255
 JPEG_QUALITY = 90
 NUM_CLASSES = 20
+NAME = "input_pipeline_cpu"  # in benchmarks/results/ and docs/performance.md
+PEER = "Pillow"
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 
@@ -63,25 +67,24 @@ CASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num_images", type=int, default=600, help="images measured per pipeline")
+    parser.add_argument("--num_images", type=int, default=192, help="images measured per pipeline and round")
+    parser.add_argument("--num_rounds", type=int, default=3)
     parser.add_argument("--num_workers", type=int, default=1, help="threads of this project's loader")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--device", action="store_true", help="measure the device's part too")
-    parser.add_argument("--output", type=pathlib.Path, help="JSON file for the results")
+    parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
     arguments = parser.parse_args()
-    results = {name: run_case(CASES[name], name, arguments) for name in arguments.cases}
-    if arguments.output:
-        setting = {
-            "cores": available_cores(),
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "opencv": cv2.__version__,
-            "pillow": Image.__version__,
-        }
-        arguments.output.write_text(json.dumps({"setting": setting, "cases": results}, indent=2) + "\n")
+    results = read_results(NAME)
+    for name in arguments.cases:
+        results[name] = run_case(CASES[name], name, arguments)
+        if not arguments.dry:
+            write_results(NAME, results)
+    print(table(results))
+    if not arguments.dry:
+        write_between(PERFORMANCE, NAME, table(results))
 
 
-def run_case(case: Case, name: str, arguments: argparse.Namespace) -> dict[str, object]:
+def run_case(case: Case, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(temporary)
         mean_bytes = make_files(root, case)
@@ -103,15 +106,16 @@ def run_case(case: Case, name: str, arguments: argparse.Namespace) -> dict[str, 
             title: functools.partial(ours, root, case, arguments.num_workers, **changes)
             for title, changes in options.items()
         }
-        pipelines["Pillow"] = lambda: with_pillow(root, case)
+        pipelines[PEER] = lambda: with_pillow(root, case)
         if tf_data_version():
             pipelines[f"tf.data ({tf_data_version()})"] = lambda: with_tf_data(root, case)
         else:
             print("tf.data: TensorFlow is not installed, not measured")
-        rows = {title: measure(make(), arguments.num_images) for title, make in pipelines.items()}
-        print_table(rows)
+        rows = measure_in_turn(pipelines, arguments.num_images, arguments.num_rounds)
         on_device = measure_device(root, case, arguments.num_images) if arguments.device else {}
-    return {"mean_file_bytes": mean_bytes, "pipelines": rows, "device": on_device}
+    packages = ("opencv-python-headless", "imagecodecs", "pillow", "numpy")
+    setting = {"device": "cpu", "num_workers": arguments.num_workers, **pairs.machine(packages)}
+    return {"mean_file_bytes": mean_bytes, "pipelines": rows, "on_device": on_device, **setting}
 
 
 def make_files(root: pathlib.Path, case: Case) -> int:
@@ -272,8 +276,24 @@ def with_tf_data(root: pathlib.Path, case: Case) -> Batches:
     return iter(dataset.prefetch(2).as_numpy_iterator())
 
 
-def measure(batches: Batches, num_images: int) -> dict[str, float]:
-    """Images per second of CPU time (all threads together) and of wall time, after a few batches to warm up."""
+def measure_in_turn(
+    pipelines: Mapping[str, Callable[[], Batches]], num_images: int, num_rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Medians of the rounds; `ratio` is of CPU times, over the peer's of the same round."""
+    rounds = [{title: measure(make(), num_images) for title, make in pipelines.items()} for _ in range(num_rounds)]
+    cpu, wall = ({title: [each[title][k] for each in rounds] for title in pipelines} for k in (0, 1))
+    return {
+        title: {
+            "images_per_cpu_second": round(1 / statistics.median(cpu[title]), 1),
+            "images_per_second": round(1 / statistics.median(wall[title]), 1),
+            "ratio": pairs.paired_ratio(cpu[title], cpu[PEER])._asdict(),
+        }
+        for title in pipelines
+    }
+
+
+def measure(batches: Batches, num_images: int) -> tuple[float, float]:
+    """Seconds of CPU time (all threads together) and of wall time for an image, after a few batches to warm up."""
     for _ in range(3):
         next(batches)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -283,15 +303,27 @@ def measure(batches: Batches, num_images: int) -> dict[str, float]:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if image.shape != (*label.shape, 3) or len(image) != BATCH_SIZE or image.dtype != np.uint8:
         raise RuntimeError(f"a pipeline made {image.shape} {image.dtype} and {label.shape}, not images and labels")
-    number = num_batches * BATCH_SIZE
-    return {"images_per_cpu_second": round(number / cpu, 1), "images_per_second": round(number / wall, 1)}
+    return cpu / (num_batches * BATCH_SIZE), wall / (num_batches * BATCH_SIZE)
 
 
-def print_table(rows: dict[str, dict[str, float]]) -> None:
-    print("| pipeline | images per CPU second | images per second (wall) |")
-    print("|---|---:|---:|")
-    for name, row in rows.items():
-        print(f"| {name} | {row['images_per_cpu_second']:.0f} | {row['images_per_second']:.0f} |")
+def table(results: Mapping[str, Any]) -> str:
+    """The results as Markdown."""
+    rows = []
+    for name, result in results.items():
+        case = CASES[name]
+        files = f"{case.image_size[1]}x{case.image_size[0]} {case.suffix} of {result['mean_file_bytes'] // 1000} kB"
+        rows += [
+            (
+                f"{files} to {case.crop_size}",
+                title,
+                f"{row['images_per_cpu_second']:.0f}",
+                pairs.shown_ratio(row["ratio"]),
+                f"{row['images_per_second']:.0f}",
+            )
+            for title, row in result["pipelines"].items()
+        ]
+    header = ("files", "pipeline", "images per CPU second:", f"CPU time over {PEER}'s:", "images per second (wall):")
+    return "\n".join([markdown_table(header, rows), "", *pairs.settings(results.values())])
 
 
 if __name__ == "__main__":

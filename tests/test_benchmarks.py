@@ -1,10 +1,11 @@
-"""Two processes in turns: what their times say, and that a side's trouble is told here."""
+"""Benchmarks: two processes in turns, what their times say, and the tables of it."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from benchmarks import pairs
+from benchmarks import evaluate_folder, input_pipeline, networks, pairs
 from benchmarks.tables import markdown_table, write_between
 
 
@@ -61,3 +62,39 @@ def test_a_table_goes_between_its_marks_and_nowhere_else(tmp_path):
 def test_a_setting_is_told_once():
     entry = {"device": "cpu", "processor": "P", "cores": 2, "commit": "a", "versions": {"python": "3.11"}}
     assert pairs.settings([entry, entry | {"commit": "b"}]) == ["Here: P, 2 cores; python 3.11."]
+
+
+def test_options_pick_cases_by_their_names():
+    names = [
+        case.key(case.batches[0]) for case in networks.cases(networks.parse(["--only=camvid", "--dtype=bfloat16"]))
+    ]
+    assert names == ["camvid_cpu forward batch 1 bfloat16", "camvid_cpu train batch 8 bfloat16"]
+    (case,) = networks.cases(networks.parse(["--only=v3_resnet50 train", "--train_batches=4,16", "--compile"]))
+    assert (case.key(16), case.size) == ("v3_resnet50 train batch 16 float32 compiled", (513, 513))
+
+
+def test_tables_show_medians_spread_and_memory():
+    setting = {"device": "cpu", "processor": "P", "cores": 2, "commit": "a", "versions": {"jax": "1"}}
+    common = {"dtype": "float32", **setting, "memory_bytes": {"ours": 2e9, "peer": 1e9}}
+    common |= pairs.comparison([0.5, 0.5], [1.0, 2.0])
+    step = {"network": "v3_resnet50", "mode": "train", "shape": [2, 513, 513], "peer": "torch"}
+    line = networks.table({"any": common | step}).splitlines()[2]
+    assert "| 2 x 513x513 | float32 | eager | 500 | 1,500 | **0.38** (0.31-0.44) | 2.00 | 1.00 |" in line
+    folder = {"data": "made up", "images": 6, "network": "v3_resnet50", "size": [3, 4], "batch_size": 2}
+    line = evaluate_folder.table({"any": common | folder | {"differing_share": 0.001}}).splitlines()[2]
+    assert "| 12.0 | 4.0 | **0.38** (0.31-0.44) | 0.1000% | 2.00 | 1.00 |" in line
+    case = {"mean_file_bytes": 78_000, **setting}
+    row = {
+        "images_per_cpu_second": 300.4,
+        "images_per_second": 200.0,
+        "ratio": {"low": 0.4, "median": 0.5, "high": 1.0},
+    }
+    line = input_pipeline.table({"voc": case | {"pipelines": {"crops": row}}}).splitlines()[2]
+    assert line == "| 500x375 jpg of 78 kB to 513 | crops | 300 | **0.50** (0.40-1.00) | 200 |"
+
+
+def test_evaluations_of_the_same_pixels_alone_are_compared():
+    ours, theirs = np.array([[5, 1], [0, 4]]), np.array([[6, 0], [0, 4]])
+    assert evaluate_folder.differing_share(ours, theirs) == pytest.approx(0.1)
+    with pytest.raises(SystemExit, match="10 pixels were counted here and 20 there"):
+        evaluate_folder.differing_share(ours, 2 * theirs)
