@@ -221,9 +221,13 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """The commit, and whether the package differs from it."""
+    git = ["git", "-C", str(pathlib.Path(__file__).resolve().parent.parent)]
+    done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return "unknown"
+    is_dirty = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "deeplab_jax"], check=False).returncode
+    return done.stdout.strip() + ("-dirty" if is_dirty else "")
 
 
 def reset_peak() -> None:
