@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.figure import Figure
 from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Drawn in colours that nobody uses, then replaced by the page's, which differ between light and dark.
 _INK, _LINE, _ACCENT = "#010203", "#040506", "#070809"
@@ -55,7 +57,7 @@ def line_chart(
       label: of the horizontal axis.
     """
     every = -(-len(steps) // _MAX_POINTS)
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         figure, axes = _empty_chart(label)
         axes.plot(
             steps[::every], values[::every], color=_ACCENT, linewidth=1.5, marker="o" if marker else "", markersize=3.5
@@ -73,7 +75,7 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
       bins: of `calibration` in scores.json.
     """
     filled = [each for each in bins if each["accuracy"] is not None]
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         figure, axes = _empty_chart("confidence")
         axes.bar(
             [each["lower"] for each in bins],
@@ -96,7 +98,18 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
         return _as_svg(figure)
 
 
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """matplotlib is imported where something is drawn: a run's first step need not wait for its last act."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
 def _empty_chart(label: str) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5.2, 2.3), layout="constrained")
     axes = figure.subplots()
     axes.grid(axis="y")

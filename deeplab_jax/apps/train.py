@@ -24,7 +24,7 @@ from deeplab_jax.apps.memory import told_when_it_runs_out
 from deeplab_jax.apps.pixels import pad_pixel
 from deeplab_jax.apps.processes import told_when_one_is_lost
 from deeplab_jax.apps.report import report
-from deeplab_jax.apps.steps import Step, build_step, state_options
+from deeplab_jax.apps.steps import Step, abstract_batch, build_step, state_options
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.class_counts import ClassCounts
 from deeplab_jax.data.dataset import Dataset
@@ -34,8 +34,9 @@ from deeplab_jax.ops.mesh import idle_devices, num_data, replicated, shard_batch
 from deeplab_jax.train.augment import make_augment
 from deeplab_jax.train.calibration import calibrate_batch_norm
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
+from deeplab_jax.train.compiled_step import CompiledStep
 from deeplab_jax.train.loop import Augment, Evaluate, LoopOptions, train_loop
-from deeplab_jax.train.memory import MeasuredStep, StepMemory
+from deeplab_jax.train.memory import StepMemory
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import (
     TrainState,
@@ -92,13 +93,16 @@ def _train(
         Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer,
     ):
         augment = make_device_augment(config, dataset, mesh)
+        train_step = CompiledStep(step.train_step, tell_needs)
+        if jax.process_count() == 1 and (checkpointer.latest_step or 0) < config.train.num_steps:
+            train_step.begin(step.state, abstract_batch(config, dataset.info, mesh))
         state = _start_or_resume(config, step, mesh, loader, checkpointer, augment)
         enabled = jax.process_index() == 0
         with contextlib.closing(MetricWriter(workdir, start_step=int(state.step), enabled=enabled)) as writer:
             evaluator = make_evaluator(config, step.model, dataset, mesh, _announce_more)
             state = train_loop(
                 state,
-                MeasuredStep(step.train_step, tell_needs),
+                train_step,
                 loader,
                 _make_evaluate(evaluator, workdir, checkpointer, writer),
                 mesh=mesh,

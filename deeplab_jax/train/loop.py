@@ -91,8 +91,8 @@ def train_loop(
         progress.advance(metrics, window)
         if step % options.log_every == 0 or step == options.num_steps:
             point = window.flush()
-            writer.write(step, point)
             progress.point(step, point)
+            writer.write(step, point)
 
     for step in range(start + 1, options.num_steps + 1):
         asked = time.perf_counter()

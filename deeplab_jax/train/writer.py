@@ -9,11 +9,12 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping
-from typing import Any
-
-from tensorboardX import SummaryWriter
+from typing import TYPE_CHECKING, Any
 
 from deeplab_jax.types import UserError
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 FILE = "metrics.jsonl"
 
@@ -48,7 +49,8 @@ class MetricWriter:
         except OSError as error:
             raise self._user_error(error) from None
         self._waiting = b""
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+        self._start_step = start_step
+        self._board: SummaryWriter | None = None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One point of the training curve."""
@@ -69,7 +71,8 @@ class MetricWriter:
     def close(self) -> None:
         if not self._enabled:
             return
-        self._board.close()
+        if self._board:
+            self._board.close()
         with self._file:
             if self._waiting and not self._write_waiting():
                 raise self._user_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
@@ -77,9 +80,16 @@ class MetricWriter:
     def _write_scalars(self, step: int, values: Mapping[str, float], group: str) -> None:
         if self._waiting or shutil.disk_usage(self._path.parent).free < _BOARD_BYTES:
             return
+        board = self._board = self._board or self._open_board()
         for name, value in values.items():
             if math.isfinite(value):
-                self._board.add_scalar(f"{group}/{name}", value, step)
+                board.add_scalar(f"{group}/{name}", value, step)
+
+    def _open_board(self) -> SummaryWriter:
+        """Its library imports torch where that is installed, for a second that the first step need not wait."""
+        from tensorboardX import SummaryWriter
+
+        return SummaryWriter(str(self._path.parent / "tensorboard"), purge_step=self._start_step + 1)
 
     def _append(self, line: Mapping[str, Any]) -> None:
         self._waiting += json.dumps(line, allow_nan=False).encode() + b"\n"

@@ -217,7 +217,7 @@ def test_out_of_memory_names_what_needs_less(config, tmp_path, monkeypatch, caps
     def run_out(self, state, batch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
 
-    monkeypatch.setattr(app.MeasuredStep, "__call__", run_out)
+    monkeypatch.setattr(app.CompiledStep, "__call__", run_out)
     with pytest.raises(UserError, match=r"out of memory on the devices: --config\.model\.compute_dtype=bfloat16, or"):
         app.train(config, tmp_path)
 

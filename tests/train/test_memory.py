@@ -5,7 +5,8 @@ from __future__ import annotations
 from toy import make_batch, make_toy
 
 from deeplab_jax.ops.mesh import shard_batch
-from deeplab_jax.train.memory import MeasuredStep, step_memory
+from deeplab_jax.train.compiled_step import CompiledStep
+from deeplab_jax.train.memory import step_memory
 
 
 def test_the_step_tells_its_needs_once_and_before_it_runs():
@@ -16,7 +17,7 @@ def test_the_step_tells_its_needs_once_and_before_it_runs():
         assert not state.step.is_deleted()  # as it is when the step has begun
         told.append(memory)
 
-    measured = MeasuredStep(step, tell)
+    measured = CompiledStep(step, tell)
     for k in range(2):
         state, metrics = measured(state, shard_batch(make_batch(k), mesh))
     assert metrics["loss"] > 0
@@ -36,16 +37,3 @@ def test_without_a_program_the_rest_is_known():
     memory = step_memory(state, shard_batch(make_batch(0), mesh))
     assert memory.temporaries == 0
     assert memory.optimizer < memory.parameters  # momentum, half of which is on the other device
-
-
-def test_a_batch_of_another_shape_is_warned_of_once_and_trained_on(capsys):
-    state, step, mesh = make_toy()
-    told = []
-    measured = MeasuredStep(step, told.append)
-    for size in (16, 8, 16, 8):
-        state, metrics = measured(state, shard_batch(make_batch(0, size), mesh))
-    assert int(state.step) == 4
-    assert metrics["skipped"] == 0
-    assert len(told) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: the train step is compiled again, for 8 x 8x10 pixels (3 x uint8) after 16 x 8x10")
