@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.networks_torch import load_factory
+from benchmarks.networks_torch import load_factory, open_device
 from benchmarks.pairs import peak_bytes, reset_peak, turn_seconds
 
 IGNORE_LABEL = 255
@@ -58,7 +58,7 @@ class Evaluation:
           files: (image, mask) of each sample.
           **options: 'num_classes', 'size', 'pad_pixel', 'batch_size', 'num_workers', 'device', 'dtype'.
         """
-        self._device = torch.device(options["device"])
+        self._device = open_device(options["device"])
         torch.manual_seed(0)
         module = load_factory(factory)(**arguments).eval()
         self._module = module.to(self._device, memory_format=torch.channels_last)
@@ -107,6 +107,8 @@ class Evaluation:
 
     def reset_memory(self) -> None:
         """Forgets the peak."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         reset_peak()
 
     def memory(self) -> int:

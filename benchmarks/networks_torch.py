@@ -33,10 +33,7 @@ class Network:
           std: by which the difference is divided.
           **options: 'device', 'dtype' ('bfloat16' by autocast), 'is_compiled'.
         """
-        self._device = torch.device(options["device"])
-        if self._device.type == "cuda":
-            torch.backends.cudnn.benchmark = True
-            torch.set_float32_matmul_precision("high")  # TensorFloat-32, as cuDNN's and XLA's convolutions have it
+        self._device = open_device(options["device"])
         torch.manual_seed(0)
         module = load_factory(factory)(**arguments)
         self._module = module.to(self._device, memory_format=torch.channels_last)
@@ -127,6 +124,14 @@ class Network:
             self._wait()
 
         return step
+
+
+def open_device(name: str) -> torch.device:
+    """The device; on a GPU cuDNN tries out its algorithms."""
+    if name == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")  # TensorFloat-32, as cuDNN's and XLA's convolutions have it
+    return torch.device(name)
 
 
 def load_factory(path: str) -> Callable[..., torch.nn.Module]:
