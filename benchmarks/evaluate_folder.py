@@ -44,10 +44,11 @@ def main() -> None:
         key = "{images} images of {data} {network} {batch_size} {dtype}".format(**entry)
         results[key] = entry
         print(f"{key}: ours / torch {pairs.shown_ratio(entry['ratio'])}")
+        if not options.dry:
+            write_results(name, results)
     if options.dry:
         print(table(results))
     else:
-        write_results(name, results)
         write_between(PERFORMANCE, name, table(results))
 
 
