@@ -212,6 +212,8 @@ def _keep_compilations() -> None:
     """Compiled programs survive the process; JAX_COMPILATION_CACHE_DIR says where, if set."""
     import jax
 
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # the default, 1, leaves small ones out
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = pathlib.Path.home() / ".cache" / "deeplab_jax" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))

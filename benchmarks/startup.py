@@ -1,0 +1,134 @@
+"""Seconds from the command to the first train step, with an empty compilation cache and with a filled one.
+
+    python benchmarks/startup.py [--config=configs/quickstart.py] [--rounds=3] [--config.field=value ...]
+
+Each run is a process of its own, started as a user starts it, in a new workdir, and ended after its first step. What
+it prints on its way is timed: 'described' (imports, validation, data set, network from shapes alone), 'compiled'
+(weights drawn, train step compiled), 'first step' (its metrics are there). 'cold' runs have an empty cache each, 'warm'
+ones that of the cold run before. 'validated' is another command, which ends where the config has been checked. Data
+that has to be prepared should have been: run the config once before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import jax
+
+from benchmarks.tables import PERFORMANCE, REPOSITORY, markdown_table, read_results, write_between, write_results
+
+NAME = "startup"  # of the results, and of the marks in docs/performance.md
+TARGETS = {"validated": 3.0, "first step, cold": 20.0}  # seconds, for the quickstart on two cores
+_MARKS = {"described": "devices ", "compiled": "memory ", "first step": "step 1/"}  # what a line begins with
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/quickstart.py")
+    parser.add_argument("--rounds", type=int, default=3)
+    options, overrides = parser.parse_known_args()
+
+    arguments = [f"--config={options.config}", "--config.train.log_every=1", *overrides]
+    runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            for kind, times in runs.items():
+                times.append(time_marks(arguments, cache))
+                print(f"{kind}: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times[-1].items()))
+    with tempfile.TemporaryDirectory() as cache:
+        validated = [time_validation(arguments, cache) for _ in range(options.rounds)]
+    result = {
+        "validated": statistics.median(validated),
+        **{kind: medians(times) for kind, times in runs.items()},
+        "rounds": options.rounds,
+        "overrides": overrides,
+        "device": jax.devices()[0].device_kind,
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+    }
+    results = {**read_results(NAME), options.config: result}
+    write_results(NAME, results)
+    with contextlib.suppress(FileNotFoundError):
+        write_between(PERFORMANCE, NAME, table(results))
+    print(table({options.config: result}))
+    print("targets for the quickstart on two cores: " + ", ".join(f"{k} {v:.0f} s" for k, v in TARGETS.items()))
+
+
+def time_marks(arguments: Sequence[str], cache: str) -> dict[str, float]:
+    """Seconds from the start of the command to each of the lines that a run prints on its way."""
+    times: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as workdir:
+        started = time.perf_counter()
+        with _started([*arguments, f"--workdir={workdir}"], cache) as process:
+            for line in process.stdout or ():
+                for name, beginning in _MARKS.items():
+                    if line.startswith(beginning):
+                        times.setdefault(name, time.perf_counter() - started)
+                if len(times) == len(_MARKS):
+                    return times
+            raise SystemExit(f"error: the run ended before its first step: {process.stderr and process.stderr.read()}")
+
+
+def time_validation(arguments: Sequence[str], cache: str) -> float:
+    """Seconds until the config has been checked: a flag that does not go with the mode ends the command there."""
+    started = time.perf_counter()
+    with _started([*arguments, "--workdir=never_made", "--mode=predict", "--coordinator=none"], cache) as process:
+        status, message = process.wait(), process.stderr.read() if process.stderr else ""
+    if status != 2 or not message.startswith("error: --coordinator"):
+        raise SystemExit(f"error: the command ended otherwise than it should: {message}")
+    return time.perf_counter() - started
+
+
+def medians(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each mark, over the runs."""
+    return {name: round(statistics.median(each[name] for each in times), 2) for name in times[0]}
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row for each config, seconds."""
+    header = ["config", "validated:", *(f"{mark}, {kind}:" for kind in ("cold", "warm") for mark in _MARKS)]
+    rows = [
+        [
+            f"`{config}`",
+            f"{row['validated']:.1f}",
+            *(f"{row[kind][mark]:.1f}" for kind in ("cold", "warm") for mark in _MARKS),
+        ]
+        for config, row in results.items()
+    ]
+    machines = {f"{row['device']}, {row['cores']} cores, jax {row['versions']['jax']}" for row in results.values()}
+    return f"{markdown_table(header, rows)}\n\nSeconds; {'; '.join(sorted(machines))}."
+
+
+@contextlib.contextmanager
+def _started(arguments: Sequence[str], cache: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process, which is ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "main.py"), *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": cache},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()
