@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from deeplab_jax.hardware.program_text import count_bytes
+from deeplab_jax.hardware.topologies import find_topology
 from deeplab_jax.ops import convolution, depthwise_fused, depthwise_pallas
 from deeplab_jax.ops.mesh import make_mesh
+from deeplab_jax.types import UserError
 
 _PALLAS = {
     "forward": functools.partial(depthwise_pallas.depthwise_pallas, interpret=True),
@@ -121,3 +124,27 @@ def test_lowers_to_one_triton_kernel_for_cuda_without_a_device(stride):
         program = traced.lower(lowering_platforms=("cuda",)).as_text()
         assert program.count("stablehlo.custom_call @") == 1
         assert "xla.gpu.triton" in program or "triton_kernel_call" in program
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stride", "rate"), [(1, 2), (2, 1)])
+def test_no_array_passes_twice_through_the_memory_of_an_absent_gpu(stride, rate):
+    """Compiled for it, as Triton does: a kernel moves its operands and its result, and at most a tenth more of sums."""
+    try:
+        sharding = SingleDeviceSharding(find_topology("h100").devices[0])
+    except UserError as error:
+        pytest.skip(str(error))
+    x, kernel = (
+        jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=sharding) for shape in ((16, 33, 33, 728), (3, 3, 1, 728))
+    )
+    geometry = convolution.geometry_of(x, kernel, (stride, stride), (rate, rate), "tf_same")
+    size = convolution.output_size(x, kernel, geometry)
+    dy = jax.ShapeDtypeStruct((16, *size, 728), jnp.bfloat16, sharding=sharding)
+    least = 2 * (x.size + kernel.size + dy.size)
+    for function, arguments in (
+        (depthwise_pallas.depthwise_pallas, (x, kernel)),
+        (depthwise_pallas.depthwise_input_pallas, (x, kernel, dy)),
+        (depthwise_pallas.depthwise_kernel_pallas, (x, kernel, dy)),
+    ):
+        text = jax.jit(functools.partial(function, geometry=geometry)).lower(*arguments).compile().as_text()
+        assert least <= count_bytes(text) <= 1.1 * least, function.__name__
