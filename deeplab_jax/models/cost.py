@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.nn.layers import AtrousConv, AtrousDepthwiseConv
 
 
@@ -40,7 +41,7 @@ def count_multiply_adds(model: nn.Module, size: tuple[int, int], *, space_to_bat
             total += cells[0] * cells[1] * y.shape[-1] * inputs * module.kernel_size**2
         return y
 
-    variables, images = _variables(model), jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+    variables, images = _variables(model), _images(model, size)
     with nn.intercept_methods(add):
         jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
     return total
@@ -53,5 +54,10 @@ def _rates(module: AtrousConv | AtrousDepthwiseConv) -> tuple[int, int]:
 
 
 def _variables(model: nn.Module) -> Any:
-    images = jax.ShapeDtypeStruct((1, 65, 65, 3), jnp.uint8)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), _images(model, (65, 65)))
+
+
+def _images(model: nn.Module, size: tuple[int, int]) -> jax.ShapeDtypeStruct:
+    """One image, with as many channels as the network normalises."""
+    channels = len(model.normalization.mean) if isinstance(model, DeepLab) else 3
+    return jax.ShapeDtypeStruct((1, *size, channels), jnp.uint8)

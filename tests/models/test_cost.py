@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from deeplab_jax.config import ModelConfig, PartConfig
 from deeplab_jax.models.build import build_model
 from deeplab_jax.models.cost import count_multiply_adds, count_parameters
+from deeplab_jax.types import Normalization
 
 
 def _model(name, output_stride=None):
@@ -68,3 +70,11 @@ def _norm_parameters(model):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3), jnp.uint8)))
     leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
     return sum(leaf.size for path, leaf in leaves if path[-2].key == "norm")
+
+
+def test_an_image_has_the_channels_that_the_network_normalises():
+    backbone = PartConfig("resnet.ResNet", {"num_units": (1, 1, 1, 1), "multi_grid": (1,), "width": 0.125})
+    config = ModelConfig(backbone, PartConfig("aspp.aspp", {"aspp_channels": 8}), num_classes=2)
+    rgb = build_model(config)
+    five = dataclasses.replace(rgb, normalization=Normalization((0.0,) * 5, (1.0,) * 5))
+    assert count_multiply_adds(five, (65, 65)) - count_multiply_adds(rgb, (65, 65)) == 2 * 7 * 7 * 8 * 33 * 33
