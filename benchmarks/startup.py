@@ -15,7 +15,7 @@ import argparse
 import contextlib
 import os
 import pathlib
-import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -26,13 +26,13 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import jax
-
+from benchmarks.pairs import machine, settings
 from benchmarks.tables import PERFORMANCE, REPOSITORY, markdown_table, read_results, write_between, write_results
 
 NAME = "startup"  # of the results, and of the marks in docs/performance.md
 TARGETS = {"validated": 3.0, "first step, cold": 20.0}  # seconds, for the quickstart on two cores
 _MARKS = {"described": "devices ", "compiled": "memory ", "first step": "step 1/"}  # what a line begins with
+_DEVICE = re.compile(r"devices +\d+ x ([^,]+)")
 
 
 def main() -> None:
@@ -43,10 +43,12 @@ def main() -> None:
 
     arguments = [f"--config={options.config}", "--config.train.log_every=1", *overrides]
     runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+    device = ""
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as cache:
             for kind, times in runs.items():
-                times.append(time_marks(arguments, cache))
+                marks, device = time_marks(arguments, cache)
+                times.append(marks)
                 print(f"{kind}: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times[-1].items()))
     with tempfile.TemporaryDirectory() as cache:
         validated = [time_validation(arguments, cache) for _ in range(options.rounds)]
@@ -55,9 +57,8 @@ def main() -> None:
         **{kind: medians(times) for kind, times in runs.items()},
         "rounds": options.rounds,
         "overrides": overrides,
-        "device": jax.devices()[0].device_kind,
-        "cores": len(os.sched_getaffinity(0)),
-        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+        "device": device,
+        **machine(("jax", "jaxlib", "flax")),
     }
     results = {**read_results(NAME), options.config: result}
     write_results(NAME, results)
@@ -67,9 +68,10 @@ def main() -> None:
     print("targets for the quickstart on two cores: " + ", ".join(f"{k} {v:.0f} s" for k, v in TARGETS.items()))
 
 
-def time_marks(arguments: Sequence[str], cache: str) -> dict[str, float]:
-    """Seconds from the start of the command to each of the lines that a run prints on its way."""
+def time_marks(arguments: Sequence[str], cache: str) -> tuple[dict[str, float], str]:
+    """(seconds from the start of the command to each of the lines that a run prints on its way, kind of device)."""
     times: dict[str, float] = {}
+    device = ""
     with tempfile.TemporaryDirectory() as workdir:
         started = time.perf_counter()
         with _started([*arguments, f"--workdir={workdir}"], cache) as process:
@@ -77,8 +79,9 @@ def time_marks(arguments: Sequence[str], cache: str) -> dict[str, float]:
                 for name, beginning in _MARKS.items():
                     if line.startswith(beginning):
                         times.setdefault(name, time.perf_counter() - started)
+                device = found[1] if (found := _DEVICE.match(line)) else device
                 if len(times) == len(_MARKS):
-                    return times
+                    return times, device
             raise SystemExit(f"error: the run ended before its first step: {process.stderr and process.stderr.read()}")
 
 
@@ -108,8 +111,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         for config, row in results.items()
     ]
-    machines = {f"{row['device']}, {row['cores']} cores, jax {row['versions']['jax']}" for row in results.values()}
-    return f"{markdown_table(header, rows)}\n\nSeconds; {'; '.join(sorted(machines))}."
+    return "\n\n".join([markdown_table(header, rows), "Seconds.", *settings(results.values())])
 
 
 @contextlib.contextmanager

@@ -52,6 +52,6 @@ def test_training_loads_what_its_first_step_needs():
 def test_a_table_has_the_medians_of_each_kind_of_run():
     times = [{"described": 1.0, "compiled": 8.0, "first step": second} for second in (11.0, 9.0, 10.0)]
     row = {"validated": 1.25, "cold": medians(times), "warm": medians(times[:1]), "device": "cpu", "cores": 2}
-    text = table({"configs/any.py": {**row, "versions": {"jax": "0"}}})
+    text = table({"configs/any.py": {**row, "processor": "fast", "versions": {"jax": "0"}}})
     assert "| `configs/any.py` | 1.2 | 1.0 | 8.0 | 10.0 | 1.0 | 8.0 | 11.0 |" in text
-    assert text.endswith("Seconds; cpu, 2 cores, jax 0.")
+    assert text.endswith("Seconds.\n\nHere: fast, 2 cores; jax 0.")

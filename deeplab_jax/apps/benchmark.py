@@ -30,6 +30,7 @@ from deeplab_jax.apps.steps import build_step, state_options
 from deeplab_jax.apps.train import make_device_augment, open_loader
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.workers import available_cores
 from deeplab_jax.hardware.chips import find_chip
 from deeplab_jax.hardware.limits import call_times, measure_limits, pace_of
 from deeplab_jax.hardware.program_text import count_bytes
@@ -85,6 +86,7 @@ def _describe_run(config: Config, mesh: Mesh) -> dict[str, Any]:
         "device_kind": device.device_kind,
         "platform": device.platform,
         "num_devices": mesh.size,
+        "num_cores": available_cores(),
         "chip": chip and {"kind": chip.kind, "flops": chip.flops, "memory_bandwidth": chip.memory_bandwidth},
         "network": f"{config.model.backbone.name} {config.model.head.name}",
         "output_stride": config.model.output_stride,

@@ -27,7 +27,8 @@ def describe(report: Mapping[str, Any]) -> str:
     }
     longer = max(floors, key=lambda name: floors[name])
     lines = [
-        f"device      {report['num_devices']} x {report['device_kind']}, jax {report['jax']}",
+        f"device      {report['num_devices']} x {report['device_kind']}, {report['num_cores']} cores on the host, "
+        f"jax {report['jax']}",
         f"network     {report['network']}, output stride {report['output_stride']}, {report['compute_dtype']}; "
         f"batch {report['batch_size']} x {height}x{width}",
         f"limits      {_rate(limits['flops'], 'FLOP')} in a matrix product, {_rate(limits['bandwidth'], 'B')} in a "
