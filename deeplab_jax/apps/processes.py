@@ -20,6 +20,7 @@ import jax
 from deeplab_jax.types import UserError
 
 HEARTBEAT_SECONDS = 60  # after which a process that says nothing counts as lost
+LAST_SECONDS = 3600  # that those who are done wait for the first process, which writes the report
 
 _COUNTS = {  # what a launcher sets for each process that it starts -> how many there are
     ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"): "SLURM_NTASKS",
@@ -52,7 +53,10 @@ def join_processes(
         )
     if num_processes == 1 or not (all(given) or in_cluster(os.environ)):
         return
-    options: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
+    options: dict[str, Any] = {
+        "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
+        "shutdown_timeout_seconds": LAST_SECONDS,
+    }
     if (gpus := own_gpus(os.environ)) is not None:
         options["local_device_ids"] = gpus
     if all(given):

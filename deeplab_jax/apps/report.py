@@ -73,16 +73,19 @@ class Content:
 def report(config: Config, workdir: pathlib.Path) -> None:
     """Writes report.html and report.json from what the workdir holds; the page says what is missing.
 
-    Of several processes the first one does it.
+    Several processes restore the checkpoint together, which none can alone; the first does the rest, on one device.
 
     Raises:
       UserError: where the workdir holds no checkpoint or cannot be written.
     """
-    if jax.process_index() != 0:
-        return
     dataset = assemble.open_normalized(config, workdir)
     model = assemble.build(assemble.for_inference(config), dataset.info)
-    variables = assemble.load_variables(config, model, workdir, "")
+    mesh = assemble.make_mesh(config) if jax.process_count() > 1 else None
+    variables = assemble.load_variables(config, model, workdir, "", mesh)
+    if jax.process_index() != 0:
+        return
+    if mesh is not None:
+        variables = jax.tree.map(lambda copies: copies.addressable_data(0), variables)
     segment = make_segmenter(model.apply, variables, assemble.predictor_options(config, dataset.info))
 
     lines = read_metrics(workdir / "metrics.jsonl")

@@ -64,10 +64,8 @@ def train(config: Config, workdir: pathlib.Path) -> int:
     if received is not None and step < config.train.num_steps:
         _say(f"{received.name}: saved step {step}; the same command continues from there")
         return 128 + signal.SIGINT if received is signal.SIGINT else 0
-    if jax.process_count() == 1:
+    with told_when_one_is_lost():
         report(config, workdir)
-    else:  # it works on one device, and restores a checkpoint, which is for all processes or for one that is alone
-        _say("finished; the same command with --mode=report, in one process, writes the report")
     return 0
 
 

@@ -75,8 +75,8 @@ def test_flags_and_clusters_are_handed_on(monkeypatch):
     monkeypatch.setattr(processes, "in_cluster", lambda environment: True)
     join_processes()
     join_processes("host:1", 4, 3)
-    beat = {"heartbeat_timeout_seconds": processes.HEARTBEAT_SECONDS}
-    assert calls == [beat, beat | {"coordinator_address": "host:1", "num_processes": 4, "process_id": 3}]
+    times = {"heartbeat_timeout_seconds": 60, "shutdown_timeout_seconds": 3600}
+    assert calls == [times, times | {"coordinator_address": "host:1", "num_processes": 4, "process_id": 3}]
 
 
 def test_processes_that_do_not_meet_are_told(monkeypatch):

@@ -92,9 +92,11 @@ def test_two_processes_equal_one(two, tmp_path):
     assert got["boundary_iou"] == want["boundary_iou"]
     got, want = (json.loads((folder / "per_image.json").read_text()) for folder in (workdir, tmp_path))
     assert sorted(got, key=lambda row: row["name"]) == sorted(want, key=lambda row: row["name"])
+    got, want = (json.loads((folder / "report.json").read_text()) for folder in (workdir, tmp_path))
+    assert [sample["name"] for sample in got["best"]] == [sample["name"] for sample in want["best"]]
     # One of them speaks.
     assert "4 x cpu, 2 images of a batch on each; 2 processes" in said
-    assert "the same command with --mode=report, in one process, writes the report" in said
+    assert said.endswith(f"wrote {workdir / 'report.html'}\n")
     assert "step" not in other
 
 

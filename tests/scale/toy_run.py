@@ -74,13 +74,9 @@ def run(workdir, config, mischief=lambda position: None):
         mischief(loader.get_state()["position"])
         return make_batch(loader)
 
-    def report(config, workdir):
-        print("reported", flush=True)
-
     with (
         mock.patch.object(assemble, "open_dataset", return_value=make_dataset()),
         mock.patch.object(assemble, "build", return_value=Toy(3)),
-        mock.patch.object(app, "report", report),
         mock.patch.object(TrainLoader, "__next__", with_mischief),
     ):
         return app.train(config, pathlib.Path(workdir))
