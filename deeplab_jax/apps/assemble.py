@@ -142,10 +142,10 @@ def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> nn.Mod
 
 
 def make_init(config: Config, model: nn.Module) -> Init:
-    """key -> the network's variables."""
+    """key -> the network's variables; jitted, so that asking for their shapes and drawing them trace it once."""
     channels = len(model.normalization.mean) if isinstance(model, DeepLab) else 3
     images = jnp.zeros((1, *config.data.crop_size, channels), jnp.uint8)
-    return lambda key: model.init(key, images, train=False)
+    return jax.jit(lambda key: model.init(key, images, train=False))
 
 
 def make_loss(config: LossConfig, info: DatasetInfo, counts: Callable[[], ClassCounts] | None = None) -> StepLoss:
