@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array
 
 from deeplab_jax.ops.convolution import Geometry, lax_dense_kernel
+from deeplab_jax.ops.taps import dense_kernel_taps
 
 _PLAIN = Geometry(strides=(1, 1), padding=((0, 0), (0, 0)), rate=(1, 1))
 
@@ -33,6 +34,12 @@ def phased_dense_kernel(x: Array, kernel: Array, dy: Array, geometry: Geometry) 
         after.append((0, rate * num_cells - count, 0))
     phases_of_x, phases_of_dy = _phases(x, before, geometry.rate), _phases(dy, after, geometry.rate)
     return lax_dense_kernel(phases_of_x, kernel, phases_of_dy, _PLAIN)
+
+
+def phases_or_taps(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
+    """The same by phases or by a matmul per tap, whichever moves fewer bytes."""
+    pays = phases_pay(x, kernel, dy, geometry)
+    return (phased_dense_kernel if pays else dense_kernel_taps)(x, kernel, dy, geometry)
 
 
 def phases_pay(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> bool:

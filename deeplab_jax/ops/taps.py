@@ -19,6 +19,8 @@ from jaxtyping import Array
 
 from deeplab_jax.ops.convolution import Geometry, output_size, spatial_size
 
+_NUM_SLABS = 8  # as many products are added up before a value is written; more gained nothing
+
 
 class _Span(NamedTuple):
     """The outputs [low, high) of one axis that a tap can serve, and the first input pixel that it reads."""
@@ -100,6 +102,8 @@ def _matmul(x: Array, matrix: Array) -> Array:
 
 
 def dense_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    if not all(isinstance(axis, int) for axis in spatial_size(x)):
+        return dense_windows(x, kernel, geometry)
     shape = output_size(x, kernel, geometry)
     return _total(
         _spread_output(_matmul(_read(x, tap, geometry.strides), kernel[tap.position]), tap, shape)
@@ -170,28 +174,37 @@ def depthwise_kernel_taps(x: Array, kernel: Array, dy: Array, geometry: Geometry
     return _gather_taps(kernel, geometry, x, tap_gradient)
 
 
-def depthwise_kernel_scan(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
-    """Row by row, so that a row of the gradient serves all taps while it is in the cache."""
-    (stride_h, stride_w), (rows, columns), (rate_h, rate_w) = geometry
-    kernel_h, kernel_w = kernel.shape[:2]
-    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
-    width = dy.shape[2]
+def depthwise_kernel_slabs(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
+    """Slabs of rows are multiplied and added up in one pass over the pixels; a matmul with ones sums what is left.
 
-    def add_row(total: Array, row_id: Array) -> tuple[Array, None]:
-        row = lax.dynamic_index_in_dim(dy, row_id, axis=1, keepdims=False)
-        parts = []
-        for i in range(kernel_h):
-            pixels = lax.dynamic_index_in_dim(padded, row_id * stride_h + i * rate_h, axis=1, keepdims=False)
-            for j in range(kernel_w):
-                shifted = lax.slice_in_dim(
-                    pixels, j * rate_w, j * rate_w + (width - 1) * stride_w + 1, stride_w, axis=1
-                )
-                parts.append(jnp.sum((shifted * row).astype(jnp.float32), axis=(0, 1)))
-        return total + jnp.stack(parts), None
+    XLA on CPU runs long sums of elementwise products at the speed of memory, matmuls at that of the processor, and
+    its own reductions over pixels at neither.
+    """
+    size = spatial_size(dy)
+    rows, columns = geometry.padding
+    padded = _pad_once(x, ((*rows, 0), (*columns, 0)))
+    height = max(size[0] // _NUM_SLABS, 1)
+    num_slabs, rest = divmod(size[0], height)
 
-    zero = jnp.zeros((kernel_h * kernel_w, x.shape[-1]), jnp.float32)
-    total, _ = lax.scan(add_row, zero, jnp.arange(dy.shape[1]))
-    return total.reshape(kernel.shape).astype(kernel.dtype)
+    def added_up(position: tuple[int, int]) -> Array:
+        read = _window(padded, position, geometry, size)
+
+        def products(start: int, num_rows: int, count: int) -> Array:
+            rows = [slice(start + i * num_rows, start + (i + 1) * num_rows) for i in range(count)]
+            return _total(read[:, each].astype(jnp.float32) * dy[:, each].astype(jnp.float32) for each in rows)
+
+        parts = [products(0, height, num_slabs)]
+        parts += [products(num_slabs * height, 1, rest)] if rest else []
+        return jnp.concatenate(parts, axis=1)
+
+    sums = [_sum_pixels(part) for part in lax.optimization_barrier([added_up(at) for at in _positions(kernel)])]
+    return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _sum_pixels(x: Array) -> Array:
+    pixels = x.reshape(-1, x.shape[-1])
+    ones = jnp.ones((1, pixels.shape[0]), x.dtype)
+    return lax.dot_general(ones, pixels, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)[0]
 
 
 def _positions(kernel: Array) -> Iterator[tuple[int, int]]:

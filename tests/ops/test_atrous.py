@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from deeplab_jax.ops import atrous, convolution, space_to_batch, taps
+from deeplab_jax.ops import atrous, convolution, space_to_batch
+from deeplab_jax.ops.implementations import IMPLEMENTATIONS, LAX, TABLE, choice
 
 # Sums of up to 9 * 20 products of unit normals in float32, in another order: a few units of 1e-6.
 TOLERANCE = 3e-5
@@ -70,31 +71,52 @@ def test_equals_lax_with_rhs_dilation(rng, height, width, taps, stride, rate, pa
         np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
 
 
-@pytest.mark.parametrize(
-    ("ours", "reference"),
-    [
-        ("dense_taps", "lax_dense"),
-        ("dense_input_taps", "lax_dense_input"),
-        ("dense_kernel_taps", "lax_dense_kernel"),
-        ("depthwise_taps", "lax_depthwise"),
-        ("depthwise_input_taps", "lax_depthwise_input"),
-        ("depthwise_kernel_taps", "lax_depthwise_kernel"),
-        ("depthwise_kernel_scan", "lax_depthwise_kernel"),
-    ],
-)
-@pytest.mark.parametrize(("stride", "rate"), [(1, 1), (1, 4), (2, 1), (2, 3)])
-def test_every_formulation_equals_lax(rng, ours, reference, stride, rate):
-    """Also those that this platform does not choose."""
-    depthwise = "depthwise" in ours
-    x = rng.normal(size=(2, 9, 8, 5)).astype(np.float32)
-    kernel = rng.normal(size=(3, 3, 1 if depthwise else 5, 5)).astype(np.float32)
+# Phases have tests of their own (they know strides of 1 alone), and so has the Pallas kernel.
+ON_ANY_PLATFORM = [
+    (operation, name)
+    for operation, found in IMPLEMENTATIONS.items()
+    for name in found
+    if name not in (LAX, "phases", "pallas")
+]
+
+
+@pytest.mark.parametrize(("operation", "name"), ON_ANY_PLATFORM)
+@pytest.mark.parametrize(("height", "stride", "rate"), [(9, 1, 1), (9, 1, 4), (19, 1, 12), (35, 2, 1), (9, 2, 3)])
+def test_every_implementation_equals_lax(rng, operation, name, height, stride, rate):
+    """Also those that this platform does not choose; 35 rows: slabs of several rows, and a rest."""
+    x = rng.normal(size=(2, height, 8, 5)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 1 if "depthwise" in operation else 5, 5)).astype(np.float32)
     geometry = convolution.geometry_of(x, kernel, (stride, stride), (rate, rate), "tf_same")
     arguments = [x, kernel]
-    if "input" in ours or "kernel" in ours:
+    if operation.endswith(("input", "kernel")):
         arguments.append(rng.normal(size=(2, *convolution.output_size(x, kernel, geometry), 5)).astype(np.float32))
-    got = getattr(taps, ours)(*map(jnp.asarray, arguments), geometry)
-    want = getattr(convolution, reference)(*map(jnp.asarray, arguments), geometry)
+    got = IMPLEMENTATIONS[operation][name](*map(jnp.asarray, arguments), geometry=geometry)
+    want = IMPLEMENTATIONS[operation][LAX](*map(jnp.asarray, arguments), geometry=geometry)
     np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
+
+
+@pytest.mark.parametrize(("operation", "name"), ON_ANY_PLATFORM)
+def test_every_implementation_in_bfloat16(rng, operation, name):
+    """Within 2^-6 of the largest value, of the float32 result of the same numbers: taps add up rounded products."""
+    x = rng.normal(size=(2, 19, 8, 5)).astype(jnp.bfloat16)
+    kernel = rng.normal(size=(3, 3, 1 if "depthwise" in operation else 5, 5)).astype(jnp.bfloat16)
+    geometry = convolution.geometry_of(x, kernel, (1, 1), (2, 2), "tf_same")
+    arguments = [x, kernel]
+    if operation.endswith(("input", "kernel")):
+        arguments.append(rng.normal(size=(2, 19, 8, 5)).astype(jnp.bfloat16))
+    got = IMPLEMENTATIONS[operation][name](*map(jnp.asarray, arguments), geometry=geometry)
+    exact = [jnp.asarray(each, jnp.float32) for each in arguments]
+    want = IMPLEMENTATIONS[operation][LAX](*exact, geometry=geometry)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(got.astype(jnp.float32), want, atol=2**-6 * np.abs(want).max())
+
+
+def test_the_table_names_what_there_is_and_unknown_platforms_get_lax():
+    for row in TABLE:
+        assert row.implementation in IMPLEMENTATIONS[row.operation]
+    assert {choice("an unknown one", operation, 3, 12, 256) for operation in IMPLEMENTATIONS} == {LAX}
+    assert choice("cpu", "dense", 1, 12, 256) == "taps"  # a single tap has no rate
+    assert choice("cpu", "dense", 3, 2, 256) == LAX
 
 
 # Rates that divide the size and that do not, near it and beyond it; padding on one side alone.

@@ -1,0 +1,114 @@
+"""Which implementation of a convolution runs where: all there are, and the table that chooses.
+
+`lax` (`lax.conv_general_dilated` with `rhs_dilation`, and its transposes) is everywhere, and what a platform without a
+row gets. A row must have earned its place: benchmarks/convolutions.py times every implementation of the platform's
+rows, and fails where another than the chosen one would be faster over the shapes that a row decides.
+
+CPU. XLA multiplies the padding of dilated kernels, and expands depthwise kernels to dense ones: 10 to 1000 times the
+work. CUDA. The kernel gradient of a dilated convolution is no call of cuDNN's, but becomes a forward convolution whose
+window is the whole map; chosen by the bytes of the compiled programs (benchmarks/compile_convolutions.py), not timed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from jaxtyping import Array
+
+from deeplab_jax.ops import convolution, depthwise_fused, space_to_batch, taps
+from deeplab_jax.ops.convolution import Geometry
+
+# (x, kernel, geometry) forward, (x, kernel, dy, geometry) for the two gradients
+Implementation = Callable[..., Array]
+
+
+
+def _pallas(name: str) -> Implementation:
+    """Of ops/depthwise_pallas.py, imported when it is called: importing Pallas takes longer than all the rest."""
+
+    def run(*arrays: Array, geometry: Geometry) -> Array:
+        kernels = importlib.import_module("deeplab_jax.ops.depthwise_pallas")
+        return getattr(kernels, name)(*arrays, geometry=geometry)
+
+    return run
+
+
+LAX = "lax"
+IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
+    "dense": {LAX: convolution.lax_dense, "taps": taps.dense_taps},
+    "dense_input": {LAX: convolution.lax_dense_input, "taps": taps.dense_input_taps},
+    "dense_kernel": {
+        LAX: convolution.lax_dense_kernel,
+        "taps": taps.dense_kernel_taps,
+        "phases": space_to_batch.phased_dense_kernel,
+        "fewer_bytes": space_to_batch.phases_or_taps,
+    },
+    "depthwise": {
+        LAX: convolution.lax_depthwise,
+        "taps": taps.depthwise_taps,
+        "fused": depthwise_fused.depthwise_fused,
+        "pallas": _pallas("depthwise_pallas"),
+    },
+    "depthwise_input": {
+        LAX: convolution.lax_depthwise_input,
+        "taps": taps.depthwise_input_taps,
+        "fused": depthwise_fused.depthwise_input_fused,
+        "pallas": _pallas("depthwise_input_pallas"),
+    },
+    "depthwise_kernel": {
+        LAX: convolution.lax_depthwise_kernel,
+        "taps": taps.depthwise_kernel_taps,
+        "slabs": taps.depthwise_kernel_slabs,
+        "fused": depthwise_fused.depthwise_kernel_fused,
+        "pallas": _pallas("depthwise_kernel_pallas"),
+    },
+}
+
+
+class Row(NamedTuple):
+    """The calls that it is for, and what they get."""
+
+    platform: str
+    operation: str
+    implementation: str
+    max_window: int = 1 << 30  # taps along an axis
+    min_rate: int = 1
+    max_channels: int = 1 << 30  # of the input
+
+    def applies(self, window: int, rate: int, channels: int) -> bool:
+        return window <= self.max_window and rate >= self.min_rate and channels <= self.max_channels
+
+
+# The first row that applies decides.
+TABLE: tuple[Row, ...] = (
+    Row("cpu", "dense", "taps", max_window=1),
+    Row("cpu", "dense", "taps", min_rate=3),
+    Row("cpu", "dense_input", "taps", max_window=1),
+    Row("cpu", "dense_input", "taps", min_rate=3),
+    Row("cpu", "dense_kernel", LAX, max_channels=15),  # the channels of an image: too few for a matmul
+    Row("cpu", "dense_kernel", "taps"),
+    Row("cpu", "depthwise", "taps"),
+    Row("cpu", "depthwise_input", "taps"),
+    Row("cpu", "depthwise_kernel", "slabs"),
+    Row("cuda", "dense_kernel", "fewer_bytes", min_rate=2),
+    Row("cuda", "depthwise_kernel", "taps", min_rate=2),
+)
+PLATFORMS: tuple[str, ...] = tuple(sorted({row.platform for row in TABLE}))
+
+
+def choose(platform: str, operation: str, x: Array, kernel: Array, geometry: Geometry) -> Implementation:
+    """What the table has for this operation on these arrays."""
+    return IMPLEMENTATIONS[operation][
+        choice(platform, operation, max(kernel.shape[:2]), max(geometry.rate), x.shape[-1])
+    ]
+
+
+def choice(platform: str, operation: str, window: int, rate: int, channels: int) -> str:
+    """The name of what the table has."""
+    rate = rate if window > 1 else 1  # a single tap has no holes
+    for row in TABLE:
+        if (row.platform, row.operation) == (platform, operation) and row.applies(window, rate, channels):
+            return row.implementation
+    return LAX
