@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.ops.moments import channel_moments
 
 MOMENTS = "bn_moments"  # collection of input moments; recorded where it is mutable
 
@@ -48,7 +49,7 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value[None], running_var.value[None]
             return _normalize(x, mean, var, scale, bias, self.epsilon, self.options.dtype)
 
-        mean, var = _moments(x, group, running_mean.value)
+        mean, var = channel_moments(x, running_mean.value, num_groups=x.shape[0] // group)
         if not self.is_initializing():
             decay = self.options.bn_decay
             running_mean.value = decay * running_mean.value + (1 - decay) * mean.mean(0)
@@ -74,9 +75,7 @@ def _group(x: Float[Array, "b h w c"], num_groups: int) -> Float[Array, "g n h w
     return x.reshape(num_groups, -1, *x.shape[1:])
 
 
-# Both are compiled functions of their own, so that the equal layers of a network are traced and lowered once.
-
-
+# A function of its own in the program, so that the equal layers of a network are traced and lowered once.
 @functools.partial(jax.jit, static_argnames=("epsilon", "dtype"))
 def _normalize(
     x: Float[Array, "b h w c"],
@@ -92,19 +91,3 @@ def _normalize(
     grouped = _group(x, mean.shape[0]).astype(jnp.float32)
     y = grouped * factor[:, None, None, None] + offset[:, None, None, None]
     return y.reshape(x.shape).astype(dtype)
-
-
-@functools.partial(jax.jit, static_argnames="group_size")
-def _moments(
-    x: Float[Array, "b h w c"], group_size: int, shift: Float[Array, "c"]
-) -> tuple[Float[Array, "g c"], Float[Array, "g c"]]:
-    """Mean and biased variance per group, in one pass.
-
-    E[(x - shift)^2] - E[x - shift]^2 loses no digits where the shift is near the mean, as the running mean is.
-    """
-    shift = lax.stop_gradient(shift)
-    grouped = _group(x, x.shape[0] // group_size).astype(jnp.float32) - shift[None, None, None, None]
-    mean = grouped.mean((1, 2, 3))
-    mean_square = jnp.square(grouped).mean((1, 2, 3))
-    var = jnp.maximum(mean_square - jnp.square(mean), 0.0)
-    return mean + shift[None], var

@@ -24,7 +24,6 @@ from deeplab_jax.ops.convolution import Geometry
 Implementation = Callable[..., Array]
 
 
-
 def _pallas(name: str) -> Implementation:
     """Of ops/depthwise_pallas.py, imported when it is called: importing Pallas takes longer than all the rest."""
 

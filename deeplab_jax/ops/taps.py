@@ -175,36 +175,39 @@ def depthwise_kernel_taps(x: Array, kernel: Array, dy: Array, geometry: Geometry
 
 
 def depthwise_kernel_slabs(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
-    """Slabs of rows are multiplied and added up in one pass over the pixels; a matmul with ones sums what is left.
+    """For XLA on CPU, whose own reductions over pixels run neither at the speed of memory nor of the processor.
 
-    XLA on CPU runs long sums of elementwise products at the speed of memory, matmuls at that of the processor, and
-    its own reductions over pixels at neither.
+    The loop that multiplies also adds up slabs of rows, so that an eighth of the products is written to memory; a
+    matmul with ones sums that.
     """
-    size = spatial_size(dy)
     rows, columns = geometry.padding
     padded = _pad_once(x, ((*rows, 0), (*columns, 0)))
-    height = max(size[0] // _NUM_SLABS, 1)
-    num_slabs, rest = divmod(size[0], height)
 
     def added_up(position: tuple[int, int]) -> Array:
-        read = _window(padded, position, geometry, size)
+        read = _window(padded, position, geometry, spatial_size(dy)).astype(jnp.float32)
+        return _add_slabs(lambda rows: read[:, rows] * dy[:, rows].astype(jnp.float32), dy.shape[1])
 
-        def products(start: int, num_rows: int, count: int) -> Array:
-            rows = [slice(start + i * num_rows, start + (i + 1) * num_rows) for i in range(count)]
-            return _total(read[:, each].astype(jnp.float32) * dy[:, each].astype(jnp.float32) for each in rows)
+    slabs = lax.optimization_barrier([added_up(at) for at in _positions(kernel)])
+    return jnp.stack([_sum_pixels(each) for each in slabs]).reshape(kernel.shape).astype(kernel.dtype)
 
-        parts = [products(0, height, num_slabs)]
-        parts += [products(num_slabs * height, 1, rest)] if rest else []
-        return jnp.concatenate(parts, axis=1)
 
-    sums = [_sum_pixels(part) for part in lax.optimization_barrier([added_up(at) for at in _positions(kernel)])]
-    return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
+def _add_slabs(products: Callable[[slice], Array], num_rows: int) -> Array:
+    """The products of slabs of equal height, added up; the rows that are left over become one more row."""
+    height = max(num_rows // _NUM_SLABS, 1)
+    num_slabs, rest = divmod(num_rows, height)
+
+    def added_up(start: int, height: int, count: int) -> Array:
+        return _total(products(slice(start + i * height, start + (i + 1) * height)) for i in range(count))
+
+    parts = [added_up(0, height, num_slabs)]
+    parts += [added_up(num_slabs * height, 1, rest)] if rest else []
+    return jnp.concatenate(parts, axis=1)
 
 
 def _sum_pixels(x: Array) -> Array:
     pixels = x.reshape(-1, x.shape[-1])
-    ones = jnp.ones((1, pixels.shape[0]), x.dtype)
-    return lax.dot_general(ones, pixels, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)[0]
+    ones = jnp.ones((pixels.shape[0],), x.dtype)
+    return lax.dot_general(ones, pixels, (((0,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
 def _positions(kernel: Array) -> Iterator[tuple[int, int]]:
