@@ -30,6 +30,7 @@ from benchmarks.input_pipeline import CASES, PAD_PIXEL, make_files
 from benchmarks.networks import PACKAGES, PEERS
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
 from deeplab_jax.data.datasets import folder
+from deeplab_jax.hardware.huge_pages import TUNABLES
 
 ALLOWED = 0.005  # share of the pixels that may be counted differently in float32: ties
 
@@ -87,7 +88,7 @@ def measure(options: argparse.Namespace, temporary: pathlib.Path) -> dict[str, A
     peer, weights = PEERS[options.network], temporary / "weights.npz"
     number = "num_classes" if "num_classes" in peer.arguments else "classes"
     shared = {"size": options.size, "batch_size": options.batch_size, "dtype": options.dtype}
-    environment = {"JAX_PLATFORMS": options.device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = {"JAX_PLATFORMS": options.device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | TUNABLES
     with contextlib.ExitStack() as stack:
         theirs = pairs.Side(
             "benchmarks.evaluation_torch:Evaluation",

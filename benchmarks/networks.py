@@ -7,7 +7,8 @@ that import makes of its file, so layers, weights and images are the same; equal
 agree, are required. Networks of torchvision see 513x513; segmentation_models.pytorch takes multiples of the output
 stride alone, there both see 512x512. A train step has batch norm in training mode, cross-entropy on full-size logits
 and SGD with momentum; ours is the project's own, with its metrics and its check for what is not finite. PyTorch is
-channels last, eager or (--compile) compiled; in bfloat16 it has autocast.
+channels last, eager or (--compile) compiled; in bfloat16 it has autocast. Ours runs as `python main.py` does, with huge
+pages for its memory; the peer, which does not ask for them, gets them with --peer_huge_pages.
 
 Results are kept case by case; a case that is there already is left alone but for --again. After --minutes no case is
 begun: run the command again. With --size (a quick look) nothing is written.
@@ -32,6 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import pairs
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
+from deeplab_jax.hardware.huge_pages import TUNABLES
 
 _TORCHVISION = "torchvision.models.segmentation:"
 _SMP = "segmentation_models_pytorch:"
@@ -112,6 +114,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--compile", action="store_true", help="the peer goes through torch.compile")
+    parser.add_argument("--peer_huge_pages", action="store_true", help="the peer has the memory pages that we have")
     parser.add_argument("--only", default="", help="regular expression of cases, as 'resnet50 train'")
     parser.add_argument("--forward_batches", type=_numbers, default=(1, 2))
     parser.add_argument("--train_batches", type=_numbers, default=(), help="default: 2; of camvid_cpu 8")
@@ -136,13 +139,14 @@ class Case:
     mode: str  # 'forward' or 'train'
     dtype: str
     is_compiled: bool
+    peer_huge_pages: bool
     batches: tuple[int, ...]
     size: tuple[int, int]
 
     def key(self, batch: int) -> str:
         """Its name among the results."""
-        compiled = " compiled" if self.is_compiled else ""
-        return f"{self.network} {self.mode} batch {batch} {self.dtype}{compiled}"
+        words = ["compiled"] * self.is_compiled + ["huge pages"] * self.peer_huge_pages
+        return " ".join([self.network, self.mode, f"batch {batch}", self.dtype, *words])
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
@@ -154,7 +158,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
             ("forward", options.forward_batches),
             ("train", options.train_batches or (peer.train_batch,)),
         ):
-            case = Case(network, mode, options.dtype, options.compile, batches, size)
+            case = Case(network, mode, options.dtype, options.compile, options.peer_huge_pages, batches, size)
             if any(re.search(options.only, case.key(batch)) for batch in batches):
                 found.append(case)
     return found
@@ -168,7 +172,7 @@ def run_case(case: Case, batches: list[int], options: argparse.Namespace) -> dic
         theirs = stack.enter_context(
             pairs.Side(
                 "benchmarks.networks_torch:Network",
-                {},
+                TUNABLES if case.peer_huge_pages else {},
                 options.cores,
                 factory=peer.factory,
                 arguments=dict(peer.arguments),
@@ -198,7 +202,7 @@ def run_case(case: Case, batches: list[int], options: argparse.Namespace) -> dic
 
 def _our_side(case: Case, theirs: pairs.Side, options: argparse.Namespace) -> pairs.Side:
     """With the peer's weights, where they can be imported."""
-    environment = {"JAX_PLATFORMS": options.device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = {"JAX_PLATFORMS": options.device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | TUNABLES
     peer = PEERS[case.network]
     with tempfile.TemporaryDirectory() as folder:
         weights = "" if peer.config else str(pathlib.Path(folder) / "weights.npz")
@@ -228,7 +232,7 @@ def _measure(case: Case, batch: int, ours: pairs.Side, theirs: pairs.Side, secon
         "mode": case.mode,
         "shape": list(shape),
         "dtype": case.dtype,
-        "peer": "torch.compile" if case.is_compiled else "torch",
+        "peer": ("compiled" if case.is_compiled else "eager") + (", huge pages" if case.peer_huge_pages else ""),
         **pairs.comparison(*times),
         "memory_bytes": {name: side.call("memory")["running"] for name, side in sides.items()},
         "first_call_seconds": first,
@@ -254,7 +258,7 @@ def table(results: Mapping[str, Any]) -> str:
             each["mode"],
             "{} x {}x{}".format(*each["shape"]),
             each["dtype"],
-            "compiled" if each["peer"] == "torch.compile" else "eager",
+            each["peer"],
             f"{1000 * each['seconds']['ours']:,.0f}",
             f"{1000 * each['seconds']['peer']:,.0f}",
             pairs.shown_ratio(each["ratio"]),

@@ -7,6 +7,7 @@ neither JAX nor PyTorch.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -18,7 +19,7 @@ import statistics
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Side:
 
         Args:
           factory: 'module:name' of the object's class, imported in the new process alone.
-          environment: variables set there before anything is imported.
+          environment: variables with which it starts.
           num_cores: to which the process is bound; 0: all.
           **arguments: of the factory.
 
@@ -42,8 +43,9 @@ class Side:
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, factory, dict(environment), num_cores, arguments))
-        self._process.start()
+        self._process = context.Process(target=_serve, args=(theirs, factory, num_cores, arguments))
+        with _environment(environment):
+            self._process.start()
         theirs.close()
         try:
             self._answer()
@@ -82,10 +84,19 @@ class Side:
         return answer
 
 
-def _serve(
-    connection: Connection, factory: str, environment: Mapping[str, str], num_cores: int, arguments: Mapping[str, Any]
-) -> None:
-    os.environ.update(environment)
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """The variables are set inside: a process has them from its start, when the C library reads them."""
+    kept = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def _serve(connection: Connection, factory: str, num_cores: int, arguments: Mapping[str, Any]) -> None:
     if num_cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:num_cores])
     module, _, name = factory.partition(":")

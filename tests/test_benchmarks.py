@@ -77,7 +77,7 @@ def test_tables_show_medians_spread_and_memory():
     setting = {"device": "cpu", "processor": "P", "cores": 2, "commit": "a", "versions": {"jax": "1"}}
     common = {"dtype": "float32", **setting, "memory_bytes": {"ours": 2e9, "peer": 1e9}}
     common |= pairs.comparison([0.5, 0.5], [1.0, 2.0])
-    step = {"network": "v3_resnet50", "mode": "train", "shape": [2, 513, 513], "peer": "torch"}
+    step = {"network": "v3_resnet50", "mode": "train", "shape": [2, 513, 513], "peer": "eager"}
     line = networks.table({"any": common | step}).splitlines()[2]
     assert "| 2 x 513x513 | float32 | eager | 500 | 1,500 | **0.38** (0.31-0.44) | 2.00 | 1.00 |" in line
     folder = {"data": "made up", "images": 6, "network": "v3_resnet50", "size": [3, 4], "batch_size": 2}
