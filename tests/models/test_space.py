@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.config import BatchNormConfig, ModelConfig, PartConfig
 from deeplab_jax.heads.aspp import ASPP
 from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
-from deeplab_jax.models.build import build_model
 from deeplab_jax.nn.layers import ConvNorm
 from deeplab_jax.ops.mesh import batch_sharding, make_mesh, replicated, shard_batch, split_height
 from deeplab_jax.ops.pooling import max_pool
 from deeplab_jax.ops.resize import resize_bilinear
 
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 NUM_CLASSES = 3
 
 
@@ -33,11 +38,11 @@ class SmallNet(nn.Module):
         return resize_bilinear(nn.Conv(NUM_CLASSES, (1, 1), name="logits")(x), images.shape[1:3], align_corners=True)
 
 
-def results(model, num_space, size):
+def results(model, num_space, size, batch_size=2):
     """(logits, gradient, statistics) of a batch on `num_space` devices."""
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
-    label = rng.integers(0, NUM_CLASSES, (2, *size), dtype=np.uint8)
+    image = rng.integers(0, 256, (batch_size, *size, 3), dtype=np.uint8)
+    label = rng.integers(0, NUM_CLASSES, (batch_size, *size), dtype=np.uint8)
     mesh = make_mesh(1, num_space)
     init = jax.jit(lambda key: model.init(key, image[:1], train=False))
     variables = jax.device_get(init(jax.random.key(0, impl="rbg")))
@@ -85,20 +90,13 @@ def test_strips_of_an_image_equal_the_whole(on_one_device, num_space):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("backbone", "head"),
-    [
-        (PartConfig("resnet.resnet50", {"width": 0.0625}), PartConfig("v3plus.v3plus")),
-        (PartConfig("mobilenet_v2.mobilenet_v2", {"width": 0.1}), PartConfig("v3plus.v3plus", {"separable": True})),
-        (PartConfig("mobilenet_v3.mobilenet_v3_large", {}), PartConfig("lr_aspp.lr_aspp", {"channels": 4})),
-    ],
-    ids=lambda part: part.name,
-)
-def test_networks_of_the_family(backbone, head):
-    if head.name == "v3plus.v3plus":
-        head.args |= {"aspp_channels": 4, "decoder_channels": 4, "low_level_channels": 4}
-    model = build_model(ModelConfig(backbone, head, num_classes=NUM_CLASSES, batch_norm=BatchNormConfig(decay=0.9)))
-    want = results(model, 1, (129, 65))
-    for num_space in (2, 4):
-        # 53 batch norms over few values amplify the rounding of their sums; 2e-3 is seen in gradients.
-        assert_same(results(model, num_space, (129, 65)), want, 1e-2)
+@pytest.mark.parametrize("network", ["resnet50", "mobilenet_v2", "mobilenet_v3", "whole_frame"])
+def test_networks_of_the_family_in_float64(network):
+    """In float32 ResNet-50's gradients differ by 3e-2: 53 batch norms over few values amplify the rounding of sums."""
+    command = [sys.executable, str(pathlib.Path(__file__).with_name("strips_in_float64.py")), network]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) == {"2", "4"}
+    assert max(found.values()) < 1e-11, found
