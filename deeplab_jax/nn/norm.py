@@ -75,8 +75,9 @@ def _group(x: Float[Array, "b h w c"], num_groups: int) -> Float[Array, "g n h w
     return x.reshape(num_groups, -1, *x.shape[1:])
 
 
-# A function of its own in the program, so that the equal layers of a network are traced and lowered once.
-@functools.partial(jax.jit, static_argnames=("epsilon", "dtype"))
+# Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
+# the strips of images at the border of a called function.
+@functools.partial(jax.jit, static_argnames=("epsilon", "dtype"), inline=True)
 def _normalize(
     x: Float[Array, "b h w c"],
     mean: Float[Array, "g c"],

@@ -86,8 +86,9 @@ def _depthwise_backward(geometry: Geometry, saved: tuple[Array, Array], dy: Arra
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-# A function of its own in the program, so that the equal layers of a network are traced and lowered once.
-@functools.partial(jax.jit, static_argnums=(0, 1))
+# Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
+# the strips of images at the border of a called function.
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
 def _run(operation: str, geometry: Geometry, x: Array, kernel: Array, *dy: Array) -> Array:
     """The implementation is chosen when the program is lowered, so that one trace serves every platform."""
 

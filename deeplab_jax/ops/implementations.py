@@ -99,15 +99,14 @@ PLATFORMS: tuple[str, ...] = tuple(sorted({row.platform for row in TABLE}))
 
 def choose(platform: str, operation: str, x: Array, kernel: Array, geometry: Geometry) -> Implementation:
     """What the table has for this operation on these arrays."""
-    return IMPLEMENTATIONS[operation][
-        choice(platform, operation, max(kernel.shape[:2]), max(geometry.rate), x.shape[-1])
-    ]
+    row = deciding_row(platform, operation, max(kernel.shape[:2]), max(geometry.rate), x.shape[-1])
+    return IMPLEMENTATIONS[operation][row.implementation]
 
 
-def choice(platform: str, operation: str, window: int, rate: int, channels: int) -> str:
-    """The name of what the table has."""
+def deciding_row(platform: str, operation: str, window: int, rate: int, channels: int) -> Row:
+    """The first row that applies; where there is none, one for `lax` everywhere."""
     rate = rate if window > 1 else 1  # a single tap has no holes
     for row in TABLE:
         if (row.platform, row.operation) == (platform, operation) and row.applies(window, rate, channels):
-            return row.implementation
-    return LAX
+            return row
+    return Row(platform, operation, LAX)

@@ -10,8 +10,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 
-# A function of its own in the program, so that the equal layers of a network are traced and lowered once.
-@functools.partial(jax.jit, static_argnames="num_groups")
+# Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
+# the strips of images at the border of a called function.
+@functools.partial(jax.jit, static_argnames="num_groups", inline=True)
 def channel_moments(
     x: Float[Array, "b h w c"], shift: Float[Array, "c"], num_groups: int = 1
 ) -> tuple[Float[Array, "g c"], Float[Array, "g c"]]:
