@@ -22,8 +22,8 @@ import math
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -32,13 +32,15 @@ from jax.sharding import SingleDeviceSharding
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks.shapes import DIRECTIONS, Shape
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
 from deeplab_jax.hardware.chips import CHIPS
 from deeplab_jax.hardware.program_text import count_bytes, count_flops, read_convolutions, read_kernels
 from deeplab_jax.hardware.topologies import find_topology
 from deeplab_jax.models.build import build_model
 from deeplab_jax.nn.layers import AtrousConv, AtrousDepthwiseConv
-from deeplab_jax.ops import convolution, depthwise_fused, depthwise_pallas, space_to_batch, taps
+from deeplab_jax.ops import convolution
+from deeplab_jax.ops.implementations import IMPLEMENTATIONS, Implementation
 
 TOPOLOGY, BATCH, SIZE, DTYPE = "h100", 16, (513, 513), jnp.bfloat16
 # v3 ResNet-50 has the shapes of v3 ResNet-101, fewer times.
@@ -53,60 +55,8 @@ NETWORKS = (
     ("v3plus_voc_mobilenet_v2", 16),
 )
 NUM_PLAIN = 16  # of the dense ones without holes, those with the most work in a network
-DIRECTIONS = ("forward", "input", "kernel")
 
-# Every formulation for GPUs: (x, kernel, geometry) forward, (x, kernel, dy, geometry) for the gradients. What was
-# written for the caches of a CPU, or for symbolic sizes, is left out.
-FORMULATIONS: dict[str, dict[str, tuple[Callable[..., Any], ...]]] = {
-    "dense": {
-        "lax": (convolution.lax_dense, convolution.lax_dense_input, convolution.lax_dense_kernel),
-        "taps": (taps.dense_taps, taps.dense_input_taps, taps.dense_kernel_taps),
-        "phases": (space_to_batch.phased_dense_kernel,),
-    },
-    "depthwise": {
-        "lax": (convolution.lax_depthwise, convolution.lax_depthwise_input, convolution.lax_depthwise_kernel),
-        "taps": (taps.depthwise_taps, taps.depthwise_input_taps, taps.depthwise_kernel_taps),
-        "fused": (
-            depthwise_fused.depthwise_fused,
-            depthwise_fused.depthwise_input_fused,
-            depthwise_fused.depthwise_kernel_fused,
-        ),
-        "pallas": (
-            depthwise_pallas.depthwise_pallas,
-            depthwise_pallas.depthwise_input_pallas,
-            depthwise_pallas.depthwise_kernel_pallas,
-        ),
-    },
-}
-
-
-class Shape(NamedTuple):
-    """A convolution of a network; `features` is 0 for a depthwise one."""
-
-    height: int
-    width: int
-    channels: int
-    features: int
-    taps: int
-    stride: int
-    rate: int
-
-    @property
-    def work(self) -> int:
-        """About so many multiplications on one image."""
-        return self.height * self.width * self.channels * (self.features or 1) * self.taps**2 // self.stride**2
-
-    @property
-    def kind(self) -> str:
-        return "dense" if self.features else "depthwise"
-
-    @property
-    def name(self) -> str:
-        channels = f"{self.channels} -> {self.features}" if self.features else f"{self.channels} depthwise"
-        words = [f"{self.height}x{self.width}", channels, f"{self.taps}x{self.taps}"]
-        words += [f"stride {self.stride}"] if self.stride > 1 else []
-        words += [f"rate {self.rate}"] if self.rate > 1 else []
-        return ", ".join(words)
+LEFT_OUT = {"slabs", "fewer_bytes"}  # for the CPU; a choice between two that are here
 
 
 def collect_shapes() -> dict[Shape, dict[str, int]]:
@@ -164,19 +114,17 @@ def compile_shape(shape: Shape, sharding: Any) -> dict[str, Any]:
     for direction in DIRECTIONS:
         arguments = (x, kernel) if direction == "forward" else (x, kernel, dy)
         report[direction] = {**limits, "formulations": {}}
-        for name, function in _formulations(shape, direction):
+        for name, function in formulations(shape, direction):
             compiled = jax.jit(functools.partial(function, geometry=geometry)).lower(*arguments).compile()
             report[direction]["formulations"][name] = describe(compiled)
     return report
 
 
-def _formulations(shape: Shape, direction: str) -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name, functions in FORMULATIONS[shape.kind].items():
-        if name == "phases":
-            if direction == "kernel" and shape.rate > 1 and shape.stride == 1:
-                yield name, functions[0]
-        else:
-            yield name, functions[DIRECTIONS.index(direction)]
+def formulations(shape: Shape, direction: str) -> Iterator[tuple[str, Implementation]]:
+    """Those that a GPU might run."""
+    for name, function in IMPLEMENTATIONS[shape.kind + DIRECTIONS[direction]].items():
+        if name not in LEFT_OUT and (name != "phases" or (shape.rate > 1 and shape.stride == 1)):
+            yield name, function
 
 
 def _pixels_inside(x: Any, kernel: Any, geometry: convolution.Geometry) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.pairs import turn_seconds
 from benchmarks.shapes import Shape
 from deeplab_jax.ops.convolution import geometry_of, output_size
-from deeplab_jax.ops.implementations import IMPLEMENTATIONS, deciding_row
+from deeplab_jax.ops.implementations import IMPLEMENTATIONS
 
 # Pallas' kernels are for GPUs; phases are images of a few pixels, of which the CPU's convolution takes tens of seconds.
 NOT_ON = {"cpu": {"pallas", "phases", "fewer_bytes"}, "gpu": set[str]()}
@@ -23,8 +23,7 @@ NOT_ON = {"cpu": {"pallas", "phases", "fewer_bytes"}, "gpu": set[str]()}
 class Convolution:
     """One shape at a time."""
 
-    def __init__(self, device: str, dtype: str, batch: int) -> None:
-        self._platform = "cuda" if device == "cuda" else "cpu"
+    def __init__(self, dtype: str, batch: int) -> None:
         self._dtype, self._batch = jnp.dtype(dtype), batch
         self._runs: dict[str, Callable[[], Any]] = {}
 
@@ -32,8 +31,8 @@ class Convolution:
         """What it is called."""
         return jax.devices()[0].device_kind
 
-    def prepare(self, shape: Shape, operation: str) -> dict[str, Any]:
-        """Compiles; returns the seconds of one run of each implementation, and what the table has for the shape."""
+    def prepare(self, shape: Shape, operation: str) -> dict[str, float]:
+        """Compiles; returns the seconds of one run of each implementation."""
         rng = np.random.default_rng(0)
 
         def draw(*sizes: int) -> jax.Array:
@@ -51,12 +50,7 @@ class Convolution:
             if name not in NOT_ON[jax.default_backend()]:
                 program = jax.jit(functools.partial(function, geometry=geometry)).lower(*arrays).compile()
                 self._runs[name] = functools.partial(_wait, program, arrays)
-        row = deciding_row(self._platform, operation, shape.taps, shape.rate, shape.channels)
-        return {
-            "seconds": {name: self._once(name) for name in self._runs},
-            "chosen": row.implementation,
-            "row": f"Row({', '.join(map(repr, row))})",
-        }
+        return {name: self._once(name) for name in self._runs}
 
     def turn(self, name: str) -> float:
         """Seconds of one run."""

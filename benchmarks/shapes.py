@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+DIRECTIONS = {"forward": "", "input": "_input", "kernel": "_kernel"}  # -> what the name of the operation ends with
+
 
 class Shape(NamedTuple):
     """A convolution of a network; `features` is 0 for a depthwise one."""

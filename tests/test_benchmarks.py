@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import evaluate_folder, input_pipeline, networks, pairs
-from benchmarks.tables import markdown_table, write_between
+from benchmarks import convolutions, evaluate_folder, input_pipeline, networks, pairs
+from benchmarks.shapes import DIRECTIONS
+from benchmarks.tables import markdown_table, read_results, write_between
+from deeplab_jax.ops.implementations import Row
 
 
 def test_the_ratio_is_taken_round_by_round_so_that_a_slow_round_cancels():
@@ -98,3 +100,26 @@ def test_evaluations_of_the_same_pixels_alone_are_compared():
     assert evaluate_folder.differing_share(ours, theirs) == pytest.approx(0.1)
     with pytest.raises(SystemExit, match="10 pixels were counted here and 20 there"):
         evaluate_folder.differing_share(ours, 2 * theirs)
+
+
+def _convolution(**ratios):
+    spreads = {name: {"low": ratio, "median": ratio, "high": ratio} for name, ratio in ratios.items()}
+    return {"dtype": "float32", "ratios": spreads}
+
+
+def test_a_row_whose_choice_is_slower_over_its_shapes_is_told():
+    rows = [Row("cpu", "dense", "taps", min_rate=rate) for rate in (1, 2, 3)]
+    results = {
+        "a": _convolution(taps=1.0, lax=2.0),
+        "b": _convolution(taps=1.5, lax=1.0),  # slower here, and quicker over both
+        "c": _convolution(taps=1.2, lax=1.0, slabs=3.0),
+        "d": _convolution(taps=1.05, lax=1.0),  # within a tenth
+    }
+    decided = dict(zip(results, (rows[0], rows[0], rows[1], rows[2]), strict=True))
+    assert convolutions.slower_rows(results, decided) == [f"{rows[1]}: lax is 1.20 times as quick"]
+
+
+def test_the_table_of_implementations_chooses_what_was_measured_to_be_quick():
+    results = read_results("convolutions_cpu")
+    assert len(results) == len(convolutions.SHAPES) * len(DIRECTIONS)
+    assert convolutions.slower_rows(results, convolutions.deciding_rows(results, "cpu")) == []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-import jax
 import jax.numpy as jnp
 import pytest
 
 from benchmarks import compile_convolutions
+from benchmarks.shapes import DIRECTIONS, Shape
 from deeplab_jax.ops.convolution import geometry_of, output_size
 
 
@@ -33,16 +33,14 @@ def test_a_cell_lists_formulations_by_their_bytes_with_what_is_odd_about_them():
 
 
 def test_a_shape_is_named_by_what_it_does():
-    shape = compile_convolutions.Shape(33, 33, 728, 0, 3, 1, 2)
+    shape = Shape(33, 33, 728, 0, 3, 1, 2)
     assert shape.name == "33x33, 728 depthwise, 3x3, rate 2"
     assert shape._replace(features=256, rate=1, stride=2).name == "33x33, 728 -> 256, 3x3, stride 2"
 
 
 def test_every_direction_has_every_formulation_that_is_named():
-    shape = compile_convolutions.Shape(33, 33, 64, 64, 3, 1, 2)
+    shape = Shape(33, 33, 64, 64, 3, 1, 2)
     names = {
-        direction: [name for name, _ in compile_convolutions._formulations(shape, direction)]
-        for direction in compile_convolutions.DIRECTIONS
+        direction: [name for name, _ in compile_convolutions.formulations(shape, direction)] for direction in DIRECTIONS
     }
     assert names == {"forward": ["lax", "taps"], "input": ["lax", "taps"], "kernel": ["lax", "taps", "phases"]}
-    assert jax.tree.all(jax.tree.map(callable, compile_convolutions.FORMULATIONS))

@@ -75,17 +75,25 @@ class Row(NamedTuple):
     max_window: int = 1 << 30  # taps along an axis
     min_rate: int = 1
     max_channels: int = 1 << 30  # of the input
+    max_inside: float = 1.0  # share of the products that are with pixels and not with padding, at most
 
-    def applies(self, window: int, rate: int, channels: int) -> bool:
-        return window <= self.max_window and rate >= self.min_rate and channels <= self.max_channels
+    def applies(self, x: Array, kernel: Array, geometry: Geometry) -> bool:
+        window = max(kernel.shape[:2])
+        rate = max(geometry.rate) if window > 1 else 1  # a single tap has no holes
+        return (
+            window <= self.max_window
+            and rate >= self.min_rate
+            and x.shape[-1] <= self.max_channels
+            and (self.max_inside >= 1 or taps.share_inside(x, kernel, geometry) <= self.max_inside)
+        )
 
 
 # The first row that applies decides.
 TABLE: tuple[Row, ...] = (
     Row("cpu", "dense", "taps", max_window=1),
-    Row("cpu", "dense", "taps", min_rate=3),
+    Row("cpu", "dense", "taps", min_rate=3, max_inside=0.8),
     Row("cpu", "dense_input", "taps", max_window=1),
-    Row("cpu", "dense_input", "taps", min_rate=3),
+    Row("cpu", "dense_input", "taps", min_rate=3, max_inside=0.8),
     Row("cpu", "dense_kernel", LAX, max_channels=15),  # the channels of an image: too few for a matmul
     Row("cpu", "dense_kernel", "taps"),
     Row("cpu", "depthwise", "taps"),
@@ -99,14 +107,12 @@ PLATFORMS: tuple[str, ...] = tuple(sorted({row.platform for row in TABLE}))
 
 def choose(platform: str, operation: str, x: Array, kernel: Array, geometry: Geometry) -> Implementation:
     """What the table has for this operation on these arrays."""
-    row = deciding_row(platform, operation, max(kernel.shape[:2]), max(geometry.rate), x.shape[-1])
-    return IMPLEMENTATIONS[operation][row.implementation]
+    return IMPLEMENTATIONS[operation][deciding_row(platform, operation, x, kernel, geometry).implementation]
 
 
-def deciding_row(platform: str, operation: str, window: int, rate: int, channels: int) -> Row:
-    """The first row that applies; where there is none, one for `lax` everywhere."""
-    rate = rate if window > 1 else 1  # a single tap has no holes
+def deciding_row(platform: str, operation: str, x: Array, kernel: Array, geometry: Geometry) -> Row:
+    """The first row that applies; where there is none, one for `lax` everywhere. Shapes are enough."""
     for row in TABLE:
-        if (row.platform, row.operation) == (platform, operation) and row.applies(window, rate, channels):
+        if (row.platform, row.operation) == (platform, operation) and row.applies(x, kernel, geometry):
             return row
     return Row(platform, operation, LAX)

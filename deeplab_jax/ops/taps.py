@@ -55,6 +55,21 @@ def _taps(x: Array, kernel: Array, geometry: Geometry) -> Iterator[_Tap]:
                 yield _Tap((i, j), rows, columns)
 
 
+def share_inside(x: Array, kernel: Array, geometry: Geometry) -> float:
+    """Of all products of a convolution, those with pixels of the image; 0 where sizes are symbolic."""
+    if not _has_fixed_size(x):
+        return 0.0
+    height, width = output_size(x, kernel, geometry)
+    inside = sum(
+        (tap.rows.high - tap.rows.low) * (tap.columns.high - tap.columns.low) for tap in _taps(x, kernel, geometry)
+    )
+    return inside / (height * width * kernel.shape[0] * kernel.shape[1])
+
+
+def _has_fixed_size(x: Array) -> bool:
+    return all(isinstance(axis, int) for axis in spatial_size(x))
+
+
 def _read(x: Array, tap: _Tap, strides: tuple[int, int]) -> Array:
     """The input pixels that a tap multiplies."""
     (height, width) = (tap.rows.high - tap.rows.low, tap.columns.high - tap.columns.low)
@@ -102,7 +117,7 @@ def _matmul(x: Array, matrix: Array) -> Array:
 
 
 def dense_taps(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    if not all(isinstance(axis, int) for axis in spatial_size(x)):
+    if not _has_fixed_size(x):
         return dense_windows(x, kernel, geometry)
     shape = output_size(x, kernel, geometry)
     return _total(

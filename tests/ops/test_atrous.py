@@ -114,10 +114,15 @@ def test_every_implementation_in_bfloat16(rng, operation, name):
 def test_the_table_names_what_there_is_and_unknown_platforms_get_lax():
     for row in TABLE:
         assert row.implementation in IMPLEMENTATIONS[row.operation]
-    for operation in IMPLEMENTATIONS:
-        assert deciding_row("an unknown one", operation, 3, 12, 256).implementation == LAX
-    assert deciding_row("cpu", "dense", 1, 12, 256) == deciding_row("cpu", "dense", 1, 1, 256)  # one tap has no rate
-    assert deciding_row("cpu", "dense", 3, 2, 256).implementation == LAX
+
+    def name(platform, operation, size, window, rate):
+        x, kernel = jnp.zeros((1, size, size, 16)), jnp.zeros((window, window, 16, 16))
+        geometry = convolution.geometry_of(x, kernel, (1, 1), (rate, rate), "tf_same")
+        return deciding_row(platform, operation, x, kernel, geometry).implementation
+
+    assert {name("an unknown one", operation, 33, 3, 12) for operation in IMPLEMENTATIONS} == {LAX}
+    assert name("cpu", "dense", 33, 1, 1) == name("cpu", "dense", 33, 1, 12) == "taps"
+    assert [name("cpu", "dense", 65, 3, rate) for rate in (1, 6, 18, 80)] == [LAX, LAX, "taps", "taps"]
 
 
 # Rates that divide the size and that do not, near it and beyond it; padding on one side alone.
