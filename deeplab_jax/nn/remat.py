@@ -55,7 +55,8 @@ class _Wrapper:
         self._inside = False
 
     def __call__(self, call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        path = "/".join(context.module.path)
+        # A module that checks itself when it is built calls its methods before it has a place in the network.
+        path = "/".join(context.module.path) if context.module.scope else ""
         if self._inside or context.method_name != "__call__" or not path:
             return call(*args, **kwargs)
         self._seen.append(path)

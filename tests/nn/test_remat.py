@@ -14,6 +14,13 @@ from deeplab_jax.types import UserError
 
 
 class Unit(nn.Module):
+    def __post_init__(self):
+        super().__post_init__()
+        self.check()  # as heads do that are refused where they have nothing to read
+
+    def check(self):
+        pass
+
     @nn.compact
     def __call__(self, x, *, train):
         y = ConvNorm(8, 3, name="conv1")(x, train=train)
