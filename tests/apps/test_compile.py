@@ -146,9 +146,9 @@ def test_classes_that_only_the_data_knows_must_be_given(tmp_path):
     assert compiling.find_info(config, tmp_path).num_classes == 21
 
 
-def compile_mode(tmp_path, topology, *overrides):
+def compile_mode(tmp_path, topology, *overrides, config="v3plus_voc"):
     """The report of `main.py --mode=compile`, in a process that is not set up for tests."""
-    command = [sys.executable, str(REPOSITORY / "main.py"), f"--config={REPOSITORY / 'configs/v3plus_voc.py'}"]
+    command = [sys.executable, str(REPOSITORY / "main.py"), f"--config={REPOSITORY / 'configs' / config}.py"]
     command += [f"--workdir={tmp_path}", "--mode=compile", f"--topology={topology}", *overrides]
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
@@ -180,3 +180,12 @@ def test_the_recipe_for_16_images_fits_on_16_small_chips(tmp_path):
     assert report["num_chips"] == 16
     assert report["fits"]
     assert report["collectives"]["all-reduce"]["bytes"] >= 2 * 59e6  # every gradient; kernels' in bfloat16
+
+
+@pytest.mark.slow
+def test_strips_of_images_stay_strips_on_tpu(tmp_path):
+    """Called functions that are not inlined make its partitioner gather what they are given: 109 MB were seen so."""
+    overrides = ("--config.mesh.space=2", "--config.data.batch_size=4")
+    report = compile_mode(tmp_path, "v5e:2x2", *overrides, config="quickstart")
+    assert report["collectives"]["collective-permute"]["count"] > 0
+    assert report["collectives"].get("all-gather", {"bytes": 0})["bytes"] < 10e6
