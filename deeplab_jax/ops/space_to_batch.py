@@ -65,8 +65,11 @@ def phases_pay(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> bool:
 
 
 def _phases(x: Array, edges: list[tuple[int, int, int]], rate: tuple[int, int]) -> Array:
-    """[b, h, w, c] -> [rate * rate * b, h / rate, w / rate, c] of the padded array."""
+    """[b, h, w, c] -> [b * rate * rate, h / rate, w / rate, c] of the padded array.
+
+    An example's phases stay beside each other, so that a batch that devices share needs no exchange.
+    """
     padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
     batch, height, width, channels = padded.shape
     split = padded.reshape(batch, height // rate[0], rate[0], width // rate[1], rate[1], channels)
-    return split.transpose(2, 4, 0, 1, 3, 5).reshape(-1, height // rate[0], width // rate[1], channels)
+    return split.transpose(0, 2, 4, 1, 3, 5).reshape(-1, height // rate[0], width // rate[1], channels)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
+from deeplab_jax.hardware.program_text import read_collectives
 from deeplab_jax.ops import atrous, convolution, space_to_batch
 from deeplab_jax.ops.implementations import IMPLEMENTATIONS, LAX, TABLE, deciding_row
+from deeplab_jax.ops.mesh import batch_sharding, make_mesh, replicated
 
 # Sums of up to 9 * 20 products of unit normals in float32, in another order: a few units of 1e-6.
 TOLERANCE = 3e-5
@@ -140,6 +144,21 @@ def test_a_kernel_gradient_by_phases_equals_lax(rng, rate, padding):
     got = space_to_batch.phased_dense_kernel(*map(jnp.asarray, (x, kernel, dy)), geometry)
     want = convolution.lax_dense_kernel(*map(jnp.asarray, (x, kernel, dy)), geometry)
     np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"), [("dense_kernel", "phases"), ("dense_kernel", "taps"), ("depthwise_kernel", "taps")]
+)
+def test_a_kernel_gradient_leaves_a_shared_batch_where_it_is(operation, name):
+    """Only the gradient itself is summed over devices."""
+    mesh = make_mesh(8)
+    channels = 1 if operation.startswith("depthwise") else 8
+    x, kernel = jax.ShapeDtypeStruct((8, 9, 9, 8), jnp.float32), jax.ShapeDtypeStruct((3, 3, channels, 8), jnp.float32)
+    geometry = convolution.geometry_of(x, kernel, (1, 1), (2, 2), "tf_same")
+    gradient = functools.partial(IMPLEMENTATIONS[operation][name], geometry=geometry)
+    rows, whole = batch_sharding(mesh), replicated(mesh)
+    program = jax.jit(gradient, in_shardings=(rows, whole, rows), out_shardings=whole).lower(x, kernel, x).compile()
+    assert set(read_collectives(program.as_text())) == {"all-reduce"}
 
 
 def test_phases_pay_but_for_rates_that_leave_the_centre_alone():
