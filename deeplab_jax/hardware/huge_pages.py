@@ -1,8 +1,8 @@
-"""Huge pages for the memory of this process: on a CPU a fifth of a train step is otherwise spent on page faults.
+"""Huge pages for the memory of this process: on a CPU much of a train step is otherwise spent on page faults.
 
 XLA on CPU takes the memory of each step's activations anew and gives it back, gigabytes at a time, and Linux hands it
 out in pages of 4 KB, each with a fault. With glibc's allocator asking for pages of 2 MB the train step of a v3+
-MobileNetV2 takes three quarters of the time (docs/performance.md).
+MobileNetV2 takes five sixths of the time (docs/performance.md).
 """
 
 from __future__ import annotations
