@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.pairs import turn_seconds
 from benchmarks.shapes import Shape
 from deeplab_jax.ops.convolution import geometry_of, output_size
-from deeplab_jax.ops.implementations import IMPLEMENTATIONS
+from deeplab_jax.ops.implementations import IMPLEMENTATIONS, serves
 
 # Pallas' kernels are for GPUs; phases are images of a few pixels, of which the CPU's convolution takes tens of seconds.
 NOT_ON = {"cpu": {"pallas", "phases", "fewer_bytes"}, "gpu": set[str]()}
@@ -47,7 +47,7 @@ class Convolution:
             arrays.append(draw(self._batch, *output_size(x, kernel, geometry), kernel.shape[-1]))
         self._runs = {}
         for name, function in IMPLEMENTATIONS[operation].items():
-            if name not in NOT_ON[jax.default_backend()]:
+            if name not in NOT_ON[jax.default_backend()] and serves(name, x, kernel, geometry):
                 program = jax.jit(functools.partial(function, geometry=geometry)).lower(*arrays).compile()
                 self._runs[name] = functools.partial(_wait, program, arrays)
         return {name: self._once(name) for name in self._runs}

@@ -5,7 +5,8 @@ row gets. A row must have earned its place: benchmarks/convolutions.py times eve
 rows, and fails where another than the chosen one would be faster over the shapes that a row decides.
 
 CPU. XLA multiplies the padding of dilated kernels, and expands depthwise kernels to dense ones: 10 to 1000 times the
-work. CUDA. The kernel gradient of a dilated convolution is no call of cuDNN's, but becomes a forward convolution whose
+work. Winograd's filtering saves half of what is left, but takes a second to compile: not for narrow layers.
+CUDA. The kernel gradient of a dilated convolution is no call of cuDNN's, but becomes a forward convolution whose
 window is the whole map; chosen by the bytes of the compiled programs (benchmarks/compile_convolutions.py), not timed.
 """
 
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from deeplab_jax.ops import convolution, depthwise_fused, space_to_batch, taps
+from deeplab_jax.ops import convolution, depthwise_fused, space_to_batch, taps, winograd
 from deeplab_jax.ops.convolution import Geometry
 
 # (x, kernel, geometry) forward, (x, kernel, dy, geometry) for the two gradients
@@ -36,11 +37,16 @@ def _pallas(name: str) -> Implementation:
 
 LAX = "lax"
 IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
-    "dense": {LAX: convolution.lax_dense, "taps": taps.dense_taps},
-    "dense_input": {LAX: convolution.lax_dense_input, "taps": taps.dense_input_taps},
+    "dense": {LAX: convolution.lax_dense, "taps": taps.dense_taps, "winograd": winograd.dense_winograd},
+    "dense_input": {
+        LAX: convolution.lax_dense_input,
+        "taps": taps.dense_input_taps,
+        "winograd": winograd.dense_input_winograd,
+    },
     "dense_kernel": {
         LAX: convolution.lax_dense_kernel,
         "taps": taps.dense_kernel_taps,
+        "winograd": winograd.dense_kernel_winograd,
         "phases": space_to_batch.phased_dense_kernel,
         "fewer_bytes": space_to_batch.phases_or_taps,
     },
@@ -66,6 +72,11 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
 }
 
 
+def serves(implementation: str, x: Array, kernel: Array, geometry: Geometry) -> bool:
+    """Whether an implementation can compute this convolution at all; most can all of them. Shapes are enough."""
+    return implementation != "winograd" or winograd.share_needed(x, kernel, geometry) < float("inf")
+
+
 class Row(NamedTuple):
     """The calls that it is for, and what they get."""
 
@@ -74,8 +85,11 @@ class Row(NamedTuple):
     implementation: str
     max_window: int = 1 << 30  # taps along an axis
     min_rate: int = 1
+    min_stride: int = 1
+    min_channels: int = 0  # of the input and of the output
     max_channels: int = 1 << 30  # of the input
     max_inside: float = 1.0  # share of the products that are with pixels and not with padding, at most
+    max_winograd: float = float("inf")  # products that ops/winograd.py needs over those with pixels, at most
 
     def applies(self, x: Array, kernel: Array, geometry: Geometry) -> bool:
         window = max(kernel.shape[:2])
@@ -83,18 +97,28 @@ class Row(NamedTuple):
         return (
             window <= self.max_window
             and rate >= self.min_rate
+            and max(geometry.strides) >= self.min_stride
+            and min(x.shape[-1], kernel.shape[-1]) >= self.min_channels
             and x.shape[-1] <= self.max_channels
             and (self.max_inside >= 1 or taps.share_inside(x, kernel, geometry) <= self.max_inside)
+            and (self.max_winograd == float("inf") or self._share_of_winograd(x, kernel, geometry) <= self.max_winograd)
         )
+
+    def _share_of_winograd(self, x: Array, kernel: Array, geometry: Geometry) -> float:
+        return winograd.share_needed(x, kernel, geometry) / max(taps.share_inside(x, kernel, geometry), 1e-9)
 
 
 # The first row that applies decides.
 TABLE: tuple[Row, ...] = (
     Row("cpu", "dense", "taps", max_window=1),
+    Row("cpu", "dense", "winograd", min_channels=128, max_winograd=0.85),
     Row("cpu", "dense", "taps", min_rate=3, max_inside=0.8),
     Row("cpu", "dense_input", "taps", max_window=1),
+    Row("cpu", "dense_input", "winograd", min_channels=128, max_winograd=0.85),
+    Row("cpu", "dense_input", "taps", min_stride=2, min_channels=16),
     Row("cpu", "dense_input", "taps", min_rate=3, max_inside=0.8),
     Row("cpu", "dense_kernel", LAX, max_channels=15),  # the channels of an image: too few for a matmul
+    Row("cpu", "dense_kernel", "winograd", min_channels=64, max_winograd=0.85),
     Row("cpu", "dense_kernel", "taps"),
     Row("cpu", "depthwise", "taps"),
     Row("cpu", "depthwise_input", "taps"),

@@ -12,7 +12,7 @@ from jax import lax
 
 from deeplab_jax.hardware.program_text import read_collectives
 from deeplab_jax.ops import atrous, convolution, space_to_batch
-from deeplab_jax.ops.implementations import IMPLEMENTATIONS, LAX, TABLE, deciding_row
+from deeplab_jax.ops.implementations import IMPLEMENTATIONS, LAX, TABLE, deciding_row, serves
 from deeplab_jax.ops.mesh import batch_sharding, make_mesh, replicated
 
 # Sums of up to 9 * 20 products of unit normals in float32, in another order: a few units of 1e-6.
@@ -75,12 +75,12 @@ def test_equals_lax_with_rhs_dilation(rng, height, width, taps, stride, rate, pa
         np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
 
 
-# Phases have tests of their own (they know strides of 1 alone), and so has the Pallas kernel.
+# Phases and Winograd's tiles have tests of their own (they know strides of 1 alone), and so has the Pallas kernel.
 ON_ANY_PLATFORM = [
     (operation, name)
     for operation, found in IMPLEMENTATIONS.items()
     for name in found
-    if name not in (LAX, "phases", "pallas")
+    if name not in (LAX, "phases", "winograd", "pallas")
 ]
 
 
@@ -119,14 +119,15 @@ def test_the_table_names_what_there_is_and_unknown_platforms_get_lax():
     for row in TABLE:
         assert row.implementation in IMPLEMENTATIONS[row.operation]
 
-    def name(platform, operation, size, window, rate):
-        x, kernel = jnp.zeros((1, size, size, 16)), jnp.zeros((window, window, 16, 16))
+    def name(platform, operation, size, window, rate, channels=16):
+        x, kernel = jnp.zeros((1, size, size, channels)), jnp.zeros((window, window, channels, channels))
         geometry = convolution.geometry_of(x, kernel, (1, 1), (rate, rate), "tf_same")
         return deciding_row(platform, operation, x, kernel, geometry).implementation
 
     assert {name("an unknown one", operation, 33, 3, 12) for operation in IMPLEMENTATIONS} == {LAX}
     assert name("cpu", "dense", 33, 1, 1) == name("cpu", "dense", 33, 1, 12) == "taps"
     assert [name("cpu", "dense", 65, 3, rate) for rate in (1, 6, 18, 80)] == [LAX, LAX, "taps", "taps"]
+    assert [name("cpu", "dense", 65, 3, rate, 128) for rate in (1, 6, 24)] == ["winograd", "winograd", "taps"]
 
 
 # Rates that divide the size and that do not, near it and beyond it; padding on one side alone.
@@ -146,8 +147,46 @@ def test_a_kernel_gradient_by_phases_equals_lax(rng, rate, padding):
     np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
 
 
+@pytest.mark.parametrize("operation", ["dense", "dense_input", "dense_kernel"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("rate", [(1, 1), (2, 3), (12, 1)])
+@pytest.mark.parametrize("padding", ["tf_same", "valid", ((0, 5), (7, 2))])
+def test_winograd_equals_lax(rng, operation, dtype, rate, padding):
+    """Padding on one side alone too, and rates that do not divide the size, or are larger."""
+    if padding == "valid":
+        rate = (min(rate[0], 3), rate[1])
+    x = rng.normal(size=(2, 9, 11, 5)).astype(dtype)
+    kernel = rng.normal(size=(3, 3, 5, 4)).astype(dtype)
+    geometry = convolution.geometry_of(x, kernel, (1, 1), rate, padding if isinstance(padding, str) else "tf_same")
+    if not isinstance(padding, str):
+        geometry = geometry._replace(padding=padding, rate=(2, 3))
+    arguments = [x, kernel]
+    if operation != "dense":
+        arguments.append(rng.normal(size=(2, *convolution.output_size(x, kernel, geometry), 4)).astype(dtype))
+    assert serves("winograd", x, kernel, geometry)
+    got = IMPLEMENTATIONS[operation]["winograd"](*map(jnp.asarray, arguments), geometry=geometry)
+    want = IMPLEMENTATIONS[operation][LAX](*(jnp.asarray(each, jnp.float32) for each in arguments), geometry=geometry)
+    assert got.dtype == dtype
+    tolerance = TOLERANCE if dtype == jnp.float32 else 2**-8  # computed in float32, rounded once
+    np.testing.assert_allclose(got.astype(jnp.float32), want, atol=tolerance * np.abs(want).max())
+
+
+def test_winograd_serves_windows_of_three_in_steps_of_one():
+    def served(size, window, stride):
+        x, kernel = jnp.zeros((1, size, size, 2)), jnp.zeros((window, window, 2, 2))
+        return serves("winograd", x, kernel, convolution.geometry_of(x, kernel, (stride, stride), (1, 1), "tf_same"))
+
+    assert [served(9, window, stride) for window, stride in ((3, 1), (3, 2), (1, 1), (7, 1))] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 @pytest.mark.parametrize(
-    ("operation", "name"), [("dense_kernel", "phases"), ("dense_kernel", "taps"), ("depthwise_kernel", "taps")]
+    ("operation", "name"),
+    [("dense_kernel", "phases"), ("dense_kernel", "taps"), ("dense_kernel", "winograd"), ("depthwise_kernel", "taps")],
 )
 def test_a_kernel_gradient_leaves_a_shared_batch_where_it_is(operation, name):
     """Only the gradient itself is summed over devices."""
