@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from deeplab_jax.config import Config
-from deeplab_jax.hardware.huge_pages import restart_with_huge_pages
+from deeplab_jax.hardware.allocator import restart_with_allocator
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import doubts, validate
 
@@ -221,7 +221,7 @@ def _keep_compilations() -> None:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
+    restart_with_allocator()
     status = main(sys.argv)
     sys.stdout.flush()
     if status:

@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks import pairs
 from benchmarks.shapes import DIRECTIONS, Shape
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
-from deeplab_jax.hardware.huge_pages import TUNABLES
+from deeplab_jax.hardware.allocator import TUNABLES
 
 BATCH = 2
 RATES = (1, 2, 4, 6, 8, 12, 18, 24, 36)

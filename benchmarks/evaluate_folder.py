@@ -30,7 +30,7 @@ from benchmarks.input_pipeline import CASES, PAD_PIXEL, make_files
 from benchmarks.networks import PACKAGES, PEERS
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
 from deeplab_jax.data.datasets import folder
-from deeplab_jax.hardware.huge_pages import TUNABLES
+from deeplab_jax.hardware.allocator import TUNABLES
 
 ALLOWED = 0.005  # share of the pixels that may be counted differently in float32: ties
 

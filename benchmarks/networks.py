@@ -7,8 +7,8 @@ that import makes of its file, so layers, weights and images are the same; equal
 agree, are required. Networks of torchvision see 513x513; segmentation_models.pytorch takes multiples of the output
 stride alone, there both see 512x512. A train step has batch norm in training mode, cross-entropy on full-size logits
 and SGD with momentum; ours is the project's own, with its metrics and its check for what is not finite. PyTorch is
-channels last, eager or (--compile) compiled; in bfloat16 it has autocast. Ours runs as `python main.py` does, with huge
-pages for its memory; the peer, which does not ask for them, gets them with --peer_huge_pages.
+channels last, eager or (--compile) compiled; in bfloat16 it has autocast. Ours runs as `python main.py` does, with its
+settings of the memory allocator; the peer, which does not ask for them, gets them with --peer_allocator.
 
 Results are kept case by case; a case that is there already is left alone but for --again. After --minutes no case is
 begun: run the command again. With --size (a quick look) nothing is written.
@@ -33,7 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import pairs
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
-from deeplab_jax.hardware.huge_pages import TUNABLES
+from deeplab_jax.hardware.allocator import TUNABLES
 
 _TORCHVISION = "torchvision.models.segmentation:"
 _SMP = "segmentation_models_pytorch:"
@@ -114,7 +114,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--compile", action="store_true", help="the peer goes through torch.compile")
-    parser.add_argument("--peer_huge_pages", action="store_true", help="the peer has the memory pages that we have")
+    parser.add_argument(
+        "--peer_allocator", action="store_true", help="the peer has the settings of the allocator that we have"
+    )
     parser.add_argument("--only", default="", help="regular expression of cases, as 'resnet50 train'")
     parser.add_argument("--forward_batches", type=_numbers, default=(1, 2))
     parser.add_argument("--train_batches", type=_numbers, default=(), help="default: 2; of camvid_cpu 8")
@@ -139,13 +141,13 @@ class Case:
     mode: str  # 'forward' or 'train'
     dtype: str
     is_compiled: bool
-    peer_huge_pages: bool
+    peer_allocator: bool
     batches: tuple[int, ...]
     size: tuple[int, int]
 
     def key(self, batch: int) -> str:
         """Its name among the results."""
-        words = ["compiled"] * self.is_compiled + ["huge pages"] * self.peer_huge_pages
+        words = ["compiled"] * self.is_compiled + ["our allocator"] * self.peer_allocator
         return " ".join([self.network, self.mode, f"batch {batch}", self.dtype, *words])
 
 
@@ -158,7 +160,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
             ("forward", options.forward_batches),
             ("train", options.train_batches or (peer.train_batch,)),
         ):
-            case = Case(network, mode, options.dtype, options.compile, options.peer_huge_pages, batches, size)
+            case = Case(network, mode, options.dtype, options.compile, options.peer_allocator, batches, size)
             if any(re.search(options.only, case.key(batch)) for batch in batches):
                 found.append(case)
     return found
@@ -172,7 +174,7 @@ def run_case(case: Case, batches: list[int], options: argparse.Namespace) -> dic
         theirs = stack.enter_context(
             pairs.Side(
                 "benchmarks.networks_torch:Network",
-                TUNABLES if case.peer_huge_pages else {},
+                TUNABLES if case.peer_allocator else {},
                 options.cores,
                 factory=peer.factory,
                 arguments=dict(peer.arguments),
@@ -232,7 +234,7 @@ def _measure(case: Case, batch: int, ours: pairs.Side, theirs: pairs.Side, secon
         "mode": case.mode,
         "shape": list(shape),
         "dtype": case.dtype,
-        "peer": ("compiled" if case.is_compiled else "eager") + (", huge pages" if case.peer_huge_pages else ""),
+        "peer": ("compiled" if case.is_compiled else "eager") + (", our allocator" if case.peer_allocator else ""),
         **pairs.comparison(*times),
         "memory_bytes": {name: side.call("memory")["running"] for name, side in sides.items()},
         "first_call_seconds": first,

@@ -99,6 +99,14 @@ def test_two_processes_equal_one(two, tmp_path):
     assert said.endswith(f"wrote {workdir / 'report.html'}\n")
     assert "step" not in other
 
+    # What one process has written two restore: its last steps are run again.
+    shutil.rmtree(tmp_path / FOLDER / str(toy_run.NUM_STEPS))
+    continued = run_two(tmp_path)
+    assert [status for status, _, _ in continued] == [0, 0], continued
+    assert f"resuming at step {toy_run.NUM_STEPS - 4}" in continued[0][1]
+    assert_same_run(tmp_path, workdir, TOLERANCE)
+    assert confusion(tmp_path) == confusion(workdir)
+
 
 def test_a_run_that_was_stopped_and_killed_goes_on(two, tmp_path):
     """First SIGTERM to one process, then SIGKILL: the result is that of the whole run, bit for bit."""

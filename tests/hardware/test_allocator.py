@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from deeplab_jax.hardware.huge_pages import SWITCH, TUNABLES
+from deeplab_jax.hardware.allocator import SWITCH, TUNABLES
 
 CODE = """
 import os, sys
-from deeplab_jax.hardware.huge_pages import restart_with_huge_pages
+from deeplab_jax.hardware.allocator import restart_with_allocator
 print("started", flush=True)
-restart_with_huge_pages()
+restart_with_allocator()
 print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], sys.flags.dont_write_bytecode)
 """
 
@@ -27,8 +27,8 @@ def _run(**variables):
 
 def test_the_same_command_starts_once_more():
     if sys.platform != "linux":
-        pytest.skip("huge pages are asked for on Linux alone")
-    assert _run() == ["started", "started", "glibc.malloc.hugetlb=1 ['--name=a b'] 1"]
+        pytest.skip("the allocator is set on Linux alone")
+    assert _run() == ["started", "started", f"{TUNABLES['GLIBC_TUNABLES']} ['--name=a b'] 1"]
 
 
 @pytest.mark.parametrize("variables", [{SWITCH: "0"}, {"GLIBC_TUNABLES": "glibc.malloc.check=0"}])
