@@ -2,7 +2,7 @@
 
 XLA on CPU takes the memory of each step's activations anew and gives it back, gigabytes at a time; Linux hands it out
 again zeroed, in pages of 4 KB, each with a fault. With glibc's allocator keeping what it has had, in pages of 2 MB, no
-step after the first has a fault: a train step of configs/pets_cpu.py takes four fifths of the time (docs/performance.md).
+step after the first has a fault (docs/performance.md has what that is worth).
 """
 
 from __future__ import annotations
