@@ -193,30 +193,21 @@ def depthwise_kernel_slabs(x: Array, kernel: Array, dy: Array, geometry: Geometr
     """For XLA on CPU, whose own reductions over pixels run neither at the speed of memory nor of the processor.
 
     The loop that multiplies also adds up slabs of rows, so that an eighth of the products is written to memory; a
-    matmul with ones sums that.
+    matmul with ones sums that. Rows of zeros complete the last slab.
     """
-    rows, columns = geometry.padding
-    padded = _pad_once(x, ((*rows, 0), (*columns, 0)))
+    num_rows, (rows, columns) = dy.shape[1], geometry.padding
+    height = -(-num_rows // _NUM_SLABS)
+    missing = -num_rows % height
+    padded = _pad_once(x, ((rows[0], rows[1] + missing * geometry.strides[0], 0), (*columns, 0)))
+    whole = _pad_once(dy, ((0, missing, 0), (0, 0, 0))) if missing else dy
 
     def added_up(position: tuple[int, int]) -> Array:
-        read = _window(padded, position, geometry, spatial_size(dy)).astype(jnp.float32)
-        return _add_slabs(lambda rows: read[:, rows] * dy[:, rows].astype(jnp.float32), dy.shape[1])
+        read = _window(padded, position, geometry, spatial_size(whole)).astype(jnp.float32)
+        slabs = [slice(start, start + height) for start in range(0, num_rows, height)]
+        return _total(read[:, slab] * whole[:, slab].astype(jnp.float32) for slab in slabs)
 
     slabs = lax.optimization_barrier([added_up(at) for at in _positions(kernel)])
     return jnp.stack([_sum_pixels(each) for each in slabs]).reshape(kernel.shape).astype(kernel.dtype)
-
-
-def _add_slabs(products: Callable[[slice], Array], num_rows: int) -> Array:
-    """The products of slabs of equal height, added up; the rows that are left over become one more row."""
-    height = max(num_rows // _NUM_SLABS, 1)
-    num_slabs, rest = divmod(num_rows, height)
-
-    def added_up(start: int, height: int, count: int) -> Array:
-        return _total(products(slice(start + i * height, start + (i + 1) * height)) for i in range(count))
-
-    parts = [added_up(0, height, num_slabs)]
-    parts += [added_up(num_slabs * height, 1, rest)] if rest else []
-    return jnp.concatenate(parts, axis=1)
 
 
 def _sum_pixels(x: Array) -> Array:
