@@ -1,8 +1,11 @@
 """How this process keeps its memory: on a CPU much of a train step is otherwise spent on page faults.
 
-XLA on CPU takes the memory of each step's activations anew and gives it back, gigabytes at a time; Linux hands it out
-again zeroed, in pages of 4 KB, each with a fault. With glibc's allocator keeping what it has had, in pages of 2 MB, no
-step after the first has a fault (docs/performance.md has what that is worth).
+XLA on CPU takes the memory of each step's activations anew and gives it back, gigabytes at a time, and Linux hands it
+out again zeroed, in pages of 4 KB, each with a fault. So glibc's allocator is asked for pages of 2 MB, and to keep
+arrays of up to 256 MB instead of giving them back one by one (docs/performance.md has what that is worth).
+
+Keeping everything (mmap_max=0, arena_max=1) spares the last faults too, but small arrays then settle in the memory of
+large ones, which grows with each step; and compilation takes half as long again.
 """
 
 from __future__ import annotations
@@ -12,9 +15,8 @@ import sys
 
 _SETTINGS = {
     "hugetlb": 1,  # glibc 2.35 and later; others ignore it
-    "mmap_max": 0,  # no mapping of their own for large pieces, which would be unmapped when freed
-    "trim_threshold": 1 << 40,  # nothing is given back
-    "arena_max": 1,  # one heap for all threads: XLA's are not always the main one, and other heaps hold 64 MB at most
+    "mmap_threshold": 256 << 20,  # from there on an array is mapped alone, and unmapped when it is freed
+    "trim_threshold": 1 << 30,  # free memory at the end of the heap that is kept
 }
 TUNABLES = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _SETTINGS.items())}
 SWITCH = "DEEPLAB_JAX_ALLOCATOR"  # 0: leave the allocator as it is

@@ -19,7 +19,7 @@ from jaxtyping import Array
 
 from deeplab_jax.ops.convolution import Geometry, output_size, spatial_size
 
-_NUM_SLABS = 8  # as many products are added up before a value is written; more gained nothing
+_NUM_SLABS = range(8, 14)  # so many products are added up before a value is written; more gained nothing
 
 
 class _Span(NamedTuple):
@@ -192,11 +192,11 @@ def depthwise_kernel_taps(x: Array, kernel: Array, dy: Array, geometry: Geometry
 def depthwise_kernel_slabs(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
     """For XLA on CPU, whose own reductions over pixels run neither at the speed of memory nor of the processor.
 
-    The loop that multiplies also adds up slabs of rows, so that an eighth of the products is written to memory; a
-    matmul with ones sums that. Rows of zeros complete the last slab.
+    The loop that multiplies also adds up slabs of rows, so that an eighth of the products or less is written to
+    memory; a matmul with ones sums that. Rows of zeros complete the last slab where no number of slabs fits.
     """
     num_rows, (rows, columns) = dy.shape[1], geometry.padding
-    height = -(-num_rows // _NUM_SLABS)
+    height = min((-(-num_rows // count) for count in _NUM_SLABS), key=lambda height: -num_rows % height)
     missing = -num_rows % height
     padded = _pad_once(x, ((rows[0], rows[1] + missing * geometry.strides[0], 0), (*columns, 0)))
     whole = _pad_once(dy, ((0, missing, 0), (0, 0, 0))) if missing else dy
