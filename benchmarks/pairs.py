@@ -129,12 +129,11 @@ def _attempt(function: Callable[[], Any]) -> tuple[bool, Any]:
 def turn_seconds(run: Callable[[], object], at_least: float = 0.5) -> float:
     """Seconds of one run: the median over a turn of `at_least` seconds.
 
-    What is quick runs once before, since the other side has just had the caches.
+    A run before is not counted: while the other side had its turn, the caches were its, and memory that this side has
+    given back went to the system (a virtual machine's to its host, from which it comes back slowly).
     """
-    first = _seconds(run)
-    if first > at_least:
-        return first
-    seconds: list[float] = []
+    run()
+    seconds = [_seconds(run)]
     while sum(seconds) < at_least:
         seconds.append(_seconds(run))
     return statistics.median(seconds)

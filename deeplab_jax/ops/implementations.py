@@ -5,7 +5,7 @@ row gets. A row must have earned its place: benchmarks/convolutions.py times eve
 rows, and fails where another than the chosen one would be faster over the shapes that a row decides.
 
 CPU. XLA multiplies the padding of dilated kernels, and expands depthwise kernels to dense ones: 10 to 1000 times the
-work. Winograd's filtering saves half of what is left, but takes a second to compile: not for narrow layers.
+work. Winograd's filtering saves half of what is left, but takes a second to compile: not for small layers.
 CUDA. The kernel gradient of a dilated convolution is no call of cuDNN's, but becomes a forward convolution whose
 window is the whole map; chosen by the bytes of the compiled programs (benchmarks/compile_convolutions.py), not timed.
 """
@@ -90,6 +90,7 @@ class Row(NamedTuple):
     max_channels: int = 1 << 30  # of the input
     max_inside: float = 1.0  # share of the products that are with pixels and not with padding, at most
     max_winograd: float = float("inf")  # products that ops/winograd.py needs over those with pixels, at most
+    min_pixels: int = 0  # of an image
 
     def applies(self, x: Array, kernel: Array, geometry: Geometry) -> bool:
         window = max(kernel.shape[:2])
@@ -102,6 +103,7 @@ class Row(NamedTuple):
             and x.shape[-1] <= self.max_channels
             and (self.max_inside >= 1 or taps.share_inside(x, kernel, geometry) <= self.max_inside)
             and (self.max_winograd == float("inf") or self._share_of_winograd(x, kernel, geometry) <= self.max_winograd)
+            and (self.min_pixels == 0 or x.shape[1] * x.shape[2] >= self.min_pixels)
         )
 
     def _share_of_winograd(self, x: Array, kernel: Array, geometry: Geometry) -> float:
@@ -111,14 +113,15 @@ class Row(NamedTuple):
 # The first row that applies decides.
 TABLE: tuple[Row, ...] = (
     Row("cpu", "dense", "taps", max_window=1),
-    Row("cpu", "dense", "winograd", min_channels=128, max_winograd=0.85),
+    Row("cpu", "dense", "winograd", min_channels=128, max_winograd=0.85, min_pixels=1000),
     Row("cpu", "dense", "taps", min_rate=3, max_inside=0.8),
     Row("cpu", "dense_input", "taps", max_window=1),
-    Row("cpu", "dense_input", "winograd", min_channels=128, max_winograd=0.85),
+    Row("cpu", "dense_input", "winograd", min_channels=128, max_winograd=0.85, min_pixels=1000),
     Row("cpu", "dense_input", "taps", min_stride=2, min_channels=16),
     Row("cpu", "dense_input", "taps", min_rate=3, max_inside=0.8),
     Row("cpu", "dense_kernel", LAX, max_channels=15),  # the channels of an image: too few for a matmul
-    Row("cpu", "dense_kernel", "winograd", min_channels=64, max_winograd=0.85),
+    Row("cpu", "dense_kernel", "winograd", min_channels=128, max_winograd=0.85, min_pixels=1000),
+    Row("cpu", "dense_kernel", "winograd", min_channels=64, max_winograd=0.85, min_pixels=10000),
     Row("cpu", "dense_kernel", "taps"),
     Row("cpu", "depthwise", "taps"),
     Row("cpu", "depthwise_input", "taps"),
