@@ -63,7 +63,7 @@ def _convolved(
 ) -> Array:
     """A^T [products] A, the pixels put in place."""
     inputs = _transformed(_B_T, x, padding, rate, _num_tiles(size, rate))
-    products = [_matmul(tiles, kernel) for tiles, kernel in zip(inputs, kernels, strict=True)]
+    products = [tiles @ kernel for tiles, kernel in zip(inputs, kernels, strict=True)]
     rows = []
     for i in range(4):
         row = jnp.stack(_combined(_A_T, _stored(products[4 * i : 4 * i + 4])), axis=4)
@@ -115,10 +115,6 @@ def _mixed(matrix: np.ndarray, x: Array) -> Array:
     dtype = _float32_at_least(x.dtype)
     weights = jnp.asarray(matrix, dtype)
     return lax.dot_general(weights, x.astype(dtype), (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
-
-
-def _matmul(x: Array, matrix: Array) -> Array:
-    return lax.dot_general(x, matrix, (((x.ndim - 1,), (0,)), ((), ())))
 
 
 def _combined(matrix: np.ndarray, arrays: Sequence[Array]) -> list[Array]:
