@@ -56,7 +56,7 @@ NETWORKS = (
 )
 NUM_PLAIN = 16  # of the dense ones without holes, those with the most work in a network
 
-LEFT_OUT = {"slabs", "winograd", "fewer_bytes"}  # two for the CPU; a choice between two that are here
+LEFT_OUT = {"joint", "winograd", "fewer_bytes"}  # two for the CPU; a choice between two that are here
 
 
 def collect_shapes() -> dict[Shape, dict[str, int]]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from deeplab_jax.ops import convolution, depthwise_fused, space_to_batch, taps, winograd
+from deeplab_jax.ops import convolution, dense_taps, depthwise_fused, depthwise_taps, space_to_batch, spans, winograd
 from deeplab_jax.ops.convolution import Geometry
 
 # (x, kernel, geometry) forward, (x, kernel, dy, geometry) for the two gradients
@@ -37,35 +37,35 @@ def _pallas(name: str) -> Implementation:
 
 LAX = "lax"
 IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
-    "dense": {LAX: convolution.lax_dense, "taps": taps.dense_taps, "winograd": winograd.dense_winograd},
+    "dense": {LAX: convolution.lax_dense, "taps": dense_taps.dense_taps, "winograd": winograd.dense_winograd},
     "dense_input": {
         LAX: convolution.lax_dense_input,
-        "taps": taps.dense_input_taps,
+        "taps": dense_taps.dense_input_taps,
         "winograd": winograd.dense_input_winograd,
     },
     "dense_kernel": {
         LAX: convolution.lax_dense_kernel,
-        "taps": taps.dense_kernel_taps,
+        "taps": dense_taps.dense_kernel_taps,
         "winograd": winograd.dense_kernel_winograd,
         "phases": space_to_batch.phased_dense_kernel,
         "fewer_bytes": space_to_batch.phases_or_taps,
     },
     "depthwise": {
         LAX: convolution.lax_depthwise,
-        "taps": taps.depthwise_taps,
+        "taps": depthwise_taps.depthwise_taps,
         "fused": depthwise_fused.depthwise_fused,
         "pallas": _pallas("depthwise_pallas"),
     },
     "depthwise_input": {
         LAX: convolution.lax_depthwise_input,
-        "taps": taps.depthwise_input_taps,
+        "taps": depthwise_taps.depthwise_input_taps,
         "fused": depthwise_fused.depthwise_input_fused,
         "pallas": _pallas("depthwise_input_pallas"),
     },
     "depthwise_kernel": {
         LAX: convolution.lax_depthwise_kernel,
-        "taps": taps.depthwise_kernel_taps,
-        "slabs": taps.depthwise_kernel_slabs,
+        "taps": depthwise_taps.depthwise_kernel_taps,
+        "joint": depthwise_taps.depthwise_kernel_joint,
         "fused": depthwise_fused.depthwise_kernel_fused,
         "pallas": _pallas("depthwise_kernel_pallas"),
     },
@@ -101,13 +101,13 @@ class Row(NamedTuple):
             and max(geometry.strides) >= self.min_stride
             and min(x.shape[-1], kernel.shape[-1]) >= self.min_channels
             and x.shape[-1] <= self.max_channels
-            and (self.max_inside >= 1 or taps.share_inside(x, kernel, geometry) <= self.max_inside)
+            and (self.max_inside >= 1 or spans.share_inside(x, kernel, geometry) <= self.max_inside)
             and (self.max_winograd == float("inf") or self._share_of_winograd(x, kernel, geometry) <= self.max_winograd)
             and (self.min_pixels == 0 or x.shape[1] * x.shape[2] >= self.min_pixels)
         )
 
     def _share_of_winograd(self, x: Array, kernel: Array, geometry: Geometry) -> float:
-        return winograd.share_needed(x, kernel, geometry) / max(taps.share_inside(x, kernel, geometry), 1e-9)
+        return winograd.share_needed(x, kernel, geometry) / max(spans.share_inside(x, kernel, geometry), 1e-9)
 
 
 # The first row that applies decides.
@@ -125,7 +125,7 @@ TABLE: tuple[Row, ...] = (
     Row("cpu", "dense_kernel", "taps"),
     Row("cpu", "depthwise", "taps"),
     Row("cpu", "depthwise_input", "taps"),
-    Row("cpu", "depthwise_kernel", "slabs"),
+    Row("cpu", "depthwise_kernel", "joint"),
     Row("cuda", "dense_kernel", "fewer_bytes", min_rate=2),
     Row("cuda", "depthwise_kernel", "taps", min_rate=2),
 )

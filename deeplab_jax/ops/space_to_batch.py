@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array
 
 from deeplab_jax.ops.convolution import Geometry, lax_dense_kernel
-from deeplab_jax.ops.taps import dense_kernel_taps
+from deeplab_jax.ops.dense_taps import dense_kernel_taps
 
 _PLAIN = Geometry(strides=(1, 1), padding=((0, 0), (0, 0)), rate=(1, 1))
 

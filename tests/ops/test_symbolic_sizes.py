@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from deeplab_jax.ops import resize, taps
+from deeplab_jax.ops import resize, windows
 from deeplab_jax.ops.atrous import atrous_conv
 from deeplab_jax.ops.convolution import Geometry, lax_dense
 
@@ -24,7 +24,7 @@ def test_taps_that_cannot_be_clipped_give_the_same_convolution(strides, rng):
     x, kernel = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 9, 11, 3), (3, 3, 3, 4)))
     geometry = Geometry(strides, ((4, 4), (4, 4)), (4, 4))
     np.testing.assert_allclose(
-        taps.dense_windows(x, kernel, geometry), lax_dense(x, kernel, geometry), atol=1e-5
+        windows.dense_windows(x, kernel, geometry), lax_dense(x, kernel, geometry), atol=1e-5
     )  # sums of 27 products in another order
 
 

@@ -1,0 +1,45 @@
+"""Convolution as windows of a padded input: for sizes that are symbols of an exported program, so that no tap can be
+clipped to what falls inside the image. Products with padding are computed too."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from deeplab_jax.ops.convolution import Geometry, output_size
+
+
+def dense_windows(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """As `convolution.lax_dense`."""
+    products = (
+        lax.dot_general(window, kernel[position], (((3,), (0,)), ((), ())))
+        for position, window in _windows(x, kernel, geometry)
+    )
+    return functools.reduce(operator.add, products)
+
+
+def depthwise_windows(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """As `convolution.lax_depthwise`."""
+    products = (window * kernel[position][None, None] for position, window in _windows(x, kernel, geometry))
+    return functools.reduce(operator.add, products)
+
+
+def _windows(x: Array, kernel: Array, geometry: Geometry) -> Iterator[tuple[tuple[int, int], Array]]:
+    """Each tap's position, and what it reads of the padded input."""
+    strides, (rows, columns), rates = geometry
+    padding = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
+    padded = lax.optimization_barrier(padding)  # written to memory once, instead of recomputed for every tap
+    size = output_size(x, kernel, geometry)
+    for position in itertools.product(range(kernel.shape[0]), range(kernel.shape[1])):
+        start = [tap * rate for tap, rate in zip(position, rates, strict=True)]
+        stop = [first + (count - 1) * step + 1 for first, count, step in zip(start, size, strides, strict=True)]
+        yield (
+            position,
+            lax.slice(padded, (0, *start, 0), (padded.shape[0], *stop, padded.shape[3]), (1, *strides, 1)),
+        )
