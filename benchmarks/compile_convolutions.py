@@ -56,7 +56,8 @@ NETWORKS = (
 )
 NUM_PLAIN = 16  # of the dense ones without holes, those with the most work in a network
 
-LEFT_OUT = {"joint", "winograd", "fewer_bytes"}  # two for the CPU; a choice between two that are here
+# Those for the CPU; a choice between two that are here.
+LEFT_OUT = {"channelwise", "winograd", "regions", "joint", "fewer_bytes"}
 
 
 def collect_shapes() -> dict[Shape, dict[str, int]]:

@@ -1,10 +1,9 @@
 """Depthwise atrous convolution as expressions that XLA for GPU compiles to one kernel that pads nothing in memory.
 
-`taps.depthwise_taps` writes the padded input down first, which a CPU wants; on a GPU that is half of all traffic. Left
-to XLA the padding becomes a mask, and forward and input gradient one loop that reads and writes every array once. The
-nine sums of the kernel gradient, written as nine reductions or as one of nine operands, become five passes and more;
-over one stack of what the taps read they are one pass, in which the same image is read for one tap after the other, out
-of the cache where it holds an image.
+Written to memory first, the padded input would be half of all traffic. Left to XLA the padding becomes a mask, and
+forward and input gradient one loop that reads and writes every array once. The nine sums of the kernel gradient,
+written as nine reductions or as one of nine operands, become five passes and more; over one stack of what taps read
+they are one pass, in which an image is read for one tap after the other, out of the cache where it fits.
 
 Sums are float32, rounded once.
 """

@@ -13,12 +13,22 @@ window is the whole map; chosen by the bytes of the compiled programs (benchmark
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from jaxtyping import Array
 
-from deeplab_jax.ops import convolution, dense_taps, depthwise_fused, depthwise_taps, space_to_batch, spans, winograd
+from deeplab_jax.ops import (
+    convolution,
+    dense_taps,
+    depthwise_fused,
+    depthwise_regions,
+    space_to_batch,
+    spans,
+    windows,
+    winograd,
+)
 from deeplab_jax.ops.convolution import Geometry
 
 # (x, kernel, geometry) forward, (x, kernel, dy, geometry) for the two gradients
@@ -37,7 +47,12 @@ def _pallas(name: str) -> Implementation:
 
 LAX = "lax"
 IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
-    "dense": {LAX: convolution.lax_dense, "taps": dense_taps.dense_taps, "winograd": winograd.dense_winograd},
+    "dense": {
+        LAX: convolution.lax_dense,
+        "taps": dense_taps.dense_taps,
+        "channelwise": windows.dense_channelwise,
+        "winograd": winograd.dense_winograd,
+    },
     "dense_input": {
         LAX: convolution.lax_dense_input,
         "taps": dense_taps.dense_input_taps,
@@ -52,20 +67,20 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
     },
     "depthwise": {
         LAX: convolution.lax_depthwise,
-        "taps": depthwise_taps.depthwise_taps,
+        "regions": depthwise_regions.depthwise_regions,
         "fused": depthwise_fused.depthwise_fused,
         "pallas": _pallas("depthwise_pallas"),
     },
     "depthwise_input": {
         LAX: convolution.lax_depthwise_input,
-        "taps": depthwise_taps.depthwise_input_taps,
+        "regions": depthwise_regions.depthwise_input_regions,
         "fused": depthwise_fused.depthwise_input_fused,
         "pallas": _pallas("depthwise_input_pallas"),
     },
     "depthwise_kernel": {
         LAX: convolution.lax_depthwise_kernel,
-        "taps": depthwise_taps.depthwise_kernel_taps,
-        "joint": depthwise_taps.depthwise_kernel_joint,
+        "taps": depthwise_regions.depthwise_kernel_taps,
+        "joint": depthwise_regions.depthwise_kernel_joint,
         "fused": depthwise_fused.depthwise_kernel_fused,
         "pallas": _pallas("depthwise_kernel_pallas"),
     },
@@ -74,7 +89,9 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
 
 def serves(implementation: str, x: Array, kernel: Array, geometry: Geometry) -> bool:
     """Whether an implementation can compute this convolution at all; most can all of them. Shapes are enough."""
-    return implementation != "winograd" or winograd.share_needed(x, kernel, geometry) < float("inf")
+    if implementation == "winograd":
+        return winograd.share_needed(x, kernel, geometry) < float("inf")
+    return implementation != "channelwise" or math.prod(kernel.shape[:3]) <= windows.MAX_CHANNELWISE
 
 
 class Row(NamedTuple):
@@ -113,18 +130,19 @@ class Row(NamedTuple):
 # The first row that applies decides.
 TABLE: tuple[Row, ...] = (
     Row("cpu", "dense", "taps", max_window=1),
+    Row("cpu", "dense", "channelwise", max_window=3, max_channels=4),
     Row("cpu", "dense", "winograd", min_channels=128, max_winograd=0.85, min_pixels=1000),
     Row("cpu", "dense", "taps", min_rate=3, max_inside=0.8),
     Row("cpu", "dense_input", "taps", max_window=1),
-    Row("cpu", "dense_input", "winograd", min_channels=128, max_winograd=0.85, min_pixels=1000),
+    Row("cpu", "dense_input", "winograd", min_channels=128, max_channels=1024, max_winograd=0.85, min_pixels=1000),
     Row("cpu", "dense_input", "taps", min_stride=2, min_channels=16),
     Row("cpu", "dense_input", "taps", min_rate=3, max_inside=0.8),
     Row("cpu", "dense_kernel", LAX, max_channels=15),  # the channels of an image: too few for a matmul
     Row("cpu", "dense_kernel", "winograd", min_channels=128, max_winograd=0.85, min_pixels=1000),
     Row("cpu", "dense_kernel", "winograd", min_channels=64, max_winograd=0.85, min_pixels=10000),
     Row("cpu", "dense_kernel", "taps"),
-    Row("cpu", "depthwise", "taps"),
-    Row("cpu", "depthwise_input", "taps"),
+    Row("cpu", "depthwise", "regions"),
+    Row("cpu", "depthwise_input", "regions"),
     Row("cpu", "depthwise_kernel", "joint"),
     Row("cuda", "dense_kernel", "fewer_bytes", min_rate=2),
     Row("cuda", "depthwise_kernel", "taps", min_rate=2),

@@ -72,7 +72,7 @@ def stretches(spans: Spans, out_size: int, stride: int) -> list[Stretch]:
     cuts = sorted({0, out_size} | {edge for each in spans.values() for edge in (each.low, each.high)})
     return [
         Stretch(low, high, {tap: each.start + (low - each.low) * stride for tap, each in serving.items()})
-        for low, high in zip(cuts, cuts[1:], strict=False)
+        for low, high in itertools.pairwise(cuts)
         for serving in [{tap: each for tap, each in spans.items() if each.low <= low and high <= each.high}]
     ]
 

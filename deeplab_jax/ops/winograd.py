@@ -9,8 +9,10 @@ plain sums in float32, of F(3x3, 3x3) 6 times. All is computed in float32 at lea
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,11 @@ from jaxtyping import Array, DTypeLike, Float
 
 from deeplab_jax.ops.convolution import Geometry, Padding, output_size, spatial_size
 
+_Grid: TypeAlias = Sequence[Sequence[Array]]  # a matrix of arrays of one shape
+
 _A_T = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 _B_T = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-_GG = np.kron(_G, _G)  # taps [9] -> tiles [16]
 
 
 def share_needed(x: Array, kernel: Array, geometry: Geometry) -> float:
@@ -36,7 +39,7 @@ def share_needed(x: Array, kernel: Array, geometry: Geometry) -> float:
 
 def dense_winograd(x: Array, kernel: Array, geometry: Geometry) -> Array:
     size = output_size(x, kernel, geometry)
-    return _convolved(x, geometry.padding, geometry.rate, _kernel_tiles(kernel), size).astype(x.dtype)
+    return _convolved(x, geometry.padding, geometry.rate, kernel, size).astype(x.dtype)
 
 
 def dense_input_winograd(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
@@ -44,87 +47,84 @@ def dense_input_winograd(x: Array, kernel: Array, dy: Array, geometry: Geometry)
         (2 * rate - low, 2 * rate - high) for (low, high), rate in zip(geometry.padding, geometry.rate, strict=True)
     )
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    return _convolved(dy, (rows, columns), geometry.rate, _kernel_tiles(flipped), spatial_size(x)).astype(x.dtype)
+    return _convolved(dy, (rows, columns), geometry.rate, flipped, spatial_size(x)).astype(x.dtype)
 
 
 def dense_kernel_winograd(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
-    tiles = _num_tiles(spatial_size(dy), geometry.rate)
-    inputs = _transformed(_B_T, x, geometry.padding, geometry.rate, tiles)
-    outputs = _transformed(_A_T.T, dy, ((0, 0), (0, 0)), geometry.rate, tiles)
-    products = [
-        lax.dot_general(v.reshape(-1, v.shape[-1]), d.reshape(-1, d.shape[-1]), (((0,), (0,)), ((), ())))
-        for v, d in zip(inputs, outputs, strict=True)
-    ]
-    return _mixed(_GG.T, jnp.stack(products)).reshape(kernel.shape).astype(kernel.dtype)
+    num_tiles = _num_tiles(spatial_size(dy), geometry.rate)
+    inputs = _transformed(_B_T, _pixels(x, 4, geometry.padding, geometry.rate, num_tiles))
+    outputs = _transformed(_A_T.T, _pixels(dy, 2, ((0, 0), (0, 0)), geometry.rate, num_tiles))
+    products = [[_pixel_sums(v, d) for v, d in zip(*row, strict=True)] for row in zip(inputs, outputs, strict=True)]
+    return jnp.stack([jnp.stack(row) for row in _both_sides(_G.T, _stored(products))]).astype(kernel.dtype)
 
 
-def _convolved(
-    x: Array, padding: Padding, rate: tuple[int, int], kernels: Float[Array, "16 c d"], size: tuple[int, int]
-) -> Array:
+def _convolved(x: Array, padding: Padding, rate: tuple[int, int], kernel: Array, size: tuple[int, int]) -> Array:
     """A^T [products] A, the pixels put in place."""
-    inputs = _transformed(_B_T, x, padding, rate, _num_tiles(size, rate))
-    products = [tiles @ kernel for tiles, kernel in zip(inputs, kernels, strict=True)]
-    rows = []
-    for i in range(4):
-        row = jnp.stack(_combined(_A_T, _stored(products[4 * i : 4 * i + 4])), axis=4)
-        rows.append(row.reshape(*row.shape[:3], -1, row.shape[-1]))
-    y = jnp.stack(_combined(_A_T, _stored(rows)), axis=2)
-    return y.reshape(y.shape[0], -1, *y.shape[4:])[:, : size[0], : size[1]]
+    kernels = _transformed(_G, [list(row.astype(_float32_at_least(kernel.dtype))) for row in kernel])
+    inputs = _transformed(_B_T, _pixels(x, 4, padding, rate, _num_tiles(size, rate)))
+    products = [[v @ u for v, u in zip(*row, strict=True)] for row in zip(inputs, kernels, strict=True)]
+    outputs = _both_sides(_A_T, _stored(products))
+    y = jnp.stack([jnp.stack(row, axis=4) for row in outputs], axis=2)  # [b tile 2 phase tile2 2 phase2 d]
+    wide = y.reshape(*y.shape[:4], -1, y.shape[-1])
+    return wide.reshape(y.shape[0], -1, *wide.shape[4:])[:, : size[0], : size[1]]
 
 
-def _transformed(
-    matrix: np.ndarray, x: Array, padding: Padding, rate: tuple[int, int], tiles: tuple[int, int]
-) -> list[Float[Array, "b tile phase tile2 phase2 c"]]:
-    """matrix @ (the pixels of a tile) @ matrix^T, for all tiles: 16 arrays, row by row."""
-    rows = _stored(_combined(matrix, _pixels(x, 1, matrix.shape[1], padding[0][0], rate[0], tiles[0])))
-    found: list[Array] = []
-    for row in rows:
-        found += _stored(_combined(matrix, _pixels(row, 3, matrix.shape[1], padding[1][0], rate[1], tiles[1])))
-    return found
+def _transformed(matrix: np.ndarray, grid: _Grid) -> list[list[Array]]:
+    """matrix @ grid @ matrix^T, in memory."""
+    return _stored(_both_sides(matrix, grid))
 
 
-def _pixels(x: Array, axis: int, count: int, pad: int, rate: int, num_tiles: int) -> list[Array]:
-    """The first, second, ... pixel along an axis of all tiles: that axis becomes [tile, phase].
+def _both_sides(matrix: np.ndarray, grid: _Grid) -> list[list[Array]]:
+    columns = [_combined(matrix, column) for column in zip(*grid, strict=True)]
+    return [_combined(matrix, row) for row in zip(*columns, strict=True)]
 
-    A tile covers two outputs, `rate` apart, of each of `rate` phases: a block of 2 x `rate` pixels. Two of its pixels
-    are in its own block, the third and fourth in the next.
+
+def _combined(matrix: np.ndarray, arrays: Sequence[Array]) -> list[Array]:
+    """matrix @ arrays."""
+    return [_weighted_sum(row, arrays) for row in matrix.tolist()]
+
+
+def _weighted_sum(weights: Sequence[float], arrays: Sequence[Array]) -> Array:
+    """Zeros are left out, and ones are not multiplied by."""
+    terms = [
+        array * weight if abs(weight) != 1 else array if weight > 0 else -array
+        for weight, array in zip(weights, arrays, strict=True)
+        if weight
+    ]
+    return functools.reduce(operator.add, terms)
+
+
+def _pixels(x: Array, count: int, padding: Padding, rate: tuple[int, int], num_tiles: tuple[int, int]) -> _Grid:
+    """The first `count` pixels along both axes of all tiles, each [b, tile, phase, tile2, phase2, c].
+
+    A tile covers two outputs along an axis, `rate` apart, of each of `rate` phases: a block of 2 x `rate` pixels. Two
+    of its pixels are in its own block, the third and fourth in the next.
     """
-    num_blocks = num_tiles + (count - 1) // 2
-    edges = [(0, 0, 0)] * x.ndim
-    edges[axis] = (pad, num_blocks * 2 * rate - pad - x.shape[axis], 0)
+    num_blocks = [tiles + (count - 1) // 2 for tiles in num_tiles]
+    edges = [
+        (low, blocks * 2 * step - low - size, 0)
+        for (low, _), blocks, step, size in zip(padding, num_blocks, rate, spatial_size(x), strict=True)
+    ]
     wide = x.astype(_float32_at_least(x.dtype))
-    blocks = lax.pad(wide, jnp.zeros((), wide.dtype), edges)
-    blocks = blocks.reshape(*x.shape[:axis], num_blocks, 2, rate, *x.shape[axis + 1 :])
-    every = (slice(None),) * axis
-    return [blocks[(*every, slice(i // 2, i // 2 + num_tiles), i % 2)] for i in range(count)]
+    blocks = _stored(lax.pad(wide, jnp.zeros((), wide.dtype), ((0, 0, 0), *edges, (0, 0, 0))))
+    blocks = blocks.reshape(x.shape[0], num_blocks[0], 2, rate[0], num_blocks[1], 2, rate[1], x.shape[3])
+
+    def pixel(i: int, j: int) -> Array:
+        rows, columns = (slice(at // 2, at // 2 + tiles) for at, tiles in zip((i, j), num_tiles, strict=True))
+        return blocks[:, rows, i % 2, :, columns, j % 2]
+
+    return [[pixel(i, j) for j in range(count)] for i in range(count)]
+
+
+def _pixel_sums(v: Array, d: Array) -> Float[Array, "c d"]:
+    """The products of each channel of one with each of the other, summed over all pixels."""
+    return lax.dot_general(v.reshape(-1, v.shape[-1]), d.reshape(-1, d.shape[-1]), (((0,), (0,)), ((), ())))
 
 
 def _num_tiles(size: tuple[int, int], rate: tuple[int, int]) -> tuple[int, int]:
     """Along each axis, for outputs of `size`."""
     height, width = (-(-each // (2 * step)) for each, step in zip(size, rate, strict=True))
     return height, width
-
-
-def _kernel_tiles(kernel: Array) -> Float[Array, "16 c d"]:
-    """G k G^T."""
-    return _stored(_mixed(_GG, kernel.reshape(9, *kernel.shape[2:])))
-
-
-def _mixed(matrix: np.ndarray, x: Array) -> Array:
-    """The first axis of `x` multiplied by a constant matrix."""
-    dtype = _float32_at_least(x.dtype)
-    weights = jnp.asarray(matrix, dtype)
-    return lax.dot_general(weights, x.astype(dtype), (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
-
-
-def _combined(matrix: np.ndarray, arrays: Sequence[Array]) -> list[Array]:
-    """matrix @ arrays, for entries of 0 and +-1."""
-
-    def total(signs: np.ndarray) -> Array:
-        terms = [array if sign > 0 else -array for sign, array in zip(signs, arrays, strict=True) if sign]
-        return sum(terms[1:], start=terms[0])
-
-    return [total(row) for row in matrix]
 
 
 def _float32_at_least(dtype: DTypeLike) -> Any:

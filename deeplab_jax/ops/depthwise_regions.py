@@ -13,7 +13,6 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
-import math
 import operator
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -37,10 +36,10 @@ from deeplab_jax.ops.spans import (
 from deeplab_jax.ops.windows import depthwise_windows
 
 _UNROLLED = 8  # terms of a sum that LLVM unrolls, and so vectorises over channels; more of them make it a plain loop
-_FEW = 16  # sums of an image that are left to a plain loop
+_FEW = 64  # sums of an image that need no loop of their own
 
 
-def depthwise_taps(
+def depthwise_regions(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw 1 c"], geometry: Geometry
 ) -> Float[Array, "b h2 w2 c"]:
     """As `convolution.lax_depthwise`."""
@@ -51,7 +50,7 @@ def depthwise_taps(
     return _by_regions(lax.optimization_barrier(x), kernel, (rows, columns), size, geometry.strides)
 
 
-def depthwise_input_taps(
+def depthwise_input_regions(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw 1 c"],
     dy: Float[Array, "b h2 w2 c"],
@@ -167,26 +166,23 @@ def _products(
 
 
 def _add_up(arrays: Sequence[Float[Array, "b h w c"]], height: int) -> list[Float[Array, " c"]]:
-    """The sums over all pixels, of all arrays in the same loops: `height` rows at a time, then what divides the rest."""
+    """Each array's sum over all pixels, in loops for all of them: `height` rows at a time, then eights of the sums."""
     batch, num_rows, width, channels = arrays[0].shape
-    sums = [each.reshape(batch, num_rows // height, height, width, channels) for each in arrays]
-    sums = _add_up_axis(sums)
-    sums = [each.reshape(batch, 1, -1, channels) for each in sums]
-    while (count := sums[0].shape[2]) > _FEW and (terms := _largest_divisor(count)) > 1:
-        sums = _add_up_axis([each.reshape(batch, count // terms, terms, 1, channels) for each in sums])
-        sums = [each.reshape(batch, 1, -1, channels) for each in sums]
-    return list(jnp.stack(sums).sum(axis=(1, 2, 3)))
+    blocks = _add_up_axis([each.reshape(batch, num_rows // height, height, width, channels) for each in arrays])
+    sums, rests = [each.reshape(batch, -1, channels) for each in blocks], []
+    while (count := sums[0].shape[1]) > _FEW:
+        whole = count // _UNROLLED * _UNROLLED
+        rests.append([each[:, whole:] for each in sums])
+        eights = [each[:, :whole].reshape(batch, -1, _UNROLLED, 1, channels) for each in sums]
+        sums = [each.reshape(batch, -1, channels) for each in _add_up_axis(eights)]
+    few = [jnp.concatenate(parts, axis=1) for parts in zip(sums, *rests, strict=True)]
+    return list(jnp.stack(few).sum(axis=(1, 2)))
 
 
 def _add_up_axis(arrays: Sequence[Float[Array, "b n terms w c"]]) -> Sequence[Float[Array, "b n w c"]]:
     zeros = [jnp.zeros((), jnp.float32)] * len(arrays)
     sums = lax.reduce(arrays, zeros, lambda left, right: [a + b for a, b in zip(left, right, strict=True)], (2,))
     return lax.optimization_barrier(sums)
-
-
-def _largest_divisor(count: int) -> int:
-    """Of those that a loop is unrolled for."""
-    return max(math.gcd(count, terms) for terms in range(1, _UNROLLED + 1))
 
 
 def _by_regions(
