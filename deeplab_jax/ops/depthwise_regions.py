@@ -4,8 +4,7 @@ The map is cut into regions whose outputs all are served by the same taps: the m
 Each region is a sum of shifted views, and all together are one loop that writes every output once. Nothing is padded,
 neither in memory, which costs as much as the convolution, nor in products, which rates near the map's size multiply.
 
-The gradient to the kernel is one loop for all taps. XLA vectorises a sum over pixels only where its length is a small
-constant, so eight rows are added up at a time, then eight of those sums.
+The gradient to the kernel is one pass for all taps (ops/pixel_sums.py).
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import functools
 import itertools
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from deeplab_jax.ops.convolution import Geometry, output_size, spatial_size
+from deeplab_jax.ops.pixel_sums import pixel_sums
 from deeplab_jax.ops.spans import (
     Spans,
     Stretch,
@@ -34,9 +33,6 @@ from deeplab_jax.ops.spans import (
     touching,
 )
 from deeplab_jax.ops.windows import depthwise_windows
-
-_UNROLLED = 8  # terms of a sum that LLVM unrolls, and so vectorises over channels; more of them make it a plain loop
-_FEW = 64  # sums of an image that need no loop of their own
 
 
 def depthwise_regions(
@@ -110,7 +106,7 @@ def depthwise_kernel_joint(
     dy: Float[Array, "b h2 w2 c"],
     geometry: Geometry,
 ) -> Float[Array, "kh kw 1 c"]:
-    """As `convolution.lax_depthwise_kernel`, one loop for all taps; sums are float32."""
+    """As `convolution.lax_depthwise_kernel`, one pass for all taps; sums are float32."""
     x, dy = lax.optimization_barrier((x, dy))
     rows, columns = forward_spans(x, kernel, geometry)
     row_stretches, column_stretches = (
@@ -118,31 +114,18 @@ def depthwise_kernel_joint(
         for spans, count, stride in zip((rows, columns), spatial_size(dy), geometry.strides, strict=True)
     )
     sums: dict[tuple[int, int], list[Array]] = collections.defaultdict(list)
-    for block in _blocks(row_stretches, geometry.strides[0]):
-        positions = list(itertools.product(block.rows.starts, columns))
-        products = [_products(x, dy, block.rows, column_stretches, at, geometry.strides) for at in positions]
-        for at, total in zip(positions, _add_up(products, block.height), strict=True):
+    for stretch in row_stretches:
+        positions = list(itertools.product(stretch.starts, columns))
+        if not positions:
+            continue
+
+        def products(low: int, high: int, stretch: Stretch = stretch, positions: Any = positions) -> list[Array]:
+            block = stretch.part(low, high, geometry.strides[0])
+            return [_products(x, dy, block, column_stretches, at, geometry.strides) for at in positions]
+
+        for at, total in zip(positions, pixel_sums(products, stretch.size).sum(axis=1), strict=True):
             sums[at].append(total)
     return stack_taps({at: _total(parts)[None] for at, parts in sums.items()}, kernel)
-
-
-class _Block(NamedTuple):
-    """Rows that are added up so many at a time."""
-
-    rows: Stretch
-    height: int
-
-
-def _blocks(rows: Sequence[Stretch], stride: int) -> list[_Block]:
-    """Each stretch as a multiple of `_UNROLLED`, and the rest."""
-    blocks = []
-    for each in rows:
-        cut = each.low + each.size // _UNROLLED * _UNROLLED
-        for low, high, height in ((each.low, cut, _UNROLLED), (cut, each.high, each.high - cut)):
-            if low < high and each.starts:
-                starts = {tap: start + (low - each.low) * stride for tap, start in each.starts.items()}
-                blocks.append(_Block(Stretch(low, high, starts), height))
-    return blocks
 
 
 def _products(
@@ -163,26 +146,6 @@ def _products(
         else:
             parts.append(jnp.zeros_like(served))
     return jnp.concatenate(parts, axis=2)
-
-
-def _add_up(arrays: Sequence[Float[Array, "b h w c"]], height: int) -> list[Float[Array, " c"]]:
-    """Each array's sum over all pixels, in loops for all of them: `height` rows at a time, then eights of the sums."""
-    batch, num_rows, width, channels = arrays[0].shape
-    blocks = _add_up_axis([each.reshape(batch, num_rows // height, height, width, channels) for each in arrays])
-    sums, rests = [each.reshape(batch, -1, channels) for each in blocks], []
-    while (count := sums[0].shape[1]) > _FEW:
-        whole = count // _UNROLLED * _UNROLLED
-        rests.append([each[:, whole:] for each in sums])
-        eights = [each[:, :whole].reshape(batch, -1, _UNROLLED, 1, channels) for each in sums]
-        sums = [each.reshape(batch, -1, channels) for each in _add_up_axis(eights)]
-    few = [jnp.concatenate(parts, axis=1) for parts in zip(sums, *rests, strict=True)]
-    return list(jnp.stack(few).sum(axis=(1, 2)))
-
-
-def _add_up_axis(arrays: Sequence[Float[Array, "b n terms w c"]]) -> Sequence[Float[Array, "b n w c"]]:
-    zeros = [jnp.zeros((), jnp.float32)] * len(arrays)
-    sums = lax.reduce(arrays, zeros, lambda left, right: [a + b for a, b in zip(left, right, strict=True)], (2,))
-    return lax.optimization_barrier(sums)
 
 
 def _by_regions(

@@ -44,6 +44,11 @@ class Stretch(NamedTuple):
     def size(self) -> int:
         return self.high - self.low
 
+    def part(self, low: int, high: int, stride: int) -> Stretch:
+        """Its own outputs from the `low`-th to before the `high`-th."""
+        starts = {tap: start + low * stride for tap, start in self.starts.items()}
+        return Stretch(self.low + low, self.low + high, starts)
+
 
 def span(offset: int, in_size: int, out_size: int, stride: int) -> Span:
     """Of a tap that reads pixel `stride * o + offset` for output o."""
