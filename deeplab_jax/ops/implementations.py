@@ -5,7 +5,8 @@ row gets. A row must have earned its place: benchmarks/convolutions.py times eve
 rows, and fails where another than the chosen one would be faster over the shapes that a row decides.
 
 CPU. XLA multiplies the padding of dilated kernels, and expands depthwise kernels to dense ones: 10 to 1000 times the
-work. Winograd's filtering saves half of what is left, but takes a second to compile: not for small layers.
+work. Winograd's filtering saves half of what is left. Both it and the regions of depthwise convolution are more program
+to compile than a small map is worth.
 CUDA. The kernel gradient of a dilated convolution is no call of cuDNN's, but becomes a forward convolution whose
 window is the whole map; chosen by the bytes of the compiled programs (benchmarks/compile_convolutions.py), not timed.
 """

@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from deeplab_jax.ops.pixel_sums import pixel_sums
-
 
 # Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
 # the strips of images at the border of a called function.
@@ -27,34 +25,11 @@ def channel_moments(
     return _moments(grouped, lax.stop_gradient(shift))
 
 
-_LARGE = 1 << 20  # values of an image from which on one pass is worth the longer compilation
-
-
 @jax.custom_vjp
 def _moments(x: Float[Array, "g n h w c"], shift: Float[Array, "c"]) -> tuple[Float[Array, "g c"], Float[Array, "g c"]]:
-    by_rows = _means_by_rows if x[0, 0].size >= _LARGE else _means
-    mean, mean_square = lax.platform_dependent(x, shift, cpu=by_rows, default=_means)
-    return mean + shift[None], jnp.maximum(mean_square - jnp.square(mean), 0.0)
-
-
-def _means(x: Array, shift: Array) -> tuple[Array, Array]:
-    """E[x - shift] and E[(x - shift)^2]."""
     shifted = x.astype(jnp.float32) - shift[None, None, None, None]
-    return shifted.mean((1, 2, 3)), jnp.square(shifted).mean((1, 2, 3))
-
-
-def _means_by_rows(x: Array, shift: Array) -> tuple[Array, Array]:
-    """As `_means`, in one pass of a CPU's."""
-    num_groups, size, height, width, channels = x.shape
-    images = x.reshape(-1, height, width, channels)
-
-    def shifted_and_squared(low: int, high: int) -> list[Array]:
-        shifted = images[:, low:high].astype(jnp.float32) - shift[None, None, None]
-        return [shifted, jnp.square(shifted)]
-
-    sums = pixel_sums(shifted_and_squared, height).reshape(2, num_groups, size, channels).sum(axis=2)
-    mean, mean_square = sums / (size * height * width)
-    return mean, mean_square
+    mean, mean_square = shifted.mean((1, 2, 3)), jnp.square(shifted).mean((1, 2, 3))
+    return mean + shift[None], jnp.maximum(mean_square - jnp.square(mean), 0.0)
 
 
 def _moments_forward(x: Array, shift: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
