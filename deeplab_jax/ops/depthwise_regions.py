@@ -119,7 +119,9 @@ def depthwise_kernel_joint(
         if not positions:
             continue
 
-        def products(low: int, high: int, stretch: Stretch = stretch, positions: Any = positions) -> list[Array]:
+        def products(
+            low: int, high: int, stretch: Stretch = stretch, positions: list[tuple[int, int]] = positions
+        ) -> list[Array]:
             block = stretch.part(low, high, geometry.strides[0])
             return [_products(x, dy, block, column_stretches, at, geometry.strides) for at in positions]
 

@@ -87,7 +87,7 @@ ON_ANY_PLATFORM = [
 @pytest.mark.parametrize(("operation", "name"), ON_ANY_PLATFORM)
 @pytest.mark.parametrize(("height", "stride", "rate"), [(9, 1, 1), (9, 1, 4), (19, 1, 12), (35, 2, 1), (9, 2, 3)])
 def test_every_implementation_equals_lax(rng, operation, name, height, stride, rate):
-    """Also those that this platform does not choose; 35 rows: slabs of several rows, 19: with a rest."""
+    """Also those that this platform does not choose; 35 and 19 rows: eights of rows, and a rest."""
     x = rng.normal(size=(2, height, 8, 5)).astype(np.float32)
     kernel = rng.normal(size=(3, 3, 1 if "depthwise" in operation else 5, 5)).astype(np.float32)
     geometry = convolution.geometry_of(x, kernel, (stride, stride), (rate, rate), "tf_same")
