@@ -2,7 +2,8 @@
 
 XLA on CPU takes the memory of each step's activations anew and gives it back, gigabytes at a time, and Linux hands it
 out again zeroed, in pages of 4 KB, each with a fault. So glibc's allocator is asked for pages of 2 MB, and to keep
-arrays of up to 256 MB instead of giving them back one by one (docs/performance.md has what that is worth).
+the memory of arrays instead of giving it back one by one (docs/performance.md has what that is worth). A thread's heap
+holds 64 MB, and XLA allocates in threads of its own: larger arrays are still given back.
 
 Keeping everything (mmap_max=0, arena_max=1) spares the last faults too, but small arrays then settle in the memory of
 large ones, which grows with each step; and compilation takes half as long again.
