@@ -121,7 +121,7 @@ class Row(NamedTuple):
             and x.shape[-1] <= self.max_channels
             and (self.max_inside >= 1 or spans.share_inside(x, kernel, geometry) <= self.max_inside)
             and (self.max_winograd == float("inf") or self._share_of_winograd(x, kernel, geometry) <= self.max_winograd)
-            and (self.min_pixels == 0 or x.shape[1] * x.shape[2] >= self.min_pixels)
+            and spans.num_pixels(x) >= self.min_pixels
         )
 
     def _share_of_winograd(self, x: Array, kernel: Array, geometry: Geometry) -> float:

@@ -87,6 +87,11 @@ def has_fixed_size(x: Array) -> bool:
     return all(isinstance(axis, int) for axis in spatial_size(x))
 
 
+def num_pixels(x: Array) -> float:
+    """Of an image; infinite where sizes are symbolic."""
+    return x.shape[1] * x.shape[2] if has_fixed_size(x) else math.inf
+
+
 def share_inside(x: Array, kernel: Array, geometry: Geometry) -> float:
     """Of all products of a convolution, those with pixels of the image; 0 where sizes are symbolic."""
     if not has_fixed_size(x):

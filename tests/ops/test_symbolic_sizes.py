@@ -8,7 +8,7 @@ import pytest
 from jax import export
 
 from deeplab_jax.ops import resize, windows
-from deeplab_jax.ops.atrous import atrous_conv
+from deeplab_jax.ops.atrous import atrous_conv, atrous_depthwise_conv
 from deeplab_jax.ops.convolution import Geometry, lax_dense
 
 
@@ -28,14 +28,15 @@ def test_taps_that_cannot_be_clipped_give_the_same_convolution(strides, rng):
     )  # sums of 27 products in another order
 
 
-def test_one_program_convolves_maps_of_every_size(rng):
-    kernel = rng.normal(size=(3, 3, 3, 4)).astype(np.float32)
+@pytest.mark.parametrize("function", [atrous_conv, atrous_depthwise_conv])
+def test_one_program_convolves_maps_of_every_size(rng, function):
+    kernel = rng.normal(size=(3, 3, 1 if function is atrous_depthwise_conv else 3, 3)).astype(np.float32)
 
     def convolve(x):
-        return atrous_conv(x, kernel, rate=(3, 3))
+        return function(x, kernel, rate=(3, 3))
 
     shape = export.symbolic_shape("b, h, w, 3")
     exported = export.export(jax.jit(convolve))(jax.ShapeDtypeStruct(shape, np.float32))
-    for size in ((1, 4, 5, 3), (2, 12, 7, 3)):
+    for size in ((1, 4, 5, 3), (2, 21, 17, 3)):
         x = rng.normal(size=size).astype(np.float32)
         np.testing.assert_allclose(exported.call(x), jax.jit(convolve)(x), atol=1e-5)
