@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array
 
 from deeplab_jax.ops.convolution import Geometry, output_size
+from deeplab_jax.ops.spans import read
 
 MAX_CHANNELWISE = 64  # taps times input channels; each is a term of a program
 
@@ -55,9 +56,5 @@ def _windows(x: Array, kernel: Array, geometry: Geometry) -> Iterator[tuple[tupl
     padded = lax.optimization_barrier(padding)  # written to memory once, instead of recomputed for every tap
     size = output_size(x, kernel, geometry)
     for position in itertools.product(range(kernel.shape[0]), range(kernel.shape[1])):
-        start = [tap * rate for tap, rate in zip(position, rates, strict=True)]
-        stop = [first + (count - 1) * step + 1 for first, count, step in zip(start, size, strides, strict=True)]
-        yield (
-            position,
-            lax.slice(padded, (0, *start, 0), (padded.shape[0], *stop, padded.shape[3]), (1, *strides, 1)),
-        )
+        row, column = (tap * rate for tap, rate in zip(position, rates, strict=True))
+        yield position, read(padded, (row, column), size, strides)

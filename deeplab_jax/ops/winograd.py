@@ -54,7 +54,9 @@ def dense_kernel_winograd(x: Array, kernel: Array, dy: Array, geometry: Geometry
     num_tiles = _num_tiles(spatial_size(dy), geometry.rate)
     inputs = _transformed(_B_T, _pixels(x, 4, geometry.padding, geometry.rate, num_tiles))
     outputs = _transformed(_A_T.T, _pixels(dy, 2, ((0, 0), (0, 0)), geometry.rate, num_tiles))
-    products = [[_pixel_sums(v, d) for v, d in zip(*row, strict=True)] for row in zip(inputs, outputs, strict=True)]
+    products = [
+        [_channel_products(v, d) for v, d in zip(*row, strict=True)] for row in zip(inputs, outputs, strict=True)
+    ]
     return jnp.stack([jnp.stack(row) for row in _both_sides(_G.T, _stored(products))]).astype(kernel.dtype)
 
 
@@ -116,7 +118,7 @@ def _pixels(x: Array, count: int, padding: Padding, rate: tuple[int, int], num_t
     return [[pixel(i, j) for j in range(count)] for i in range(count)]
 
 
-def _pixel_sums(v: Array, d: Array) -> Float[Array, "c d"]:
+def _channel_products(v: Array, d: Array) -> Float[Array, "c d"]:
     """The products of each channel of one with each of the other, summed over all pixels."""
     return lax.dot_general(v.reshape(-1, v.shape[-1]), d.reshape(-1, d.shape[-1]), (((0,), (0,)), ((), ())))
 
