@@ -131,7 +131,7 @@ def _near(name: str, candidates: Iterable[str]) -> str:
 
 def _compare(directories: list[str], workdir: pathlib.Path | None) -> int:
     """Puts two workdirs side by side, in `workdir` or else in the second of them."""
-    from deeplab_jax.apps.compare import compare
+    from deeplab_jax.apps.pages.comparison import compare
 
     if _MODE.value != "report":
         raise UserError(f"--compare: goes with --mode=report, not with --mode={_MODE.value}")
@@ -143,21 +143,21 @@ def _compare(directories: list[str], workdir: pathlib.Path | None) -> int:
 
 def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
     """Imports what the mode needs, and nothing before the flags are known to be good."""
-    from deeplab_jax.apps import assemble, import_weights
+    from deeplab_jax.apps import import_weights
 
-    validate(config, assemble.check_part)
+    validate(config)
     if mode == "lint":
-        from deeplab_jax.apps.lint import lint
+        from deeplab_jax.apps.modes.lint import lint
 
         return lint(config, workdir, _OUTPUT.value)
     if mode == "compile":
-        from deeplab_jax.apps.compile import compile_for
+        from deeplab_jax.apps.modes.compile import compile_for
 
         compile_for(config, workdir, _TOPOLOGY.value)
         return 0
     _keep_compilations()
     if mode in ("train", "evaluate"):
-        from deeplab_jax.apps.processes import join_processes
+        from deeplab_jax.apps.assembly.processes import join_processes
 
         who = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         join_processes(*who, preemptible=mode == "train")
@@ -167,43 +167,43 @@ def _run(mode: str, config: Config, workdir: pathlib.Path) -> int:
         import_weights.import_weights(config, workdir, _SOURCE.value, _LAYOUT.value)
         return 0
     config = import_weights.adopt_model(config, workdir, config_flags.get_override_values(flags.FLAGS["config"]))
-    validate(config, assemble.check_part)
+    validate(config)
     for doubt in doubts(config) if mode != "report" else ():
         print(f"warning: {doubt}", file=sys.stderr)
     if mode == "train":
-        from deeplab_jax.apps.train import train
+        from deeplab_jax.apps.modes.train import train
 
         return train(config, workdir)
     if mode == "evaluate" and _PROTOCOLS.value:
-        from deeplab_jax.apps.protocols import evaluate_protocols
+        from deeplab_jax.apps.assembly.several_protocols import evaluate_protocols
 
         evaluate_protocols(config, workdir, _CHECKPOINT.value, _PROTOCOLS.value)
     elif mode == "evaluate":
-        from deeplab_jax.apps.evaluate import evaluate
+        from deeplab_jax.apps.modes.evaluate import evaluate
 
         evaluate(config, workdir, _CHECKPOINT.value)
     elif mode == "predict":
-        from deeplab_jax.apps.predict import predict
+        from deeplab_jax.apps.modes.predict import predict
 
         predict(config, workdir, _CHECKPOINT.value, _IMAGES.value, _OUTPUT.value, _SUBMISSION.value)
     elif mode == "export":
-        from deeplab_jax.apps.export import export
+        from deeplab_jax.apps.modes.export import export
 
         export(config, workdir, _CHECKPOINT.value, _FORMAT.value, _IMAGES.value, _OUTPUT.value)
     elif mode == "serve":
-        from deeplab_jax.apps.serve import serve
+        from deeplab_jax.apps.modes.serve import serve
 
         serve(config, workdir, _CHECKPOINT.value, _PORT.value)
     elif mode == "crf-search":
-        from deeplab_jax.apps.crf_search import crf_search
+        from deeplab_jax.apps.modes.crf_search import crf_search
 
         crf_search(config, workdir, _CHECKPOINT.value)
     elif mode == "report":
-        from deeplab_jax.apps.report import report
+        from deeplab_jax.apps.pages.run_report import report
 
         report(config, workdir)
     elif mode == "benchmark":
-        from deeplab_jax.apps.benchmark import benchmark
+        from deeplab_jax.apps.modes.benchmark import benchmark
 
         benchmark(config, workdir)
     return 0

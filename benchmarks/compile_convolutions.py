@@ -39,8 +39,8 @@ from deeplab_jax.hardware.program_text import count_bytes, count_flops, read_con
 from deeplab_jax.hardware.topologies import find_topology
 from deeplab_jax.models.build import build_model
 from deeplab_jax.nn.layers import AtrousConv, AtrousDepthwiseConv
-from deeplab_jax.ops import convolution
-from deeplab_jax.ops.implementations import IMPLEMENTATIONS, Implementation
+from deeplab_jax.ops.convolution.geometry import geometry as convolution
+from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, Implementation
 
 TOPOLOGY, BATCH, SIZE, DTYPE = "h100", 16, (513, 513), jnp.bfloat16
 # v3 ResNet-50 has the shapes of v3 ResNet-101, fewer times.

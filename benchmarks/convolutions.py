@@ -6,9 +6,8 @@ A fixed table of shapes: those of the networks at 513x513, and one map at rates 
 forward and the gradients to the input and to the kernel. One process runs PyTorch (channels last), one this project;
 in each round PyTorch's and all implementations have a turn. What takes 20 times as long as the quickest is timed once.
 
-At the end the rows of deeplab_jax/ops/implementations.py are held to it: over the shapes that a row decides, no other
+At the end the rows of ops/convolution/implementations.py are held to it: over the shapes that a row decides, no other
 implementation may be quicker by a tenth (geometric mean). Where one is, the command says so and exits 1: change it.
-
 Results are kept case by case; run the command again where the minutes were over. Needs torch: pip install torch
 """
 
@@ -140,8 +139,8 @@ def deciding_rows(results: Mapping[str, Any], device: str) -> dict[str, Any]:
     """Key of the results -> the row of the table that decides there, as the table is now."""
     import jax  # which the parent of two measured processes does without
 
-    from deeplab_jax.ops.convolution import geometry_of
-    from deeplab_jax.ops.implementations import deciding_row
+    from deeplab_jax.ops.convolution.geometry import geometry_of
+    from deeplab_jax.ops.convolution.implementations import deciding_row
 
     rows = {}
     for key, entry in results.items():

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.pairs import turn_seconds
 from benchmarks.shapes import Shape
-from deeplab_jax.ops.convolution import geometry_of, output_size
-from deeplab_jax.ops.implementations import IMPLEMENTATIONS, serves
+from deeplab_jax.ops.convolution.geometry import geometry_of, output_size
+from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, serves
 
 # Pallas' kernels are for GPUs; phases are images of a few pixels, of which the CPU's convolution takes tens of seconds.
 NOT_ON = {"cpu": {"pallas", "phases", "fewer_bytes"}, "gpu": set[str]()}

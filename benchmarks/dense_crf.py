@@ -76,9 +76,9 @@ def _in_process_of(cores: int) -> dict:
 
 def _measure(name: str, index: int, image: np.ndarray, num_rounds: int) -> dict:
     """Medians of both sides' seconds for a preset and an image."""
-    from deeplab_jax.ops import crf_filters
-    from deeplab_jax.ops.crf_parameters import crf_preset
-    from deeplab_jax.ops.mean_field import mean_field
+    from deeplab_jax.ops.crf import filters as crf_filters
+    from deeplab_jax.ops.crf.mean_field import mean_field
+    from deeplab_jax.ops.crf.parameters import crf_preset
 
     params, unary = crf_preset(name).params, opinion(image)
     stages: list[tuple[float, float]] = []

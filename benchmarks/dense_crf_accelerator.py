@@ -34,10 +34,10 @@ from dense_crf_cases import (
     versions,
 )
 
-from deeplab_jax.ops import crf_filters
-from deeplab_jax.ops.crf_parameters import CRFParams, crf_preset
-from deeplab_jax.ops.mean_field import mean_field_batch
-from deeplab_jax.ops.permutohedral import Lattice, filter_lattice
+from deeplab_jax.ops.crf import filters as crf_filters
+from deeplab_jax.ops.crf.mean_field import mean_field_batch
+from deeplab_jax.ops.crf.parameters import CRFParams, crf_preset
+from deeplab_jax.ops.crf.permutohedral import Lattice, filter_lattice
 
 NUM_BY_PEER = 2  # images of the batch that the peer gets: it takes about a second for each
 NUM_REPEATS = 50  # of a filter

@@ -25,8 +25,8 @@ from dense_crf_cases import NUM_ITERATIONS, run_peer, versions
 from PIL import Image
 
 from benchmarks.tables import REPOSITORY
-from deeplab_jax.ops.crf_parameters import CRFParams, crf_preset, unary_from_probabilities
-from deeplab_jax.ops.mean_field import mean_field
+from deeplab_jax.ops.crf.mean_field import mean_field
+from deeplab_jax.ops.crf.parameters import CRFParams, crf_preset, unary_from_probabilities
 from deeplab_jax.ops.resize import resize_bilinear
 
 PHOTOS = REPOSITORY.parent / "shared" / "weights" / "golden_257"

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from benchmarks.pairs import peak_bytes, reset_peak, turn_seconds
-from deeplab_jax.apps import assemble
-from deeplab_jax.apps.evaluate import make_evaluator
+from deeplab_jax.apps.assembly import network, open_data
+from deeplab_jax.apps.assembly.evaluation import make_evaluator
 from deeplab_jax.apps.import_weights import import_checkpoint
 from deeplab_jax.config import Config, DataConfig, InferenceConfig
 from deeplab_jax.ops.mesh import make_mesh, replicated
@@ -38,8 +38,8 @@ class Evaluation:
             data=DataConfig(dataset="folder", root=root, prepared_dir=prepared_dir, eval_split=split),
             inference=InferenceConfig(batch_size=batch_size, pad_to=size),
         )
-        dataset, mesh = assemble.open_dataset(config), make_mesh(1)
-        self._run = make_evaluator(config, assemble.build(config, dataset.info), dataset, mesh)
+        dataset, mesh = open_data.open_dataset(config), make_mesh(1)
+        self._run = make_evaluator(config, network.build(config, dataset.info), dataset, mesh)
         self._variables = jax.device_put(variables, replicated(mesh))
 
     def confusion(self) -> np.ndarray:

@@ -32,9 +32,9 @@ from benchmarks import pairs
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
 from deeplab_jax.config import DataConfig
 from deeplab_jax.data.datasets import folder
-from deeplab_jax.data.loader import TrainLoader, make_loader
-from deeplab_jax.data.raw_copy import with_raw_copies
-from deeplab_jax.data.workers import available_cores
+from deeplab_jax.data.loading.loader import TrainLoader, make_loader
+from deeplab_jax.data.loading.workers import available_cores
+from deeplab_jax.data.sources.raw_copy import with_raw_copies
 
 BATCH_SIZE = 16
 MIN_SCALE, MAX_SCALE = 0.5, 2.0
@@ -171,7 +171,7 @@ def measure_device(root: pathlib.Path, case: Case, num_images: int) -> dict[str,
     import jax
 
     from deeplab_jax.ops.mesh import make_mesh, shard_batch
-    from deeplab_jax.train.augment import make_augment
+    from deeplab_jax.train.device_augment import make_augment
     from deeplab_jax.train.idle import IdleTime
 
     mesh = make_mesh(1)

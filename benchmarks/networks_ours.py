@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from benchmarks.pairs import peak_bytes, reset_peak, turn_seconds
-from deeplab_jax.apps import assemble
+from deeplab_jax.apps.assembly import network
+from deeplab_jax.apps.assembly.build_step import build_step
 from deeplab_jax.apps.import_weights import import_checkpoint
-from deeplab_jax.apps.steps import build_step
 from deeplab_jax.config import Config
 from deeplab_jax.models.build import build_model
 from deeplab_jax.ops.mesh import make_mesh, replicated, shard_batch
@@ -46,7 +46,7 @@ class Network:
         self._config.model = dataclasses.replace(self._config.model, compute_dtype=dtype)
         self._model = build_model(self._config.model, self._info)
         if variables is None:
-            variables = create_variables(assemble.make_init(self._config, self._model), seed=0, mesh=self._mesh)
+            variables = create_variables(network.make_init(self._config, self._model), seed=0, mesh=self._mesh)
         self._variables = jax.device_put(variables, replicated(self._mesh))
         self._num_parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         self._run: Callable[[], Any] = lambda: None

@@ -24,7 +24,7 @@ from PIL import Image
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from deeplab_jax.data.rendering import render_scene
+from deeplab_jax.data.sources.rendering import render_scene
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _SIZES = ((240, 320), (300, 200), (257, 257), (200, 380))  # (height, width) of the whole images

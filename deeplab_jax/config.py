@@ -165,7 +165,7 @@ class InferenceConfig:
     stride: tuple[int, int] = (0, 0)  # between two windows; (0, 0): two thirds of one
     blend: str = "smooth"  # of windows where they overlap, or 'uniform'
     compute_dtype: str = ""  # 'bfloat16' or 'float32'; '': the model's
-    # Refines the result: a preset of ops/crf_parameters.py, e.g. 'v2_resnet101', or the path of a crf_search.json.
+    # Refines the result: a preset of ops/crf/parameters.py, e.g. 'v2_resnet101', or the path of a crf_search.json.
     crf: str = ""
     # Images are padded (bottom, right) to this (height, width); (0, 0): each axis up to the next
     # multiple of `bucket`, plus 1, which bounds the number of compilations.

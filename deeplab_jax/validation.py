@@ -1,13 +1,11 @@
-"""What makes a config impossible, found before any device is touched.
-
-This module holds values only: `validate` is given the function that looks parts up.
-"""
+"""What makes a config impossible, found before any device is touched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from deeplab_jax import registry
 from deeplab_jax.config import (
     Config,
     CRFSearchConfig,
@@ -23,16 +21,9 @@ from deeplab_jax.config import (
 )
 from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, UserError, bucket_size
 
-CheckPart = Callable[[str, str, Mapping[str, Any]], None]  # (package, name, args); raises ValueError
 
-
-def validate(config: Config, check_part: CheckPart) -> None:
-    """Raises UserError at the first setting that cannot work, naming its field and the remedy.
-
-    Args:
-      config: the experiment.
-      check_part: looks a part up and binds its arguments, without building it.
-    """
+def validate(config: Config) -> None:
+    """Raises UserError at the first setting that cannot work, naming its field and the remedy."""
     layout = config.model.pretrained.layout
     for path, package, part in (
         ("model.backbone", "backbones", config.model.backbone),
@@ -45,7 +36,7 @@ def validate(config: Config, check_part: CheckPart) -> None:
         *([("model.pretrained.layout", "weights.layouts", PartConfig(f"{layout}.recognize"))] if layout else []),
     ):
         try:
-            check_part(package, part.name, part.args)
+            registry.check_arguments(registry.resolve(package, part.name), part.name, part.args)
         except ValueError as error:
             raise UserError(f"config.{path}: {error}") from None
     _check_model(config.model)

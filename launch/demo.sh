@@ -29,7 +29,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from deeplab_jax.data.rendering import render_scene
+from deeplab_jax.data.sources.rendering import render_scene
 
 folder = pathlib.Path(sys.argv[1])
 folder.mkdir(exist_ok=True)

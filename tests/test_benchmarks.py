@@ -8,7 +8,7 @@ import pytest
 from benchmarks import convolutions, evaluate_folder, input_pipeline, networks, pairs
 from benchmarks.shapes import DIRECTIONS
 from benchmarks.tables import markdown_table, read_results, write_between
-from deeplab_jax.ops.implementations import Row
+from deeplab_jax.ops.convolution.implementations import Row
 
 
 def test_the_ratio_is_taken_round_by_round_so_that_a_slow_round_cancels():

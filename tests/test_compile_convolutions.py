@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import compile_convolutions
 from benchmarks.shapes import DIRECTIONS, Shape
-from deeplab_jax.ops.convolution import geometry_of, output_size
+from deeplab_jax.ops.convolution.geometry import geometry_of, output_size
 
 
 @pytest.mark.parametrize(("size", "taps", "stride", "rate"), [(9, 3, 1, 2), (9, 3, 2, 1), (5, 3, 1, 18), (6, 2, 3, 1)])

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from deeplab_jax.config import Config, differences, to_dict
+from deeplab_jax.config import Config, ModelConfig, PartConfig, differences, to_dict
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import doubts, validate
-
-
-def _accept(package, name, args):
-    """Parts are looked up elsewhere; see test_registry.py."""
 
 
 def _with(path, value):
@@ -59,13 +55,13 @@ def _with(path, value):
 )
 def test_a_setting_that_cannot_work_is_named_with_its_remedy(path, value, words):
     with pytest.raises(UserError, match=words) as error:
-        validate(_with(path, value), _accept)
+        validate(_with(path, value))
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"config.{path}")
 
 
 def test_the_defaults_are_valid():
-    validate(Config(), _accept)
+    validate(Config())
 
 
 @pytest.mark.parametrize(
@@ -80,7 +76,7 @@ def test_the_defaults_are_valid():
 )
 def test_a_size_that_misaligns_corners_is_named_with_the_next_that_does_not(path, value, better):
     config = _with(path, value)
-    validate(config, _accept)
+    validate(config)
     (doubt,) = doubts(config)
     assert doubt.startswith(f"config.{path}={value}: ")
     assert f"at output stride 16 {better} " in doubt
@@ -98,24 +94,21 @@ def test_sizes_that_keep_corners_raise_no_doubts():
 
 def test_weights_without_a_layout_are_refused():
     with pytest.raises(UserError, match=r"config\.model\.pretrained\.layout='': must be the name"):
-        validate(_with("model.pretrained.source", "weights.npz"), _accept)
+        validate(_with("model.pretrained.source", "weights.npz"))
 
 
 def test_groups_of_batch_norm_must_fit_into_a_slice_of_the_batch():
     config = _with("model.batch_norm.group_size", 8)
-    validate(config, _accept)
+    validate(config)
     config.train.accumulation_steps = 4
     with pytest.raises(UserError, match="a divisor of the 4 images"):
-        validate(config, _accept)
+        validate(config)
 
 
 def test_a_part_that_cannot_be_found_is_named_by_its_field():
-    def refuse(package, name, args):
-        if package == "heads":
-            raise ValueError("no such head")
-
-    with pytest.raises(UserError, match=r"config\.model\.head: no such head"):
-        validate(Config(), refuse)
+    config = Config(model=ModelConfig(head=PartConfig("v3plus.v3pls")))
+    with pytest.raises(UserError, match=r"config\.model\.head: no 'v3pls' in .* did you mean 'v3plus'"):
+        validate(config)
 
 
 def test_differences_name_the_fields():
@@ -133,4 +126,4 @@ def test_pasting_and_augmenting_on_the_device_exclude_each_other():
     config = _with("data.copy_paste", 0.5)
     config.data.device_augmentation = True
     with pytest.raises(UserError, match=r"config\.data\.device_augmentation=True: must be False with data\.copy_paste"):
-        validate(config, _accept)
+        validate(config)

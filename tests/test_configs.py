@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import v3plus_voc_large_batch
-from deeplab_jax.apps import assemble
-from deeplab_jax.apps.steps import abstract_batch, build_step
+from deeplab_jax.apps.assembly.build_step import abstract_batch, build_step
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import DatasetInfo
 from deeplab_jax.validation import doubts, validate
@@ -23,7 +22,7 @@ INFO = DatasetInfo("any", 21, 255, ("thing",) * 21, ((0, 0, 0),) * 21, {})
 
 def check(config):
     """Validates, and traces one train step at full size."""
-    validate(config, assemble.check_part)
+    validate(config)
     assert not doubts(config)
     mesh = make_mesh(1)
     step = build_step(config, INFO, mesh)
@@ -51,7 +50,7 @@ def test_the_step_of_a_large_batch_has_shapes(batch_size):
 @pytest.mark.parametrize("batch_size", SIZES)
 def test_a_batch_of_any_size_sees_as_many_images(batch_size):
     config = v3plus_voc_large_batch.get_config(str(batch_size))
-    validate(config, assemble.check_part)
+    validate(config)
     assert config.data.batch_size == batch_size
     assert config.data.batch_size * config.train.num_steps == pytest.approx(16 * 30_000, rel=1e-3)
     assert config.optimizer.warmup_steps * batch_size == pytest.approx(5 * 10_582 * (batch_size > 16), rel=0.02)

@@ -39,11 +39,11 @@ def test_checking_a_config_loads_nothing_that_is_for_later():
     assert said.startswith("error: --coordinator")  # which is asked for when the config has been checked
     assert "deeplab_jax.heads.v3plus" in modules
     assert not packages(modules) & LATER
-    assert not {"deeplab_jax.apps.train", "deeplab_jax.apps.report"} & modules
+    assert not {"deeplab_jax.apps.modes.train", "deeplab_jax.apps.modes.report"} & modules
 
 
 def test_training_loads_what_its_first_step_needs():
-    said, modules = modules_after("import main, deeplab_jax.apps.train")
+    said, modules = modules_after("import main, deeplab_jax.apps.modes.train")
     assert said == ""
     assert "optax" in modules
     assert not packages(modules) & {"matplotlib", "tensorboardX", "tensorflow", "torch"}

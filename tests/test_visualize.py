@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeplab_jax.data import palettes
+from deeplab_jax import palettes
 from deeplab_jax.visualize import IGNORE_COLOR, as_rgb, colorize, error_map, full_palette, grid, overlay, voc_palette
 
 PALETTE = ((0, 0, 0), (200, 10, 20), (10, 200, 20))

@@ -15,13 +15,15 @@ from flax import linen as nn
 from flax import traverse_util
 
 from deeplab_jax import registry
-from deeplab_jax.apps import assemble
-from deeplab_jax.apps.files import write_whole
-from deeplab_jax.apps.stem import load_for_channels
+from deeplab_jax.apps.assembly import open_data
+from deeplab_jax.apps.assembly.devices import make_mesh
+from deeplab_jax.apps.assembly.stem import load_for_channels
+from deeplab_jax.apps.assembly.workdir import CONFIG_FILE, has_checkpoints, keep_info, open_workdir
 from deeplab_jax.config import BatchNormConfig, Config, ModelConfig, PartConfig, PretrainedConfig, to_dict
 from deeplab_jax.data.datasets import voc
-from deeplab_jax.data.palettes import voc_palette
+from deeplab_jax.files import write_whole
 from deeplab_jax.models.build import build_model
+from deeplab_jax.palettes import voc_palette
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer, load_variables
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import create_train_state
@@ -65,17 +67,17 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
     """
     if not source:
         raise UserError("give --source=PATH, the file to import (and --layout=NAME, whose names it uses)")
-    if assemble.has_checkpoints(workdir):
+    if has_checkpoints(workdir):
         raise UserError(f"{workdir} holds checkpoints already: choose a new --workdir")
     imported = _import(source, layout_name)
     config.model = dataclasses.replace(
         imported.config, compute_dtype=config.model.compute_dtype, batch_norm=config.model.batch_norm
     )
     info = _find_info(config)
-    assemble.open_workdir(config, workdir)
-    assemble.keep_info(info, workdir)
+    open_workdir(config, workdir)
+    keep_info(info, workdir)
     tx, _ = make_optimizer(config.optimizer, config.train.num_steps, imported.variables["params"])
-    ema, mesh = config.train.ema_decay > 0, assemble.make_mesh(config)
+    ema, mesh = config.train.ema_decay > 0, make_mesh(config)
     state = create_train_state(imported.variables, tx, ema=ema, mesh=mesh)
     with Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer:
         checkpointer.save(0, state, data={"position": 0}, scores=None)
@@ -174,7 +176,7 @@ def _find_info(config: Config) -> DatasetInfo:
     """What prediction must know of the classes: the config's data set where it is here, VOC for 21, else numbers."""
     num_classes = config.model.num_classes
     if config.data.root:
-        info = assemble.open_dataset(config).info
+        info = open_data.open_dataset(config).info
         if info.num_classes == num_classes:
             return info
     is_voc = num_classes == len(voc.CLASS_NAMES)
@@ -228,12 +230,12 @@ def _read_own(workdir: pathlib.Path) -> ForeignFile:
     variables = load_variables(workdir)
     arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
     layout = _recognize(_OWN, {name: array.shape for name, array in arrays.items()})
-    path = workdir / assemble.CONFIG_FILE
+    path = workdir / CONFIG_FILE
     try:
         model = json.loads(path.read_text())["model"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read {path} ({error}): config.model.pretrained.source wants a workdir") from None
-    info = assemble.find_info(Config(), workdir)
+    info = open_data.find_info(Config(), workdir)
     return ForeignFile(arrays, _OWN, dataclasses.replace(layout, model=model | {"num_classes": info.num_classes}))
 
 

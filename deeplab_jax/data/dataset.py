@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import UInt8
 
-    from deeplab_jax.data.samples import IdTable, Sample
+    from deeplab_jax.data.sources.samples import IdTable, Sample
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from deeplab_jax.inference.finite import require_finite
-from deeplab_jax.ops.crf_parameters import CRFPreset, unary_from_probabilities
-from deeplab_jax.ops.mean_field import mean_field
+from deeplab_jax.ops.crf.mean_field import mean_field
+from deeplab_jax.ops.crf.parameters import CRFPreset, unary_from_probabilities
 from deeplab_jax.types import UserError
 
 

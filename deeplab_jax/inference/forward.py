@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from deeplab_jax.inference.windows import sliding_windows
+from deeplab_jax.inference.sliding_windows import sliding_windows
 from deeplab_jax.ops.resize import resize_bilinear
 from deeplab_jax.types import ApplyFn, Image, Logits, Variables
 

@@ -15,7 +15,7 @@ from deeplab_jax.inference.crf import refine
 from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.forward import Forward, default_stride, make_forward
 from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image
-from deeplab_jax.ops.crf_parameters import CRFPreset
+from deeplab_jax.ops.crf.parameters import CRFPreset
 from deeplab_jax.types import ApplyFn, Image, Pixel, Variables, bucket_size
 
 Predictor = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w c"]]

@@ -7,8 +7,8 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from deeplab_jax.ops.crf_parameters import CRFParams
-from deeplab_jax.ops.mean_field import mean_field_batch
+from deeplab_jax.ops.crf.mean_field import mean_field_batch
+from deeplab_jax.ops.crf.parameters import CRFParams
 from deeplab_jax.types import Image, Logits
 
 _SMALLEST = 1e-12  # of a marginal: keeps the logarithm and its gradient finite

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from deeplab_jax.nn.norm import BatchNorm
 from deeplab_jax.nn.options import LayerOptions
-from deeplab_jax.ops.atrous import atrous_conv, atrous_depthwise_conv
+from deeplab_jax.ops.convolution.atrous import atrous_conv, atrous_depthwise_conv
 
 he_normal = variance_scaling(2.0, "fan_out", "normal")
 # A depthwise kernel has one input per output, so its fan is its number of taps.

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from deeplab_jax.ops.convolution import same_padding
+from deeplab_jax.ops.convolution.geometry import same_padding
 
 
 def max_pool(

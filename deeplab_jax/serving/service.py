@@ -14,8 +14,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from deeplab_jax import visualize
-from deeplab_jax.data.images import decode_image
-from deeplab_jax.serving.limits import Limits, RefusedError
+from deeplab_jax.data.sources.images import decode_image
+from deeplab_jax.serving.settings import Limits, RefusedError
 from deeplab_jax.types import DatasetInfo, UserError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # as Pillow names them

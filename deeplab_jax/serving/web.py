@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from deeplab_jax.serving.limits import Limits, RefusedError
 from deeplab_jax.serving.service import FORMATS, Service
+from deeplab_jax.serving.settings import Limits, RefusedError
 
 HOST = "127.0.0.1"
 _HOST_NAMES = [HOST, "localhost"]  # so that no page from elsewhere reaches the server under a name of its own

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from deeplab_jax.train.memory import StepMemory, step_memory
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.train.step import TrainStep
+from deeplab_jax.train.step_memory import StepMemory, step_memory
 from deeplab_jax.types import Batch, Metrics
 
 

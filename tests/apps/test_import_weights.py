@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from deeplab_jax.apps import assemble
+from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.import_weights import (
     adopt_model,
     import_checkpoint,
@@ -103,7 +103,7 @@ def test_an_imported_workdir_serves_whatever_config_comes_with_it(foreign, confi
     import_weights(config, workdir, str(file), "")
     assert "layout transformers" in capsys.readouterr().out
     assert json.loads((workdir / "imported.json").read_text())["source"] == str(file)
-    info = assemble.find_info(config, workdir)
+    info = open_data.find_info(config, workdir)
     assert info.num_classes == NUM_CLASSES
 
     other = Config()  # another network, until the workdir is asked
@@ -111,7 +111,7 @@ def test_an_imported_workdir_serves_whatever_config_comes_with_it(foreign, confi
     assert adopted.model.backbone.name == "mobilenet_v2.mobilenet_v2"
     assert adopted.model.output_stride == 8
     assert adopted.model.head.args["dropout"] == 0.5
-    variables = assemble.load_variables(adopted, assemble.build(adopted, info), workdir)
+    variables = network.load_variables(adopted, network.build(adopted, info), workdir)
     kernel = variables["params"]["backbone"]["block3"]["expand"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel, ours["params/backbone/block3/expand/conv/kernel"])
 

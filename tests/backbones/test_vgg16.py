@@ -12,7 +12,7 @@ import torch_peers
 
 from deeplab_jax.backbones.vgg16 import vgg16
 from deeplab_jax.nn import layers
-from deeplab_jax.ops.atrous import atrous_conv
+from deeplab_jax.ops.convolution.atrous import atrous_conv
 from deeplab_jax.ops.pooling import max_pool
 from deeplab_jax.types import WeightRule
 

@@ -12,8 +12,8 @@ from deeplab_jax.inference.crf import refine
 from deeplab_jax.inference.evaluator import evaluate_images
 from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.predictor import PredictorOptions, make_async_predictor, make_predictor, make_segmenter
-from deeplab_jax.ops.crf_parameters import CRFParams, CRFPreset
-from deeplab_jax.ops.mean_field import mean_field
+from deeplab_jax.ops.crf.mean_field import mean_field
+from deeplab_jax.ops.crf.parameters import CRFParams, CRFPreset
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
 CRF = CRFPreset(CRFParams(2.0, 2.0, 4.0, 20.0, 10.0), 5)

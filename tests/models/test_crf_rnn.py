@@ -12,8 +12,8 @@ import pytest
 from deeplab_jax.config import ModelConfig, PartConfig
 from deeplab_jax.models.build import build_model
 from deeplab_jax.models.crf_rnn import CRFRNN
-from deeplab_jax.ops.crf_parameters import crf_preset
-from deeplab_jax.ops.mean_field import mean_field_batch
+from deeplab_jax.ops.crf.mean_field import mean_field_batch
+from deeplab_jax.ops.crf.parameters import crf_preset
 from deeplab_jax.types import UserError
 
 NUM_CLASSES = 3

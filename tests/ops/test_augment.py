@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from deeplab_jax.data import transforms
+from deeplab_jax.data.augment import transforms
 from deeplab_jax.ops.augment import augment
 
 PAD_PIXEL, IGNORE = (124, 116, 104), 255

@@ -11,8 +11,8 @@ import sys
 import jax
 import pytest
 
-from deeplab_jax.apps import processes
-from deeplab_jax.apps.processes import in_cluster, join_processes, own_gpus, told_when_one_is_lost
+from deeplab_jax.apps.assembly import processes
+from deeplab_jax.apps.assembly.processes import in_cluster, join_processes, own_gpus, told_when_one_is_lost
 from deeplab_jax.types import UserError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -138,7 +138,7 @@ def test_gpus_that_cannot_be_shared_out_are_told():
 
 JOIN = """
 import jax
-from deeplab_jax.apps.processes import join_processes
+from deeplab_jax.apps.assembly.processes import join_processes
 join_processes()
 print(jax.process_count(), jax.process_index(), jax.config.values['jax_cuda_visible_devices'], flush=True)
 """

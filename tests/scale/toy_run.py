@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from deeplab_jax.apps import assemble
-from deeplab_jax.apps import train as app
-from deeplab_jax.apps.processes import join_processes
+from deeplab_jax.apps.assembly import network, open_data
+from deeplab_jax.apps.assembly.processes import join_processes
+from deeplab_jax.apps.modes import train as app
 from deeplab_jax.config import BatchNormConfig, Config, DataConfig, InferenceConfig, OptimizerConfig, TrainConfig
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.loader import TrainLoader
+from deeplab_jax.data.loading.loader import TrainLoader
 from deeplab_jax.nn.norm import BatchNorm
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
@@ -75,8 +75,8 @@ def run(workdir, config, mischief=lambda position: None):
         return make_batch(loader)
 
     with (
-        mock.patch.object(assemble, "open_dataset", return_value=make_dataset()),
-        mock.patch.object(assemble, "build", return_value=Toy(3)),
+        mock.patch.object(open_data, "open_dataset", return_value=make_dataset()),
+        mock.patch.object(network, "build", return_value=Toy(3)),
         mock.patch.object(TrainLoader, "__next__", with_mischief),
     ):
         return app.train(config, pathlib.Path(workdir))

@@ -17,8 +17,8 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from deeplab_jax.serving.limits import Limits
 from deeplab_jax.serving.service import Service
+from deeplab_jax.serving.settings import Limits
 from deeplab_jax.serving.web import HOST, make_app
 from deeplab_jax.types import DatasetInfo
 

@@ -29,7 +29,7 @@ from requests_to_serve import (
     serving,
 )
 
-from deeplab_jax.apps import serve as app
+from deeplab_jax.apps.modes import serve as app
 from deeplab_jax.types import UserError
 
 

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from deeplab_jax.config import DataConfig
-from deeplab_jax.data.loader import make_loader
+from deeplab_jax.data.loading.loader import make_loader
 from deeplab_jax.ops.mesh import batch_sharding, make_mesh, shard_batch
-from deeplab_jax.train.augment import make_augment
+from deeplab_jax.train.device_augment import make_augment
 from deeplab_jax.types import DatasetInfo, Example
 
 PAD_PIXEL, CROP = (9, 8, 7), (33, 33)

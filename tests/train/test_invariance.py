@@ -8,7 +8,7 @@ import pytest
 from toy import make_batch, make_toy, to_host
 
 from deeplab_jax.ops.mesh import shard_batch
-from deeplab_jax.train.memory import device_bytes
+from deeplab_jax.train.step_memory import device_bytes
 
 NUM_STEPS = 20
 # The same float32 sums in another order: rounding of 6e-8, which twenty steps at a learning rate of 0.5 let grow.

@@ -16,10 +16,10 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from deeplab_jax.data.archives import Archive, locate
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.samples import Sample, find_images, list_samples
+from deeplab_jax.data.sources.archives import Archive, locate
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.samples import Sample, find_images, list_samples
 
 CLASSES = {
     "wall": (120, 120, 120),

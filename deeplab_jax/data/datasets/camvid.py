@@ -13,8 +13,8 @@ import pathlib
 
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.datasets.folder import find_splits
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.samples import find_images, list_samples, require_folder
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.samples import find_images, list_samples, require_folder
 from deeplab_jax.types import UserError
 
 CLASSES = {

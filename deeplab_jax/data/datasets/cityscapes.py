@@ -24,10 +24,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from deeplab_jax.data.archives import Archive, first_folder, locate
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.samples import Sample
+from deeplab_jax.data.sources.archives import Archive, first_folder, locate
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.samples import Sample
 
 
 class TrainClass(NamedTuple):

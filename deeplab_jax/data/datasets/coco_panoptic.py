@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from deeplab_jax.data.archives import Archive, first_folder, locate
-from deeplab_jax.data.coco_files import IMAGES, AnnotationFile, find_annotations, find_image_folders
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.images import decode_image
-from deeplab_jax.data.samples import Sample, find_images, image_name, read_bytes
+from deeplab_jax.data.sources.archives import Archive, first_folder, locate
+from deeplab_jax.data.sources.coco_files import IMAGES, AnnotationFile, find_annotations, find_image_folders
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.images import decode_image
+from deeplab_jax.data.sources.samples import Sample, find_images, image_name, read_bytes
 from deeplab_jax.types import ExampleSource, UserError
 
 IGNORE_LABEL = 255

@@ -20,12 +20,12 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from deeplab_jax.data.archives import Archive, first_folder, locate
-from deeplab_jax.data.coco_files import IMAGES, find_image_folders
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.palettes import voc_palette
-from deeplab_jax.data.samples import Sample, find_images
+from deeplab_jax.data.sources.archives import Archive, first_folder, locate
+from deeplab_jax.data.sources.coco_files import IMAGES, find_image_folders
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.samples import Sample, find_images
+from deeplab_jax.palettes import voc_palette
 
 IGNORE_LABEL = 255
 MAPS = Archive(

@@ -24,15 +24,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from deeplab_jax.data.archives import Archive, locate
-from deeplab_jax.data.coco_files import IMAGES, SPLITS, AnnotationFile, find_annotations, find_image_folders
-from deeplab_jax.data.coco_masks import Mask, decode_run_lengths, fill_polygons, paint
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.datasets.voc import CLASS_NAMES, IGNORE_LABEL
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.palettes import voc_palette
-from deeplab_jax.data.prepare import prepared_folder
-from deeplab_jax.data.samples import Sample, image_name
+from deeplab_jax.data.sources.archives import Archive, locate
+from deeplab_jax.data.sources.coco_files import IMAGES, SPLITS, AnnotationFile, find_annotations, find_image_folders
+from deeplab_jax.data.sources.coco_masks import Mask, decode_run_lengths, fill_polygons, paint
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.prepare import prepared_folder
+from deeplab_jax.data.sources.samples import Sample, image_name
+from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import ExampleSource, UserError
 
 MIN_ANNOTATED_PIXELS = 1000  # an image for training has more

@@ -25,11 +25,11 @@ import json
 import pathlib
 from typing import Any
 
-from deeplab_jax.data.bands import DTYPES, MAX_CHANNELS
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.palettes import Palette, voc_palette
-from deeplab_jax.data.samples import Sample, find_images, image_name, list_samples, read_list, require_folder
+from deeplab_jax.data.sources.bands import DTYPES, MAX_CHANNELS
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.samples import Sample, find_images, image_name, list_samples, read_list, require_folder
+from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import UserError
 
 _MAX_CLASSES = 255  # ids are bytes, and one of the 256 is for ignored pixels

@@ -26,11 +26,11 @@ import numpy as np
 import scipy.io
 from jaxtyping import UInt8
 
-from deeplab_jax.data.archives import Archive, first_folder, locate
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.palettes import voc_palette
-from deeplab_jax.data.samples import Sample, image_name, read_bytes, read_list, read_mask
+from deeplab_jax.data.sources.archives import Archive, first_folder, locate
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.samples import Sample, image_name, read_bytes, read_list, read_mask
+from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import UserError
 
 # Name -> place in the published list of 459 labels.

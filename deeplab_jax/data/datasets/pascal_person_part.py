@@ -16,12 +16,12 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from deeplab_jax.data.archives import Archive, first_folder, locate
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.datasets.pascal_context import VOC_2010
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.palettes import voc_palette
-from deeplab_jax.data.samples import Sample, image_name, list_samples, read_list
+from deeplab_jax.data.sources.archives import Archive, first_folder, locate
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.samples import Sample, image_name, list_samples, read_list
+from deeplab_jax.palettes import voc_palette
 
 CLASS_NAMES = ("background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs")
 IGNORE_LABEL = 255

@@ -9,12 +9,12 @@ import pathlib
 import cv2
 import numpy as np
 
-from deeplab_jax.data import rendering
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.file_dataset import require_split
-from deeplab_jax.data.images import encode_mask
-from deeplab_jax.data.palettes import voc_palette
-from deeplab_jax.data.prepare import PreparedSource, Record, prepare
+from deeplab_jax.data.sources import rendering
+from deeplab_jax.data.sources.file_dataset import require_split
+from deeplab_jax.data.sources.images import encode_mask
+from deeplab_jax.data.sources.prepare import PreparedSource, Record, prepare
+from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import DatasetInfo
 
 IMAGE_SIZE = (128, 160)

@@ -18,11 +18,11 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from deeplab_jax.data.archives import Archive, locate
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.file_dataset import file_dataset
-from deeplab_jax.data.palettes import voc_palette
-from deeplab_jax.data.samples import Sample, image_name, list_samples, read_list
+from deeplab_jax.data.sources.archives import Archive, locate
+from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.samples import Sample, image_name, list_samples, read_list
+from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import ExampleSource, UserError
 
 CLASS_NAMES = (

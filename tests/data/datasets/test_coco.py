@@ -23,8 +23,8 @@ from made_datasets import (
 )
 from PIL import Image
 
-from deeplab_jax.data.coco_files import AnnotationFile
 from deeplab_jax.data.datasets import coco_panoptic, coco_stuff, coco_stuff_182, coco_voc
+from deeplab_jax.data.sources.coco_files import AnnotationFile
 from deeplab_jax.types import UserError
 
 FIXTURE_NAMES = ["000000142238", "000000439180"]

@@ -6,7 +6,7 @@ import pytest
 from test_datasets import FORMS
 
 from deeplab_jax import registry
-from deeplab_jax.data.lint import lint_dataset
+from deeplab_jax.data.inspection.linter import lint_dataset
 
 
 def open_made(name, folder):

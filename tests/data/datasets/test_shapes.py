@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deeplab_jax.data import rendering
+from deeplab_jax.data.sources import rendering
 
 NUM_SCENES = 60
 

@@ -1,0 +1,173 @@
+"""An evaluation of a config's network on its evaluation split, and the files that it writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from deeplab_jax.apps.assembly import network
+from deeplab_jax.apps.assembly.crf_settings import find_crf, setting_to_dict
+from deeplab_jax.apps.assembly.predictor_settings import predictor_options, resize_rule
+from deeplab_jax.config import Config
+from deeplab_jax.data.dataset import Dataset, example_name, image_sizes
+from deeplab_jax.data.loading.loader import eval_batches
+from deeplab_jax.files import write_whole
+from deeplab_jax.inference import evaluator
+from deeplab_jax.inference.forward import default_stride
+from deeplab_jax.inference.predictor import Announce, ShapeLog, make_async_predictor, options_forward
+from deeplab_jax.inference.resizing import ResizedSource
+from deeplab_jax.inference.tally import Evaluation, Measures, Tally
+from deeplab_jax.types import ExampleSource, UserError, Variables
+
+
+def score(
+    config: Config, model: nn.Module, dataset: Dataset, mesh: Mesh, variables: Variables
+) -> tuple[Evaluation, float]:
+    """An evaluation that tells what it compiles, with its speed among the scores; and the seconds that it took."""
+    start = time.perf_counter()
+    evaluation = make_evaluator(config, model, dataset, mesh, announce_shape)(variables)
+    seconds = time.perf_counter() - start
+    speed = {
+        "images_per_second": evaluation.num_images / seconds,
+        "seconds": seconds,
+        "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
+    }
+    return dataclasses.replace(evaluation, scores={**evaluation.scores, "speed": speed}), seconds
+
+
+def announce_shape(shape: tuple[int, ...], count: int) -> None:
+    """One line on stderr for each shape that is compiled for: what takes long before anything moves."""
+    if jax.process_index() == 0:
+        num_images, height, width = shape[:3]
+        print(f"compiling for {num_images} x {height}x{width} pixels (shape {count})", file=sys.stderr)
+
+
+def make_evaluator(
+    config: Config, model: nn.Module, dataset: Dataset, mesh: Mesh, announce: Announce | None = None
+) -> Callable[[Variables], Evaluation]:
+    """Returns variables -> Evaluation of the evaluation split; the first call compiles, later ones reuse it.
+
+    The evaluation's `scores` are complete: what `write_evaluation` puts into scores.json.
+
+    Args:
+      config: the run's; `inference` says how, its `measures` what.
+      model: as `network.build` makes it.
+      dataset: whose evaluation split is scored.
+      mesh: the devices.
+      announce: is told of each shape that is compiled for.
+    """
+    info, options = dataset.info, config.inference
+    source = _scored_source(config, dataset)
+    passes = predictor_options(config, info)
+    if options.resize_labels:
+        passes = dataclasses.replace(passes, resize=None)  # the source has done it
+    if passes.on_host and jax.process_count() > 1:
+        raise UserError(
+            f"config.inference.{'crf' if passes.crf else 'resize_shorter'}: evaluation with it runs in one "
+            "process; score the checkpoint there"
+        )
+    if options.compute_dtype:
+        model = network.build(network.for_inference(config), info)
+    measures = Measures(**dataclasses.asdict(options.measures))
+    step = evaluator.make_confusion_step(
+        options_forward(model.apply, passes),
+        mesh,
+        num_classes=info.num_classes,
+        ignore_label=info.ignore_label,
+        measures=measures,
+    )
+    shapes = ShapeLog(announce)
+    # A batch has a row for each device at least; fuller rows change no score.
+    batch_size = -(-options.batch_size // mesh.size) * mesh.size
+
+    def batches() -> Iterator[evaluator.NamedBatch]:
+        for batch, names in eval_batches(
+            source,
+            info,
+            batch_size=batch_size,
+            pad_to=options.pad_to,
+            bucket=options.bucket,
+            pad_pixel=passes.pad_pixel,
+            num_workers=config.data.num_workers,
+            shard=(jax.process_index(), jax.process_count()),
+        ):
+            shapes.note((batch_size, *batch.image.shape[1:]))
+            yield batch, names
+
+    def run(variables: Variables) -> Evaluation:
+        tally = Tally(info.class_names, ignore_label=info.ignore_label, measures=measures)
+        if passes.on_host:
+            predict = make_async_predictor(model.apply, variables, passes, announce)
+            evaluation = evaluator.evaluate_images(predict, source, info, tally)
+        else:
+            sizes = _sizes_by_name(source) if measures.need_maps else None
+            evaluation = evaluator.evaluate(step, variables, batches(), mesh, tally, sizes)
+        complete = {
+            **evaluation.scores,
+            "num_images": evaluation.num_images,
+            "confusion": evaluation.confusion.tolist(),
+            "protocol": protocol(config),
+        }
+        return dataclasses.replace(evaluation, scores=complete)
+
+    return run
+
+
+def _scored_source(config: Config, dataset: Dataset) -> ExampleSource:
+    """The evaluation split, at the size at which it is scored."""
+    source = dataset.open_split(config.data.eval_split)
+    center_crop = config.inference.center_crop
+    rule = resize_rule(config) if config.inference.resize_labels else None
+    return ResizedSource(source, rule, center_crop) if rule or center_crop != (0, 0) else source
+
+
+def _sizes_by_name(source: ExampleSource) -> dict[str, tuple[int, int]]:
+    return {example_name(source, index): size for index, size in enumerate(image_sizes(source))}
+
+
+def protocol(config: Config) -> dict[str, Any]:
+    """How images go through the network in evaluation: what a score means nothing without."""
+    options = config.inference
+    rule = resize_rule(config)
+    is_windowed = tuple(options.window) != (0, 0)
+    stride = options.stride if tuple(options.stride) != (0, 0) else default_stride(options.window)
+    return {
+        "name": options.protocol or None,
+        "dataset": config.data.dataset,
+        "split": config.data.eval_split,
+        "scales": list(options.scales),
+        "flip": options.flip,
+        "fuse": options.fuse,
+        "output_stride": config.model.output_stride,
+        "window": list(options.window) if is_windowed else None,  # None: whole images
+        "stride": list(stride) if is_windowed else None,
+        "blend": options.blend if is_windowed else None,
+        "pad_to": list(options.pad_to),
+        "bucket": options.bucket,
+        "resize": "align_corners" if config.model.align_corners else "half_pixel",
+        "resize_input": dataclasses.asdict(rule) if rule else None,
+        "labels": "resized" if rule and options.resize_labels else "original",
+        "center_crop": list(options.center_crop) if tuple(options.center_crop) != (0, 0) else None,
+        "compute_dtype": options.compute_dtype or config.model.compute_dtype,
+        "crf": options.crf or None,
+        "crf_setting": setting_to_dict(crf) if (crf := find_crf(options.crf)) else None,  # `crf` may be a file
+    }
+
+
+def write_evaluation(workdir: pathlib.Path, evaluation: Evaluation, suffix: str = "") -> None:
+    """Writes scores.json and per_image.json, each whole or not at all; `suffix` goes before the ending.
+
+    Raises:
+      UserError: where the workdir cannot be written.
+    """
+    write_whole(workdir / f"scores{suffix}.json", json.dumps(evaluation.scores, indent=1) + "\n")
+    write_whole(workdir / f"per_image{suffix}.json", json.dumps(evaluation.per_image, indent=1) + "\n")

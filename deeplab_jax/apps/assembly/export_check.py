@@ -1,0 +1,127 @@
+"""Whether an exported file computes what the network computes, on real images."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Num
+
+from deeplab_jax.apps.assembly import open_data
+from deeplab_jax.apps.assembly.image_files import find_images
+from deeplab_jax.config import Config
+from deeplab_jax.data.sources.images import decode_image
+from deeplab_jax.data.sources.rendering import render_scene
+from deeplab_jax.export.program import Format, Program, Runner
+from deeplab_jax.inference.predictor import pad_image
+from deeplab_jax.types import DatasetInfo, UserError, Variables
+
+MAX_LOGIT_DIFFERENCE = 1e-3
+MIN_SAME_PIXELS = 0.999
+_NUM_IMAGES = 4
+_RENDERED_SIZE = (120, 160)
+
+NamedImages = Mapping[str, Num[np.ndarray, "h w bands"]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Agreement:
+    """How near the file's results come to the network's."""
+
+    images: tuple[str, ...]  # names of those compared
+    largest_logit_difference: float | None  # over all pixels and classes; None: the file gives no logits
+    same_pixels: float  # share of the pixels with the same class, in the image where it is smallest
+    platform: str  # on which both were run
+
+    @property
+    def is_good(self) -> bool:
+        near = self.largest_logit_difference is None or self.largest_logit_difference <= MAX_LOGIT_DIFFERENCE
+        return near and self.same_pixels >= MIN_SAME_PIXELS
+
+
+def find_check_images(config: Config, info: DatasetInfo, images: str) -> NamedImages:
+    """Images to compare on: `images` where given, else the first of the evaluation split.
+
+    A workdir of imported weights may have no data set: rendered scenes take its place then.
+
+    Raises:
+      UserError: where `images` names nothing, or no RGB image.
+    """
+    if images and not info.is_rgb:
+        raise UserError(f"--images={images}: the network takes {info.channels} channels; leave it out")
+    if images:
+        paths = find_images(images)[:_NUM_IMAGES]
+        return {path.name: decode_image(_read(path), str(path)) for path in paths}
+    try:
+        split = open_data.open_dataset(config).open_split(config.data.eval_split)
+    except UserError:
+        if not info.is_rgb:
+            raise
+        seeds = range(_NUM_IMAGES)
+        return {
+            f"rendered scene {seed}": render_scene(np.random.default_rng(seed), _RENDERED_SIZE)[0] for seed in seeds
+        }
+    examples = [split[index] for index in range(min(_NUM_IMAGES, len(split)))]
+    return {example.name: example.image for example in examples}
+
+
+def check_file(
+    run: Runner,
+    program: Program,
+    file_format: Format,
+    model: nn.Module,
+    variables: Variables,
+    images: NamedImages,
+) -> Agreement:
+    """Compares the file's results with the network's, of each image and, in one batch with it, its mirror image.
+
+    Args:
+      run: the file, read back.
+      program: what was written.
+      file_format: the file's.
+      model: the network.
+      variables: its variables.
+      images: by name; what lies beyond a fixed canvas is cut off.
+    """
+    apply = jax.jit(functools.partial(model.apply, train=False))
+    differences, same = [], []
+    for image in images.values():
+        image = _fit(image, program, exactly=not file_format.any_size)
+        batch = np.stack([image, image[:, ::-1]] if file_format.any_batch else [image])
+        height, width = image.shape[:2]
+        size = program.canvas.around((height, width))
+        padded = np.stack([pad_image(row, size, program.pad_pixel) for row in batch])
+        expected = np.asarray(apply(variables, padded))[:, :height, :width]
+        results = run(batch)
+        if "logits" in results:
+            differences.append(float(np.abs(results["logits"] - expected).max()))
+        same.append(float((_class_ids(results) == expected.argmax(-1)).mean()))
+    largest = max(differences) if differences else None
+    return Agreement(tuple(images), largest, min(same), jax.default_backend())
+
+
+def _class_ids(results: Mapping[str, np.ndarray]) -> np.ndarray:
+    if "class_ids" in results:
+        return results["class_ids"]
+    return next(results[name] for name in ("logits", "probabilities") if name in results).argmax(-1)
+
+
+def _fit(image: Num[np.ndarray, "h w bands"], program: Program, *, exactly: bool) -> Num[np.ndarray, "h2 w2 bands"]:
+    """The image cut to a fixed canvas, and padded to it where every image must have `exactly` its size."""
+    if not program.canvas.is_fixed:
+        return image
+    size = program.canvas.smallest
+    image = image[: size[0], : size[1]]
+    return pad_image(image, size, program.pad_pixel) if exactly else image
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None

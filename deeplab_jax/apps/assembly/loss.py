@@ -1,0 +1,72 @@
+"""The loss of a config: its parts found by name, tried out on shapes, weighed and added."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from deeplab_jax import registry
+from deeplab_jax.apps.assembly.class_weights import class_weights
+from deeplab_jax.config import LossConfig
+from deeplab_jax.data.inspection.class_counts import ClassCounts
+from deeplab_jax.losses.combined import add_losses
+from deeplab_jax.train.step import StepLoss
+from deeplab_jax.types import DatasetInfo, Label, Logits, UserError
+
+
+def make_loss(config: LossConfig, info: DatasetInfo, counts: Callable[[], ClassCounts] | None = None) -> StepLoss:
+    """(logits, label, step) -> (sum, weight), with the share of hard pixels ramped down over the first steps.
+
+    Args:
+      config: its settings.
+      info: of the data set.
+      counts: of the training split; must be given where the class weights are to follow from them.
+
+    Raises:
+      UserError: where there are not as many class weights as classes, or a loss does not take what it is given.
+    """
+    weights = class_weights(config.class_weights, info, counts)
+    parts = [(config.factor, config.name, config.args), *((each.factor, each.name, each.args) for each in config.added)]
+    losses = [(factor, _bind(name, args, config, info, weights)) for factor, name, args in parts]
+
+    def step_loss(logits: Logits, label: Label, step: Int[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        fraction: Any = config.top_k_fraction
+        if config.top_k_ramp_steps and config.top_k_fraction < 1:
+            progress = jnp.minimum(step / config.top_k_ramp_steps, 1.0)
+            fraction = 1.0 - (1.0 - config.top_k_fraction) * progress
+        terms = [(factor, functools.partial(loss, fraction=fraction)) for factor, loss in losses]
+        return add_losses(terms)(logits, label)
+
+    return step_loss
+
+
+def _bind(
+    name: str, args: Mapping[str, Any], config: LossConfig, info: DatasetInfo, weights: tuple[float, ...] | None
+) -> Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]:
+    """(logits, label, fraction) -> (sum, weight) of one loss, tried out on shapes."""
+    loss = registry.resolve("losses", name)
+    mines = "top_k_fraction" in registry.defaults(loss)
+    if config.top_k_fraction < 1 and not mines and name == config.name:
+        raise UserError(
+            f"config.loss.top_k_fraction={config.top_k_fraction}: '{name}' mines no hard pixels; set it to 1"
+        )
+    taken = sorted({"logits", "label", "ignore_label", "class_weights", "top_k_fraction"} & set(args))
+    if taken:
+        raise UserError(f"config.loss: the args of '{name}' must not hold '{taken[0]}', which is set by other fields")
+
+    def bound(logits: Logits, label: Label, fraction: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        mining = {"top_k_fraction": fraction} if mines else {}
+        return loss(logits, label, ignore_label=info.ignore_label, class_weights=weights, **mining, **args)
+
+    logits = jax.ShapeDtypeStruct((1, 2, 2, info.num_classes), jnp.float32)
+    label = jax.ShapeDtypeStruct((1, 2, 2), jnp.int32)
+    try:
+        jax.eval_shape(functools.partial(bound, fraction=config.top_k_fraction), logits, label)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.loss: '{name}': {' '.join(str(error).split())}; correct its args") from None
+    return bound

@@ -1,0 +1,71 @@
+"""The network of a config, and the variables that a workdir has for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from deeplab_jax.apps.assembly.image_kind import check_images
+from deeplab_jax.config import Config
+from deeplab_jax.models.build import build_model
+from deeplab_jax.models.deeplab import DeepLab
+from deeplab_jax.ops import mesh as meshes
+from deeplab_jax.train import checkpoint as checkpoints
+from deeplab_jax.train.state import Init, abstract_variables
+from deeplab_jax.types import DatasetInfo, UserError, Variables
+
+
+def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> nn.Module:
+    """The network for the classes of the data set.
+
+    Args:
+      config: its settings.
+      info: of the data set.
+      mesh: on which it will be trained: says how many images batch norm sees where each device is for itself.
+
+    Raises:
+      UserError: where config and data set disagree about their number, or a setting does not go with its images.
+    """
+    check_images(config, info)
+    if config.model.num_classes not in (0, info.num_classes):
+        raise UserError(
+            f"config.model.num_classes={config.model.num_classes}: data set {info.name} has {info.num_classes} "
+            "classes; 0 takes the data set's"
+        )
+    model = config.model
+    if model.batch_norm.group_size < 0 and mesh is not None:
+        rows = config.data.batch_size // config.train.accumulation_steps // meshes.num_data(mesh)
+        model = dataclasses.replace(model, batch_norm=dataclasses.replace(model.batch_norm, group_size=rows))
+    return build_model(model, info)
+
+
+def for_inference(config: Config) -> Config:
+    """The config with the network computed in the precision that is wanted for inference."""
+    if not config.inference.compute_dtype:
+        return config
+    model = dataclasses.replace(config.model, compute_dtype=config.inference.compute_dtype)
+    return dataclasses.replace(config, model=model)
+
+
+def make_init(config: Config, model: nn.Module) -> Init:
+    """key -> the network's variables; jitted, so that asking for their shapes and drawing them trace it once."""
+    channels = len(model.normalization.mean) if isinstance(model, DeepLab) else 3
+    images = jnp.zeros((1, *config.data.crop_size, channels), jnp.uint8)
+    return jax.jit(lambda key: model.init(key, images, train=False))
+
+
+def load_variables(
+    config: Config, model: nn.Module, workdir: pathlib.Path, checkpoint: str = "", mesh: Mesh | None = None
+) -> Variables:
+    """The workdir's best variables, or those of `checkpoint`, on the devices of `mesh` (None: the first one).
+
+    Raises:
+      UserError: where there is no checkpoint, or it holds another network.
+    """
+    target = abstract_variables(make_init(config, model), mesh or meshes.make_mesh(1))
+    return checkpoints.load_variables(pathlib.Path(checkpoint) if checkpoint else workdir, target)

@@ -1,0 +1,89 @@
+"""The data set of a config: opened, prepared first where it has to be; and what a workdir remembers of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import jax
+from jax.sharding import Mesh
+
+from deeplab_jax import registry
+from deeplab_jax.apps.assembly.image_kind import pad_pixel
+from deeplab_jax.apps.assembly.workdir import DATASET_FILE, has_checkpoints, read_info
+from deeplab_jax.config import Config
+from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.inspection.channel_statistics import with_statistics
+from deeplab_jax.data.loading.loader import TrainLoader, make_loader
+from deeplab_jax.data.sources.raw_copy import with_raw_copies
+from deeplab_jax.train.device_augment import make_augment
+from deeplab_jax.train.loop import Augment
+from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo
+
+
+def open_dataset(config: Config) -> Dataset:
+    """The data set, prepared first where it has to be."""
+    factory = registry.resolve("data.datasets", f"{config.data.dataset}.open_dataset")
+    dataset = factory(config.data.root, config.data.prepared_dir)
+    return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
+
+
+def open_normalized(config: Config, workdir: pathlib.Path) -> Dataset:
+    """As `open_dataset`; the data set also knows its channels' statistics where they are what images are normalised by.
+
+    They are those that the workdir's run began with, where it has begun.
+    """
+    kept = workdir / DATASET_FILE if has_checkpoints(workdir) else None
+    return _add_statistics(open_dataset(config), config, kept)
+
+
+def _add_statistics(dataset: Dataset, config: Config, kept: pathlib.Path | None) -> Dataset:
+    """The same data set, with its channels' means and deviations where the network's normalisation asks for them.
+
+    Args:
+      dataset: opened.
+      config: names the normalisation, and the training split, which is prepared and read where it has to be.
+      kept: file of a run's `DatasetInfo`: it goes on with the numbers that it began with. None: it has not begun.
+
+    Raises:
+      UserError: where the split or the file cannot be read.
+    """
+    if config.model.normalization != DATASET_NORMALIZATION:
+        return dataset
+    if kept is not None and kept.exists():
+        known = read_info(kept)
+        if len(known.channel_mean) == dataset.info.channels:
+            info = dataclasses.replace(dataset.info, channel_mean=known.channel_mean, channel_std=known.channel_std)
+            return dataclasses.replace(dataset, info=info)
+    return with_statistics(dataset, config.data.train_split, num_workers=config.data.num_workers)
+
+
+def find_info(config: Config, workdir: pathlib.Path) -> DatasetInfo:
+    """What the workdir knows of its data set, or else the data set itself."""
+    path = workdir / DATASET_FILE
+    return read_info(path) if path.exists() else open_normalized(config, workdir).info
+
+
+def open_loader(config: Config, dataset: Dataset) -> TrainLoader:
+    """This process's loader of training batches, at position 0."""
+    return make_loader(
+        config.data,
+        dataset.open_split(config.data.train_split),
+        dataset.info,
+        seed=config.seed,
+        pad_pixel=pad_pixel(config, dataset.info),
+        shard=(jax.process_index(), jax.process_count()),
+    )
+
+
+def make_device_augment(config: Config, dataset: Dataset, mesh: Mesh) -> Augment:
+    """What the devices do with the loader's batches before the step."""
+    if not config.data.device_augmentation:
+        return lambda batch: batch
+    return make_augment(
+        mesh,
+        crop_size=config.data.crop_size,
+        pad_pixel=pad_pixel(config, dataset.info),
+        ignore_label=dataset.info.ignore_label,
+        photometric=config.data.photometric,
+    )

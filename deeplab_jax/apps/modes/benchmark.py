@@ -1,0 +1,224 @@
+"""Times a config's own train step, evaluation and loader on the devices at hand, beside what those devices can do.
+
+    python main.py --config=configs/quickstart.py --workdir=DIR --mode=benchmark
+
+The step is training's own, on a random batch that lies on the devices; the data set is needed for the loader's pace
+alone. The page says what each figure is; benchmark.json has the same for machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from deeplab_jax.apps.assembly import network, open_data
+from deeplab_jax.apps.assembly.build_step import build_step, state_options
+from deeplab_jax.apps.assembly.devices import check_batch, make_mesh
+from deeplab_jax.apps.assembly.memory_report import told_when_it_runs_out
+from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
+from deeplab_jax.apps.assembly.predictor_settings import predictor_options
+from deeplab_jax.apps.modes.compile import convolution_flops, find_info
+from deeplab_jax.apps.pages.benchmark_table import describe
+from deeplab_jax.config import Config
+from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.loading.workers import available_cores
+from deeplab_jax.files import write_whole
+from deeplab_jax.hardware.chips import find_chip
+from deeplab_jax.hardware.program_text import count_bytes
+from deeplab_jax.hardware.roofline import call_times, measure_limits, pace_of
+from deeplab_jax.inference.evaluator import make_confusion_step
+from deeplab_jax.inference.predictor import options_forward, padded_size
+from deeplab_jax.inference.tally import Measures
+from deeplab_jax.ops.mesh import shard_batch
+from deeplab_jax.train.state import create_train_state, create_variables
+from deeplab_jax.train.step_memory import StepMemory, step_memory
+from deeplab_jax.types import Batch, DatasetInfo, UserError, Variables
+
+FILE = "benchmark.json"  # inside a workdir
+
+_SECONDS = 10.0  # that each measurement takes, about
+_FEWEST, _MOST = 5, 200  # calls that are timed
+
+
+def benchmark(config: Config, workdir: pathlib.Path) -> None:
+    """Prints a page of figures and writes them to WORKDIR/benchmark.json.
+
+    Raises:
+      UserError: where the config does not go with the devices or the data set, or the memory runs out.
+    """
+    mesh = make_mesh(config)
+    check_batch(config, mesh)
+    dataset, refusal = _open_data(config, workdir)
+    info = dataset.info if dataset else find_info(config, workdir)
+    needs: list[StepMemory] = []
+    with told_when_it_runs_out(config, mesh, needs):
+        report = _describe_run(config, mesh)
+        report["limits"] = measure_limits(mesh, config.model.compute_dtype)._asdict()
+        variables, model, report["step"] = _measure_step(config, info, mesh, needs)
+        report["evaluation"] = _measure_evaluation(config, info, mesh, model, variables)
+    report["loader"] = _measure_loader(config, dataset, mesh) if dataset else {"refusal": refusal}
+    write_whole(workdir / FILE, json.dumps(report, indent=1) + "\n")
+    print(describe(report))
+    print(f"written to  {workdir / FILE}")
+
+
+def _open_data(config: Config, workdir: pathlib.Path) -> tuple[Dataset | None, str]:
+    """The data set, or why there is none."""
+    try:
+        return open_data.open_normalized(config, workdir), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _describe_run(config: Config, mesh: Mesh) -> dict[str, Any]:
+    """What is measured, and on what."""
+    device = mesh.devices.flat[0]
+    chip = find_chip(device.device_kind)
+    return {
+        "device_kind": device.device_kind,
+        "platform": device.platform,
+        "num_devices": mesh.size,
+        "num_cores": available_cores(),
+        "chip": chip and {"kind": chip.kind, "flops": chip.flops, "memory_bandwidth": chip.memory_bandwidth},
+        "network": f"{config.model.backbone.name} {config.model.head.name}",
+        "output_stride": config.model.output_stride,
+        "compute_dtype": config.model.compute_dtype,
+        "batch_size": config.data.batch_size,
+        "crop_size": list(config.data.crop_size),
+        "jax": jax.__version__,
+    }
+
+
+def _measure_step(
+    config: Config, info: DatasetInfo, mesh: Mesh, needs: list[StepMemory]
+) -> tuple[Variables, nn.Module, dict[str, Any]]:
+    """(variables, network, figures) of training's own step on random weights and a random batch."""
+    step = build_step(_without_counting(config, info), info, mesh)
+    started = time.perf_counter()
+    variables = create_variables(step.init, seed=config.seed, mesh=mesh)
+    state = create_train_state(variables, step.tx, mesh=mesh, **state_options(config))
+    jax.block_until_ready(state)
+    init_seconds = time.perf_counter() - started
+
+    batch = shard_batch(_random_batch(info, config.data.batch_size, config.data.crop_size), mesh)
+    lower: Any = step.train_step  # a jitted function, whose type says no more than that it can be called
+    with _noticing_kept_programs() as kept:
+        started = time.perf_counter()
+        program = lower.lower(state, batch).compile()
+        compile_seconds = time.perf_counter() - started
+    needs.append(step_memory(state, batch, program))
+
+    def run() -> Any:
+        nonlocal state
+        state, metrics = program(state, batch)
+        return metrics
+
+    pace = pace_of(_timed(run))
+    moved = (program.cost_analysis() or {}).get("bytes accessed") or count_bytes(program.as_text() or "")
+    figures = {
+        **pace._asdict(),
+        "images_per_second": config.data.batch_size / pace.median,
+        "convolution_flops": convolution_flops(config, info),
+        "bytes_moved": moved * mesh.size,
+        "memory": dataclasses.asdict(needs[-1]) | {"total": needs[-1].total},
+        "init_seconds": init_seconds,
+        "compile_seconds": compile_seconds,
+        "compilation_was_kept": bool(kept),
+    }
+    return state.eval_variables, step.model, figures
+
+
+def _measure_evaluation(
+    config: Config, info: DatasetInfo, mesh: Mesh, model: nn.Module, variables: Variables
+) -> dict[str, Any]:
+    """What the devices do for a batch of evaluation: every pass over it, its confusion matrices and measures."""
+    options = predictor_options(config, info)
+    size = padded_size(config.data.crop_size, pad_to=options.pad_to, bucket=options.bucket)
+    num_images = -(-config.inference.batch_size // mesh.size) * mesh.size
+    if config.inference.compute_dtype:
+        model = network.build(network.for_inference(config), info)
+    step = make_confusion_step(
+        options_forward(model.apply, options),
+        mesh,
+        num_classes=info.num_classes,
+        ignore_label=info.ignore_label,
+        measures=Measures(**dataclasses.asdict(config.inference.measures)),
+    )
+    batch = shard_batch(_random_batch(info, num_images, size), mesh)
+    pace = pace_of(_timed(lambda: step(variables, batch)))
+    return {
+        **pace._asdict(),
+        "images_per_second": num_images / pace.median,
+        "batch_size": num_images,
+        "size": list(size),
+        "scales": list(options.scales),
+        "flip": options.flip,
+    }
+
+
+def _measure_loader(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
+    """How many images come from the loader a second while nothing else runs, and what the devices do with a batch."""
+    with contextlib.closing(open_loader(config, dataset)) as loader:
+        for _ in range(config.data.prefetch + 1):  # begun before the clock runs
+            batch = next(loader)
+        times: list[float] = []
+        started = time.perf_counter()
+        while len(times) < _FEWEST or (len(times) < _MOST and time.perf_counter() - started < _SECONDS):
+            asked = time.perf_counter()
+            batch = next(loader)
+            times.append(time.perf_counter() - asked)
+    figures = {"images_per_second": config.data.batch_size * len(times) / sum(times), "num_calls": len(times)}
+    if config.data.device_augmentation:
+        augment, windows = make_device_augment(config, dataset, mesh), shard_batch(batch, mesh)
+        figures["augment_seconds"] = pace_of(_timed(lambda: augment(windows))).median
+    return figures
+
+
+def _timed(call: Callable[[], Any]) -> list[float]:
+    """Seconds that each of several calls takes; as many as fit into the time for a measurement."""
+    jax.block_until_ready(call())  # compiles, and makes the memory its own
+    started = time.perf_counter()
+    jax.block_until_ready(call())
+    fitting = int(_SECONDS / (time.perf_counter() - started))
+    return call_times(call, num_calls=max(_FEWEST, min(_MOST, fitting)))
+
+
+def _random_batch(info: DatasetInfo, num_images: int, size: tuple[int, int]) -> Batch:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (num_images, *size, info.channels)).astype(info.dtype)
+    label = rng.integers(0, info.num_classes, (num_images, *size), dtype=np.uint8)
+    return Batch(image, label, np.ones(num_images, bool))
+
+
+def _without_counting(config: Config, info: DatasetInfo) -> Config:
+    """Where class weights follow from the data, other numbers in their place: a step takes as long with them."""
+    if not isinstance(config.loss.class_weights, str) or not config.loss.class_weights:
+        return config
+    loss = dataclasses.replace(config.loss, class_weights=(1.0,) * info.num_classes)
+    return dataclasses.replace(config, loss=loss)
+
+
+@contextlib.contextmanager
+def _noticing_kept_programs() -> Iterator[list[str]]:
+    """A list that is filled where programs come from the cache on disk instead of the compiler."""
+    kept: list[str] = []
+
+    def listen(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            kept.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield kept
+    finally:
+        jax.monitoring.unregister_event_listener(listen)

@@ -1,0 +1,37 @@
+"""Scores a checkpoint on whole images at their original size: scores.json, per_image.json and a table."""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+
+from deeplab_jax.apps.assembly import network, open_data
+from deeplab_jax.apps.assembly.devices import make_mesh
+from deeplab_jax.apps.assembly.evaluation import score, write_evaluation
+from deeplab_jax.apps.assembly.processes import told_when_one_is_lost
+from deeplab_jax.apps.pages.score_table import collapse_warning, format_table
+from deeplab_jax.config import Config
+
+
+@told_when_one_is_lost()
+def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> None:
+    """Scores the workdir's best checkpoint, or `checkpoint`, on the evaluation split.
+
+    Raises:
+      UserError: where there is no checkpoint, or the workdir cannot be written.
+    """
+    dataset = open_data.open_normalized(config, workdir)
+    mesh = make_mesh(config)
+    model = network.build(config, dataset.info)
+    variables = network.load_variables(config, model, workdir, checkpoint, mesh)
+    evaluation, seconds = score(config, model, dataset, mesh, variables)
+    if jax.process_index() == 0:
+        write_evaluation(workdir, evaluation)
+        print(format_table(evaluation.scores))
+        if warning := collapse_warning(evaluation.scores):
+            print(f"warning: {warning}")
+        print(
+            f"{evaluation.num_images} images in {seconds:.1f} s ({evaluation.num_images / seconds:.1f} images/s, "
+            f"compilation included); wrote {workdir / 'scores.json'}"
+        )

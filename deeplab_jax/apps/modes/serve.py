@@ -1,0 +1,90 @@
+"""Serves a trained network on this machine: a page to drop images on, and a JSON endpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import pathlib
+import socket
+
+import numpy as np
+
+from deeplab_jax.apps.assembly import network, open_data
+from deeplab_jax.apps.assembly.predictor_settings import predictor_options
+from deeplab_jax.config import Config
+from deeplab_jax.inference.predictor import canvas_size, make_segmenter
+from deeplab_jax.serving.service import Service
+from deeplab_jax.serving.settings import Limits
+from deeplab_jax.types import UserError
+
+PORT = 8080
+_WARM_SIZE = (385, 513)  # (height, width) of an image that is segmented before the first request
+
+
+def serve(config: Config, workdir: pathlib.Path, checkpoint: str = "", port: int = PORT) -> None:
+    """Answers requests with the workdir's best checkpoint, or with `checkpoint`, until it is interrupted.
+
+    Images go through the network as `config.inference` says, as in evaluation and prediction.
+
+    Raises:
+      UserError: where there is no checkpoint, a package is missing, or the port is taken.
+    """
+    require_packages()
+    import uvicorn
+
+    from deeplab_jax.serving.web import HOST, make_app
+
+    with open_socket(HOST, port) as listener:
+        service = make_service(config, workdir, checkpoint)
+        print("compiling for a first size ...", flush=True)
+        service.segment(np.zeros((*_WARM_SIZE, 3), np.uint8))
+        app = make_app(service, {"network": describe(config), "inference": dataclasses.asdict(config.inference)})
+        settings = uvicorn.Config(app, log_level="warning", limit_concurrency=config.serve.max_connections)
+        print(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn passes on when it has ended in good order
+            uvicorn.Server(settings).run(sockets=[listener])
+
+
+def require_packages() -> None:
+    """Raises UserError, with the command that mends it, where a package is missing that only serving needs."""
+    if any(importlib.util.find_spec(package) is None for package in ("starlette", "uvicorn")):
+        raise UserError("--mode=serve: needs two more packages: pip install starlette uvicorn")
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one.
+
+    Raises:
+      UserError: where the port is taken, or none.
+    """
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--port={port}: {reason}; choose another, or 0 for any that is free") from None
+
+
+def make_service(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> Service:
+    """The workdir's network as a service, within the limits of `config.serve`."""
+    info = open_data.find_info(config, workdir)
+    if not info.is_rgb:
+        raise UserError(f"--mode=serve: takes photographs, but data set {info.name} has {info.channels} channels")
+    model = network.build(config, info)
+    variables = network.load_variables(config, model, workdir, checkpoint)
+    options = predictor_options(config, info)
+    limits = dataclasses.asdict(config.serve)
+    del limits["max_connections"]  # the web server's
+    return Service(
+        functools.partial(make_segmenter, model.apply, variables, options),
+        functools.partial(canvas_size, options=options),
+        info,
+        Limits(**limits),
+    )
+
+
+def describe(config: Config) -> str:
+    """The network in a few words."""
+    head, backbone = (part.name.rpartition(".")[2] for part in (config.model.head, config.model.backbone))
+    return f"{head} on {backbone}, output stride {config.model.output_stride}"

@@ -1,0 +1,235 @@
+"""Training, from the config to the report: trains, evaluates, checkpoints; on the same workdir, resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import pathlib
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from deeplab_jax.apps.assembly import open_data
+from deeplab_jax.apps.assembly.build_step import Step, abstract_batch, build_step, state_options
+from deeplab_jax.apps.assembly.class_weights import WEIGHTINGS, describe, training_counts
+from deeplab_jax.apps.assembly.devices import check_batch, make_mesh
+from deeplab_jax.apps.assembly.evaluation import announce_shape, make_evaluator, write_evaluation
+from deeplab_jax.apps.assembly.memory_report import describe as describe_memory
+from deeplab_jax.apps.assembly.memory_report import told_when_it_runs_out
+from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
+from deeplab_jax.apps.assembly.processes import told_when_one_is_lost
+from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
+from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.apps.pages.run_report import report
+from deeplab_jax.apps.pages.score_table import collapse_warning
+from deeplab_jax.config import Config, to_dict
+from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.inspection.class_counts import ClassCounts
+from deeplab_jax.inference.evaluator import Evaluation
+from deeplab_jax.ops.mesh import idle_devices, num_data, replicated, shard_batch
+from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
+from deeplab_jax.train.compiled_step import CompiledStep
+from deeplab_jax.train.loop import Augment, Evaluate, LoopOptions, train_loop
+from deeplab_jax.train.recalibrate import calibrate_batch_norm
+from deeplab_jax.train.signals import StopSignal
+from deeplab_jax.train.state import (
+    TrainState,
+    create_train_state,
+    create_variables,
+)
+from deeplab_jax.train.step_memory import StepMemory
+from deeplab_jax.train.writer import MetricWriter
+from deeplab_jax.types import Loader, UserError, Variables
+
+
+def train(config: Config, workdir: pathlib.Path) -> int:
+    """Trains to the last step and writes the report; a workdir that was begun is taken up where it stopped.
+
+    Returns:
+      The exit status: 0 at the end and after SIGTERM, 130 after SIGINT.
+
+    Raises:
+      UserError: for whatever the user can mend.
+    """
+    mesh = make_mesh(config)
+    check_batch(config, mesh)
+    needs: list[StepMemory] = []
+    with told_when_one_is_lost(), told_when_it_runs_out(config, mesh, needs):
+        step, received = _train(config, workdir, mesh, needs)
+    if received is not None and step < config.train.num_steps:
+        _say(f"{received.name}: saved step {step}; the same command continues from there")
+        return 128 + signal.SIGINT if received is signal.SIGINT else 0
+    with told_when_one_is_lost():
+        report(config, workdir)
+    return 0
+
+
+def _train(
+    config: Config, workdir: pathlib.Path, mesh: Mesh, needs: list[StepMemory]
+) -> tuple[int, signal.Signals | None]:
+    """The run; (its last step, the signal that stopped it). What the step needs of memory goes to `needs`."""
+    open_workdir(config, workdir)
+    dataset = open_data.open_normalized(config, workdir)
+    if jax.process_index() == 0:
+        keep_info(dataset.info, workdir)
+    counts = functools.partial(_count_classes, config, dataset, workdir)
+    step = build_step(config, dataset.info, mesh, counts)
+
+    def tell_needs(memory: StepMemory) -> None:
+        needs.append(memory)
+        _say(describe_memory(memory))
+
+    _say(_describe(config, dataset, mesh, step.state.params))
+    with (
+        StopSignal() as stop,
+        contextlib.closing(open_loader(config, dataset)) as loader,
+        Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer,
+    ):
+        augment = make_device_augment(config, dataset, mesh)
+        train_step = CompiledStep(step.train_step, tell_needs)
+        if jax.process_count() == 1 and (checkpointer.latest_step or 0) < config.train.num_steps:
+            train_step.begin(step.state, abstract_batch(config, dataset.info, mesh))
+        state = _start_or_resume(config, step, mesh, loader, checkpointer, augment)
+        enabled = jax.process_index() == 0
+        with contextlib.closing(MetricWriter(workdir, start_step=int(state.step), enabled=enabled)) as writer:
+            evaluator = make_evaluator(config, step.model, dataset, mesh, _announce_more)
+            state = train_loop(
+                state,
+                train_step,
+                loader,
+                _make_evaluate(evaluator, workdir, checkpointer, writer),
+                mesh=mesh,
+                options=_loop_options(config),
+                checkpointer=checkpointer,
+                writer=writer,
+                stop=stop,
+                augment=augment,
+            )
+        return int(state.step), stop.received
+
+
+def _start_or_resume(
+    config: Config, step: Step, mesh: Mesh, loader: Loader, checkpointer: Checkpointer, augment: Augment
+) -> TrainState:
+    """The state of the newest checkpoint, with the loader at its position, or that of step 0."""
+    if checkpointer.latest_step is not None:
+        state, position = checkpointer.restore(step.state)
+        loader.set_state(position)
+        _say(f"resuming at step {int(state.step)}")
+        return state
+    pretrained = config.model.pretrained
+    if pretrained.layout and not pretrained.source:
+        raise UserError(
+            f"config.model.pretrained.source is empty: give the file of layout '{pretrained.layout}', or start from "
+            "random weights with --config.model.pretrained.layout="
+        )
+    variables = create_variables(step.init, seed=config.seed, mesh=mesh)
+    if pretrained.source:
+        variables = _load_pretrained(config, step.model, variables, loader, mesh, augment)
+        loader.set_state({"position": 0})  # calibration has looked ahead
+    return create_train_state(variables, step.tx, mesh=mesh, **state_options(config))
+
+
+def _load_pretrained(
+    config: Config,
+    model: nn.Module,
+    variables: Variables,
+    loader: Loader,
+    mesh: Mesh,
+    augment: Augment = lambda batch: batch,
+) -> Variables:
+    """Weights from a file; where they have batch norm folded away, it is estimated anew."""
+    pretrained = config.model.pretrained
+    loaded, report, folded = load_pretrained(config.model, variables, model)
+    _say(f"pretrained {pretrained.scope} from {pretrained.source}: {report}")
+    loaded = jax.device_put(loaded, replicated(mesh))
+    if not folded:
+        return loaded
+    num_batches = pretrained.calibration_batches
+    images = (augment(shard_batch(batch, mesh)).image for batch in itertools.islice(loader, num_batches))
+    _say(f"estimating the statistics of its batch norms on {num_batches} batches")
+    return jax.device_put(calibrate_batch_norm(model.apply, loaded, images), replicated(mesh))
+
+
+def _make_evaluate(
+    evaluator: Callable[[Variables], Evaluation],
+    workdir: pathlib.Path,
+    checkpointer: Checkpointer,
+    writer: MetricWriter,
+) -> Evaluate:
+    """(step, state) -> scores; they go to the curve and, where they are the best so far, to scores.json."""
+
+    def evaluate(step: int, state: TrainState) -> Mapping[str, Any]:
+        evaluation = evaluator(state.eval_variables)
+        writer.write_evaluation(step, evaluation.scores)
+        if (warning := collapse_warning(evaluation.scores)) and jax.process_index() == 0:
+            tqdm.write(f"warning: step {step}: {warning}")  # which does not disturb the bar, where there is one
+        if checkpointer.is_best(evaluation.scores) and jax.process_index() == 0:
+            try:
+                write_evaluation(workdir, evaluation)
+            except UserError as error:  # a full disk is no reason to stop: the next best is written again
+                tqdm.write(f"warning: step {step}: {error}; training goes on")
+        return evaluation.scores
+
+    return evaluate
+
+
+def _announce_more(shape: tuple[int, ...], count: int) -> None:
+    """One shape is what an evaluation needs; each further one, which `inference.pad_to` would spare, is said."""
+    if count > 1:
+        announce_shape(shape, count)
+
+
+def _count_classes(config: Config, dataset: Dataset, workdir: pathlib.Path) -> ClassCounts:
+    """The class counts of the training split; says which weights follow from them."""
+    counts = training_counts(config, dataset, workdir, continued=has_checkpoints(workdir))
+    weighting = str(config.loss.class_weights)
+    _say(f"weights     {weighting}: {describe(WEIGHTINGS[weighting](counts), dataset.info)}")
+    return counts
+
+
+def _loop_options(config: Config) -> LoopOptions:
+    return LoopOptions(
+        num_steps=config.train.num_steps,
+        log_every=config.train.log_every,
+        eval_every=config.train.eval_every,
+        checkpoint_every=config.train.checkpoint_every,
+        max_nonfinite_steps=config.train.max_nonfinite_steps,
+        batch_size=config.data.batch_size,
+    )
+
+
+def _describe(config: Config, dataset: Dataset, mesh: Mesh, params: Any) -> str:
+    """What the run consists of, in three lines."""
+    info = dataset.info
+    sizes = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in params.items()}
+    splits = ", ".join(f"{name} {size}" for name, size in info.splits.items())
+    parts = ", ".join(f"{part} {size:,}" for part, size in sizes.items())
+    return (
+        f"data set    {info.name}: {info.num_classes} classes, images: {splits}\n"
+        f"parameters  {parts} ({config.model.backbone.name}, {config.model.head.name})\n"
+        f"devices     {_describe_devices(config, mesh)}"
+    )
+
+
+def _describe_devices(config: Config, mesh: Mesh) -> str:
+    """Which devices share the work, how, and which do nothing."""
+    num_groups, kind = num_data(mesh), mesh.devices.flat[0].device_kind
+    text = f"{mesh.size} x {kind}, {config.data.batch_size // num_groups} images of a batch on "
+    text += "each" if num_groups == mesh.size else f"each {mesh.size // num_groups}, which share their height"
+    if jax.process_count() > 1:
+        text += f"; {jax.process_count()} processes"
+    if idle := idle_devices(mesh):
+        text += f"; idle: {', '.join(str(device) for device in idle)}"
+    return text
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)

@@ -1,0 +1,138 @@
+"""Copy-paste of rare classes: one object of such a class, from another image, into a crop.
+
+Which images have which class is found once, in one pass over the labels. Which object goes where is a function of the
+seed and the sample's number alone, as everything else about a sample.
+
+Source: Simple copy-paste (2012.07177), sec. 3, with single objects in place of all of an image's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Int, Num, UInt8
+from tqdm import tqdm
+
+from deeplab_jax.data.dataset import LabelSource
+from deeplab_jax.data.inspection.class_counts import ClassCounts, count_label, median_frequency_weights
+from deeplab_jax.data.loading.workers import WorkerPool
+from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
+
+MIN_OBJECT_PIXELS = 64  # smaller ones are specks of annotation rather than objects
+RARE_WEIGHT = 2.0  # a class is rare where the median class is at least so many times as frequent
+_AHEAD = 64  # labels that the threads may be ahead
+
+
+@dataclasses.dataclass(frozen=True)
+class Donors:
+    """The images of a split that have something to give."""
+
+    source: ExampleSource
+    images: Mapping[int, Sequence[int]]  # class id -> indices of the images that have enough of it; none is empty
+
+
+def find_donors(source: ExampleSource, info: DatasetInfo, classes: Sequence[int], *, num_workers: int) -> Donors:
+    """Looks through all labels of a split, in threads, with a progress bar.
+
+    Args:
+      source: the split's examples.
+      info: the data set.
+      classes: ids of the classes to paste; none: those whose median-frequency weight is at least `RARE_WEIGHT`.
+      num_workers: threads; 0: one for each CPU core.
+
+    Raises:
+      UserError: when a class is none of the data set's, or there is nothing to paste.
+    """
+    unknown = [class_id for class_id in classes if class_id not in range(info.num_classes)]
+    if unknown:
+        raise UserError(
+            f"config.data.copy_paste_classes={tuple(classes)}: {info.name} has no class {unknown[0]}; "
+            f"its ids are 0 to {info.num_classes - 1}"
+        )
+    pixels, counts = _count_each(source, info, num_workers)
+    chosen = classes or np.flatnonzero(np.asarray(median_frequency_weights(counts)) >= RARE_WEIGHT).tolist()
+    images = {c: np.flatnonzero(pixels[:, c] >= MIN_OBJECT_PIXELS).tolist() for c in chosen}
+    if not any(images.values()):
+        raise UserError(
+            f"config.data.copy_paste_classes={tuple(classes)}: no image of {info.name} has an object of "
+            f"{MIN_OBJECT_PIXELS} pixels of {'them' if classes else 'a rare class'}; name other classes, or set "
+            "config.data.copy_paste=0"
+        )
+    return Donors(source, {class_id: indices for class_id, indices in images.items() if indices})
+
+
+def _count_each(
+    source: ExampleSource, info: DatasetInfo, num_workers: int
+) -> tuple[Int[np.ndarray, "n c"], ClassCounts]:
+    """Pixels of each class in each image, and their sums."""
+    pool = WorkerPool(num_workers)
+    counts = ClassCounts.zeros(info.num_classes)
+    pixels = np.zeros((len(source), info.num_classes), np.int64)
+    made = pool.ordered_map(
+        lambda index: count_label(_label_of(source, index), info), range(len(source)), window=_AHEAD
+    )
+    try:
+        for index, row in enumerate(tqdm(made, total=len(source), desc="rare classes", unit="image", disable=None)):
+            counts.add(*row)
+            pixels[index] = row[0]
+    finally:
+        made.close()
+        pool.close()
+    return pixels, counts
+
+
+def _label_of(source: ExampleSource, index: int) -> UInt8[np.ndarray, "h w"]:
+    return source.label(index) if isinstance(source, LabelSource) else source[index].label
+
+
+def paste_object(
+    rng: np.random.Generator,
+    donors: Donors,
+    image: Num[np.ndarray, "h w bands"],
+    label: UInt8[np.ndarray, "h w"],
+    *,
+    scale: float,
+) -> None:
+    """Puts one object of a rare class somewhere into a crop, in place.
+
+    The class is drawn first, each with the same probability; then one of its images; then one of the connected
+    regions of that class in it.
+
+    Args:
+      rng: its draws decide everything.
+      donors: where objects come from.
+      image: the crop without its padding.
+      label: the same.
+      scale: of the object; it is made smaller where it would not fit.
+    """
+    class_id = list(donors.images)[int(rng.integers(len(donors.images)))]
+    candidates = donors.images[class_id]
+    _, other_image, other_label = donors.source[candidates[int(rng.integers(len(candidates)))]]
+    rows, columns, mask = _draw_region(rng, other_label == class_id)
+    height, width = mask.shape
+    factor = min(scale, image.shape[0] / height, image.shape[1] / width)
+    size = (max(1, int(height * factor)), max(1, int(width * factor)))
+    step = -1 if rng.random() < 0.5 else 1  # mirrored or not
+    pixels = cv2.resize(np.ascontiguousarray(other_image[rows, columns]), size[::-1], interpolation=cv2.INTER_LINEAR)
+    inside = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0
+    top, left = (int(rng.integers(room - used + 1)) for room, used in zip(label.shape, size, strict=True))
+    place = (slice(top, top + size[0]), slice(left, left + size[1]))
+    pixels, inside = pixels.reshape(*size, -1)[:, ::step], inside[:, ::step]
+    image[place][inside] = pixels[inside]
+    label[place][inside] = class_id
+
+
+def _draw_region(
+    rng: np.random.Generator, members: Bool[np.ndarray, "h w"]
+) -> tuple[slice, slice, Bool[np.ndarray, "rh rw"]]:
+    """Rows, columns and shape of one connected region of enough pixels, or of the largest where none has enough."""
+    _, regions, stats, _ = cv2.connectedComponentsWithStats(members.astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]  # the first is the background
+    large = np.flatnonzero(areas >= min(MIN_OBJECT_PIXELS, areas.max())) + 1
+    region = int(large[int(rng.integers(len(large)))])
+    left, top, width, height = (int(value) for value in stats[region, : cv2.CC_STAT_AREA])
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    return rows, columns, regions[rows, columns] == region

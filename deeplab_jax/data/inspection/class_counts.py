@@ -1,0 +1,107 @@
+"""How often each class is seen in a split, and the class weights that follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from tqdm import tqdm
+
+from deeplab_jax.data.loading.workers import WorkerPool
+from deeplab_jax.types import DatasetInfo, ExampleSource
+
+_AHEAD = 64  # examples that the threads may be ahead
+
+
+@dataclasses.dataclass
+class ClassCounts:
+    """Sums over the images of a split; arrays have one number per class, in int64."""
+
+    pixels: Int[np.ndarray, "c"]
+    images: Int[np.ndarray, "c"]  # images in which the class is seen
+    pixels_beside: Int[np.ndarray, "c"]  # labelled pixels, of any class, in those images
+    num_ignored: int = 0  # pixels
+    num_images: int = 0
+
+    @classmethod
+    def zeros(cls, num_classes: int) -> ClassCounts:
+        return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64))
+
+    def add(self, pixels: Int[np.ndarray, "c"], num_ignored: int) -> None:
+        """Counts one more image, of so many pixels per class."""
+        seen = pixels > 0
+        self.pixels += pixels
+        self.images += seen
+        self.pixels_beside += np.where(seen, pixels.sum(), 0)
+        self.num_ignored += num_ignored
+        self.num_images += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON."""
+        return {key: np.asarray(value).tolist() for key, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ClassCounts:
+        """The inverse of `to_dict`."""
+        arrays = {name: np.asarray(content[name], np.int64) for name in ("pixels", "images", "pixels_beside")}
+        return cls(**arrays, num_ignored=content["num_ignored"], num_images=content["num_images"])
+
+
+def count_label(label: UInt8[np.ndarray, "h w"], info: DatasetInfo) -> tuple[Int[np.ndarray, "c"], int]:
+    """(pixels of each class, ignored pixels) of one label; other values are in neither."""
+    counts = np.bincount(label.ravel(), minlength=256)
+    num_ignored = int(counts[info.ignore_label])
+    counts[info.ignore_label] = 0
+    return counts[: info.num_classes], num_ignored
+
+
+def count_classes(source: ExampleSource, info: DatasetInfo, *, num_workers: int, title: str) -> ClassCounts:
+    """Counts the classes in all labels of a split, in threads (0: one for each core), with a progress bar."""
+    pool = WorkerPool(num_workers)
+    counts = ClassCounts.zeros(info.num_classes)
+    made = pool.ordered_map(lambda index: count_label(source[index].label, info), range(len(source)), window=_AHEAD)
+    try:
+        for pixels, num_ignored in tqdm(made, total=len(source), desc=title, unit="image", disable=None):
+            counts.add(pixels, num_ignored)
+    finally:
+        made.close()
+        pool.close()
+    return counts
+
+
+def median_frequency_weights(counts: ClassCounts) -> tuple[float, ...]:
+    """median(f) / f_c, f_c the share of class c in the labelled pixels of the images that it is in.
+
+    A class that is never seen has weight 1; the median is over the others.
+
+    Source: Eigen, Fergus (1411.4734), sec. 6.3.2, as in SegNet (1511.00561)
+    """
+    seen = counts.pixels > 0
+    frequency = counts.pixels[seen] / counts.pixels_beside[seen]
+    return _scatter(np.median(frequency) / frequency if seen.any() else frequency, seen)
+
+
+def effective_number_weights(counts: ClassCounts) -> tuple[float, ...]:
+    """1 / E(n_c), of mean 1;  E(n) = (1 - β^n) / (1 - β), n_c the pixels of class c, β = (N - 1) / N.
+
+    N, the number of pixels beyond which more of a class bring nothing new, is the mean number of pixels of a class
+    (the paper leaves it to a search): classes that are rarer weigh by inverse frequency, more frequent ones alike. A
+    class that is never seen has weight 1.
+
+    Source: Class-balanced loss (1901.05555), sec. 3.2 and 4
+    """
+    seen = counts.pixels > 0
+    if not seen.any():
+        return _scatter(np.zeros(0), seen)
+    enough = max(counts.pixels[seen].mean(), 2.0)
+    number = -enough * np.expm1(counts.pixels[seen] * np.log1p(-1.0 / enough))
+    return _scatter((1.0 / number) / np.mean(1.0 / number), seen)
+
+
+def _scatter(weights: np.ndarray, seen: np.ndarray) -> tuple[float, ...]:
+    every = np.ones(len(seen))
+    every[seen] = weights
+    return tuple(float(weight) for weight in every)

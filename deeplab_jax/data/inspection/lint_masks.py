@@ -1,0 +1,205 @@
+"""Masks looked into: what is wrong with one, and the class ids that were meant where that can be told."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from deeplab_jax.data.inspection.lint_findings import Finding
+from deeplab_jax.data.sources.images import decode_mask
+from deeplab_jax.data.sources.samples import UNKNOWN_ID, IdTable, ranges
+from deeplab_jax.types import DatasetInfo, UserError
+
+_LOSSY = ("JPEG", "MPO", "WEBP")
+# Colours of pixels that nobody knows, where no class has them: PASCAL VOC's border, CamVid's void.
+_VOID_COLORS = ((224, 224, 192), (0, 0, 0))
+_NUM_TOLD = 8  # values in a message; all are in the finding
+_NUM_KEPT = 64
+_HOW_TO_CONVERT = "--mode=lint --output=NEW_FOLDER writes converted copies"
+
+
+class CheckedMask(NamedTuple):
+    """What a mask file holds."""
+
+    values: UInt8[np.ndarray, "h w"] | None  # None: no class ids can be read from it as it is
+    size: tuple[int, int] | None  # (height, width), where it can be decoded at all
+    findings: list[Finding]
+    converted: UInt8[np.ndarray, "h w"] | None = None  # the values that were meant
+
+
+def check_mask(data: bytes, path: str, info: DatasetInfo, table: IdTable) -> CheckedMask:
+    """Decodes a mask file and says what is wrong with it.
+
+    Args:
+      data: the file's content.
+      path: for messages.
+      info: the data set's classes and their colours.
+      table: what the values in its masks mean.
+    """
+    try:
+        values = decode_mask(data, path)
+    except UserError as error:
+        return _check_undecodable(data, path, info, table, str(error))
+    invalid = invalid_values(values, table)
+    if not invalid:
+        return CheckedMask(values, values.shape, _check_palette(data, path, info, table, values))
+    meant = _by_brightness(values, info, table)
+    if meant is not None:
+        told = ", ".join(str(value) for value in list(invalid)[:_NUM_TOLD])
+        message = (
+            f"{path}: holds the values {told}: the brightness of classes' colours, so a palette image was saved as "
+            f"grey; {_HOW_TO_CONVERT}"
+        )
+        finding = Finding("palette_as_grey", path, message, _as_text(invalid), convertible=True)
+        return CheckedMask(values, values.shape, [finding], meant)
+    return CheckedMask(values, values.shape, [invalid_value_finding(values, path, info, table)])
+
+
+def invalid_values(values: UInt8[np.ndarray, "h w"], table: IdTable) -> dict[int, int]:
+    """Value that is neither a class nor ignored -> number of its pixels."""
+    counts = np.bincount(values.ravel(), minlength=256)
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts) if table[value] == UNKNOWN_ID}
+
+
+def invalid_value_finding(values: Int[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable) -> Finding:
+    """The finding for a mask that holds at least one value that is no class; values may exceed 255."""
+    every, counts = np.unique(values, return_counts=True)
+    is_known = [0 <= value < 256 and table[value] != UNKNOWN_ID for value in every]
+    invalid = {int(v): int(n) for v, n, known in zip(every, counts, is_known, strict=True) if not known}
+    row, column = np.argwhere(values == next(iter(invalid)))[0].tolist()
+    valid = ranges((table != UNKNOWN_ID) & (table != info.ignore_label))
+    message = (
+        f"{path}: holds {_told(invalid)}, the first at row {row}, column {column}; valid are {valid} and "
+        f"{ranges(table == info.ignore_label)} (ignored); correct the mask or the classes"
+    )
+    return Finding("invalid_value", path, message, _as_text(invalid))
+
+
+def _check_undecodable(data: bytes, path: str, info: DatasetInfo, table: IdTable, reason: str) -> CheckedMask:
+    """Looks for colours, or numbers beyond a byte, in a mask that holds no class ids as it is."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            size = (picture.height, picture.width)
+            if picture.format in _LOSSY:
+                return CheckedMask(None, size, [Finding("lossy_mask", path, reason)])
+            pixels = np.asarray(picture if picture.mode.startswith("I") else picture.convert("RGB"))
+    except Exception:  # whatever Pillow raises has been put into words already
+        return CheckedMask(None, None, [Finding("unreadable", path, reason)])
+    if pixels.ndim == 2:
+        return CheckedMask(None, size, [invalid_value_finding(pixels.astype(np.int64), path, info, table)])
+    return _check_colors(pixels, path, info, table)
+
+
+def _check_colors(pixels: UInt8[np.ndarray, "h w 3"], path: str, info: DatasetInfo, table: IdTable) -> CheckedMask:
+    size, meaning = pixels.shape[:2], _class_of_color(info)
+    colors, places, counts = np.unique(_codes(pixels), return_inverse=True, return_counts=True)
+    voids = {_code(color) for color in _VOID_COLORS} - {_code(color) for color in info.palette}
+    unknown = {int(c): int(n) for c, n in zip(colors, counts, strict=True) if int(c) not in meaning.keys() | voids}
+    levels = colors & 0xFF
+    if not unknown and any(int(color) in meaning for color in colors):
+        told = "colours of classes: a palette image saved as RGB"
+        kind, meant = "palette_as_rgb", [meaning.get(int(color), info.ignore_label) for color in colors]
+        values = _values_of(table)[meant]
+    elif np.all(colors == levels * 0x010101) and np.all(table[levels] != UNKNOWN_ID):
+        told = "the same class id in three channels"
+        kind, values = "ids_as_rgb", levels
+    else:
+        return CheckedMask(None, size, [_foreign_colors(path, unknown, counts.sum())])
+    finding = Finding(kind, path, f"{path}: holds {told}; {_HOW_TO_CONVERT}", convertible=True)
+    return CheckedMask(None, size, [finding], values.astype(np.uint8)[places].reshape(size))
+
+
+def _foreign_colors(path: str, unknown: Mapping[int, int], num_pixels: int) -> Finding:
+    commonest = dict(sorted(unknown.items(), key=lambda item: -item[1]))
+    told = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in list(commonest)[:_NUM_TOLD])
+    share = 1 - sum(unknown.values()) / num_pixels
+    message = (
+        f"{path}: holds {len(unknown)} colours that are no class's, as {told}, where class ids are expected; "
+        f"{share:.1%} of its pixels have colours of classes; save class ids, one channel, never interpolated"
+    )
+    return Finding("color_mask", path, message, {f"#{c:06x}": n for c, n in list(commonest.items())[:_NUM_KEPT]})
+
+
+def _check_palette(
+    data: bytes, path: str, info: DatasetInfo, table: IdTable, values: UInt8[np.ndarray, "h w"]
+) -> list[Finding]:
+    """An editor may have numbered the colours anew: then indices and colours tell different classes."""
+    with Image.open(io.BytesIO(data)) as picture:
+        palette = picture.getpalette() if picture.mode == "P" else None
+    if palette is None:
+        return []
+    meaning = _class_of_color(info)
+    used = [int(value) for value in np.unique(values) if table[value] != info.ignore_label]
+    colors = {value: palette[3 * value : 3 * value + 3] for value in used}
+    by_color = {value: meaning.get(_code(color)) if color else None for value, color in colors.items()}
+    differing = {value: k for value, k in by_color.items() if k != table[value]}
+    if None in by_color.values() or not differing:
+        return []
+    value, class_id = next(iter(differing.items()))
+    message = (
+        f"{path}: its index {value} is class '{info.class_names[table[value]]}', but has the colour of "
+        f"'{info.class_names[class_id or 0]}'; if an editor numbered the colours anew, export the mask once more"
+    )
+    counts = {value: int(np.sum(values == value)) for value in differing}
+    return [Finding("palette_disagrees", path, message, _as_text(counts))]
+
+
+def _by_brightness(
+    values: UInt8[np.ndarray, "h w"], info: DatasetInfo, table: IdTable
+) -> UInt8[np.ndarray, "h w"] | None:
+    """The values that were meant, where all are the brightness of a class's colour."""
+    meanings = {**_class_of_color(info), _code(_VOID_COLORS[0]): info.ignore_label}
+    brightness = [_brightness(code) for code in meanings]
+    meant = np.full(256, UNKNOWN_ID, np.int16)
+    for level, class_id in zip(brightness, meanings.values(), strict=True):
+        if brightness.count(level) == 1:
+            meant[level] = class_id
+    if np.any(meant[np.unique(values)] == UNKNOWN_ID):
+        return None
+    return _values_of(table)[meant[values]]
+
+
+def _class_of_color(info: DatasetInfo) -> dict[int, int]:
+    """Colour -> class id, without colours that several classes share."""
+    codes = [_code(color) for color in info.palette]
+    return {code: class_id for class_id, code in enumerate(codes) if codes.count(code) == 1}
+
+
+def _values_of(table: IdTable) -> UInt8[np.ndarray, "256"]:
+    """Class id, or ignore label -> the first value in the data set's masks that means it."""
+    values = np.zeros(256, np.uint8)
+    for value in range(255, -1, -1):
+        if table[value] != UNKNOWN_ID:
+            values[table[value]] = value
+    return values
+
+
+def _code(color: tuple[int, ...] | list[int]) -> int:
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def _codes(pixels: UInt8[np.ndarray, "h w 3"]) -> Int[np.ndarray, "h w"]:
+    red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _brightness(code: int) -> int:
+    """As Pillow, and most editors, turn colours into grey: ITU-R 601-2 in fixed point."""
+    return (19595 * (code >> 16) + 38470 * (code >> 8 & 255) + 7471 * (code & 255) + 0x8000) >> 16
+
+
+def _told(counts: Mapping[int, int]) -> str:
+    """'the values 42 (2 pixels) and 43 (1 pixel)'."""
+    parts = [f"{value} ({count} pixel{'s' * (count > 1)})" for value, count in list(counts.items())[:_NUM_TOLD]]
+    more = f" and {len(counts) - _NUM_TOLD} more" if len(counts) > _NUM_TOLD else ""
+    return f"the value{'s' * (len(counts) > 1)} {', '.join(parts)}{more}"
+
+
+def _as_text(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(value): count for value, count in list(counts.items())[:_NUM_KEPT]}

@@ -1,0 +1,218 @@
+"""One sample read from its original files, or one example, and all that is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+import zlib
+
+import numpy as np
+from jaxtyping import Int, Num, UInt8
+
+from deeplab_jax.data.dataset import Originals
+from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
+from deeplab_jax.data.inspection.class_counts import count_label
+from deeplab_jax.data.inspection.lint_findings import Finding
+from deeplab_jax.data.inspection.lint_masks import CheckedMask, check_mask, invalid_value_finding, invalid_values
+from deeplab_jax.data.sources.bands import FormatError, decode_pixels, describe_format, stored_format
+from deeplab_jax.data.sources.images import encode_mask
+from deeplab_jax.data.sources.samples import UNKNOWN_ID, IdTable, Sample, read_bytes, read_mask
+from deeplab_jax.types import DatasetInfo, Example, UserError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+# First bytes of a file -> suffixes that tell the truth about it.
+_SUFFIXES = {
+    b"\x89PNG": (".png",),
+    b"\xff\xd8\xff": (".jpg", ".jpeg"),
+    b"BM": (".bmp",),
+    b"GIF8": (".gif",),
+    b"II*\x00": (".tif", ".tiff"),
+    b"MM\x00*": (".tif", ".tiff"),
+    b"RIFF": (".webp",),
+}
+_MISSING_DATA = 128  # what decoders fill the rest of an image with whose file ends too early
+_MIN_MISSING_ROWS = 8  # a row of blocks
+
+
+@dataclasses.dataclass
+class CheckedSample:
+    """What is known of one sample after it was read."""
+
+    name: str
+    file: str  # of the image
+    findings: list[Finding]
+    image_hash: bytes | None = None  # of the decoded pixels; None: they cannot be had
+    mask_hash: bytes | None = None
+    pixels: Int[np.ndarray, "c"] | None = None  # of each class; None: the mask cannot be had
+    num_ignored: int = 0
+    converted: bytes | None = None  # the mask as it was meant, as a PNG file
+    channels: ChannelStatistics | None = None  # of an image that is no RGB bytes
+
+
+def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> CheckedSample:
+    """Reads both files of a sample and says all that is wrong with them."""
+    checked = CheckedSample(sample.name, str(sample.image), [])
+    mask = _read_mask(sample, originals, info, checked.findings)
+    image = _read_image(sample, mask.size, info, checked.findings)
+    if image is not None:
+        _check_image(image, info, checked)
+    if image is not None and mask.size is not None and image.shape[:2] != mask.size:
+        (height, width), (image_height, image_width) = mask.size, image.shape[:2]
+        message = (
+            f"{sample.mask}: is {height}x{width} (height x width), but its image {sample.image.name} is "
+            f"{image_height}x{image_width}; make them the same size (masks by nearest neighbour)"
+        )
+        checked.findings.append(Finding("size_mismatch", str(sample.mask), message))
+    if mask.converted is not None:
+        checked.converted = encode_mask(mask.converted)
+    values = mask.values if mask.converted is None else mask.converted
+    if values is not None:
+        _check_label(values, str(sample.mask), info, originals.table, checked)
+    return checked
+
+
+def check_example(example: Example, info: DatasetInfo, table: IdTable) -> CheckedSample:
+    """The same for an example of a data set that has no original files."""
+    checked = CheckedSample(example.name, example.name, [])
+    _check_image(example.image, info, checked)
+    checked.findings += _check_read(example.label, example.name, info, table).findings
+    _check_label(example.label, example.name, info, table, checked)
+    return checked
+
+
+def _read_mask(sample: Sample, originals: Originals, info: DatasetInfo, findings: list[Finding]) -> CheckedMask:
+    unread = CheckedMask(None, None, [])
+    if not sample.mask.exists():
+        findings.append(_missing(sample.mask, sample.name))
+        return unread
+    try:
+        if originals.read_ids is read_mask:
+            data = _read_whole(sample.mask)
+            mask = check_mask(data, str(sample.mask), info, originals.table)
+            findings += _check_suffix(data, sample.mask)
+        else:
+            mask = _check_read(originals.read_ids(sample), str(sample.mask), info, originals.table)
+    except UserError as error:
+        findings.append(Finding("unreadable", str(sample.mask), str(error)))
+        return unread
+    findings += mask.findings
+    return mask
+
+
+def _check_read(values: UInt8[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable) -> CheckedMask:
+    """Values that come from something else than the pixels of a file."""
+    findings = [invalid_value_finding(values, path, info, table)] if invalid_values(values, table) else []
+    return CheckedMask(values, values.shape, findings)
+
+
+def _read_image(
+    sample: Sample, mask_size: tuple[int, int] | None, info: DatasetInfo, findings: list[Finding]
+) -> Num[np.ndarray, "h w bands"] | None:
+    if not sample.image.exists():
+        findings.append(_missing(sample.image, sample.name))
+        return None
+    try:
+        data = _read_whole(sample.image)
+        findings += _check_suffix(data, sample.image)
+        findings += _check_depth(data, sample.image, info)
+        return decode_pixels(data, str(sample.image), info, mask_size=mask_size)
+    except FormatError as error:
+        findings.append(Finding("other_format", str(sample.image), str(error)))
+        return None
+    except UserError as error:
+        findings.append(Finding("unreadable", str(sample.image), str(error)))
+        return None
+
+
+def _read_whole(path: pathlib.Path) -> bytes:
+    """A file's content; a PNG's parts must have their checksums, which decoders do not look at.
+
+    Raises:
+      UserError: where the file cannot be read, or is not what was written.
+    """
+    data = read_bytes(path)
+    position = len(_PNG)
+    while data.startswith(_PNG) and data[position + 4 : position + 8] != b"IEND":
+        length = int.from_bytes(data[position : position + 4], "big")
+        end = position + 8 + length
+        if end + 12 > len(data) or zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise UserError(f"{path}: is truncated or damaged (a part has another checksum); copy the file anew")
+        position = end + 4
+    return data
+
+
+def _missing(path: pathlib.Path, name: str) -> Finding:
+    message = f"{path}: does not exist, though '{name}' is listed; add the file or take the name off the list"
+    return Finding("missing_file", str(path), message)
+
+
+def _check_suffix(data: bytes, path: pathlib.Path) -> list[Finding]:
+    for start, suffixes in _SUFFIXES.items():
+        if data.startswith(start) and path.suffix.lower() not in suffixes:
+            message = f"{path}: is a {suffixes[0][1:].upper()} file by its content; harmless here, rename it for others"
+            return [Finding("wrong_suffix", str(path), message)]
+    return []
+
+
+def _check_depth(data: bytes, path: pathlib.Path, info: DatasetInfo) -> list[Finding]:
+    """Says where RGB bytes are made of more than they can hold: of 16 bits the high byte, of channels the first three.
+
+    An eighth bit more or an alpha channel is often meant so; a satellite's band is not.
+    """
+    stored = stored_format(data) if info.is_rgb else None
+    if stored is None or (stored[1] == "uint8" and (stored[0] <= 3 or data.startswith(_PNG))):
+        return []
+    channels, dtype = stored
+    message = (
+        f"{path}: holds {describe_format(channels, dtype)}, of which 8-bit RGB keeps a part; to train on all of it, "
+        f'write "channels": {channels}, "dtype": "{dtype}" into classes.json (data set folder)'
+    )
+    return [Finding("reduced_image", str(path), message)]
+
+
+def _check_image(image: Num[np.ndarray, "h w bands"], info: DatasetInfo, checked: CheckedSample) -> None:
+    checked.image_hash = _hash(image)
+    if not info.is_rgb:
+        checked.channels = ChannelStatistics.of_image(image)
+        num_missing = int(checked.channels.num_missing.sum())
+        if num_missing:
+            message = (
+                f"{checked.file}: {num_missing} of its values ({num_missing / image.size:.1%}) are NaN or infinite; "
+                "the mean of their channel will be put there"
+            )
+            checked.findings.append(Finding("missing_values", checked.file, message))
+        return
+    is_filled = (image == _MISSING_DATA).all(axis=(1, 2)) if (image[-1] == _MISSING_DATA).all() else np.zeros(1, bool)
+    num_rows = int(np.argmin(is_filled[::-1])) if not is_filled.all() else len(is_filled)
+    if num_rows >= _MIN_MISSING_ROWS:
+        message = (
+            f"{checked.file}: its last {num_rows} rows are the grey that stands for missing data; look at it, and copy "
+            "the file anew if it was cut off"
+        )
+        checked.findings.append(Finding("cut_off_image", checked.file, message))
+
+
+def _check_label(
+    values: UInt8[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable, checked: CheckedSample
+) -> None:
+    """Counts the classes; says where nothing, or nothing but the first class, is labelled."""
+    num_invalid = sum(invalid_values(values, table).values())
+    label = np.where(table == UNKNOWN_ID, info.ignore_label, table).astype(np.uint8)[values]
+    checked.mask_hash = _hash(label)
+    checked.pixels, num_ignored = count_label(label, info)
+    checked.num_ignored = num_ignored - num_invalid
+    num_labelled = int(checked.pixels.sum())
+    if num_invalid:
+        return
+    if not num_labelled:
+        message = f"{path}: every pixel is ignored: nothing can be learned from it; label it or take it off the list"
+        checked.findings.append(Finding("all_ignored", path, message))
+    elif num_labelled == checked.pixels[0]:
+        message = f"{path}: holds nothing but '{info.class_names[0]}' (0); check that it was labelled at all"
+        checked.findings.append(Finding("all_background", path, message))
+
+
+def _hash(pixels: np.ndarray) -> bytes:
+    content = np.ascontiguousarray(pixels).data
+    return hashlib.blake2b(content, digest_size=16, key=repr(pixels.shape).encode()).digest()

@@ -1,0 +1,306 @@
+"""Batches of a split: an endless, shuffled, augmented stream to train on, and one pass of whole images to evaluate on.
+
+Sample g of training (g = batch * batch_size + row) is a function of the seed and
+g alone: its epoch's order is a permutation drawn from (seed, epoch), its
+augmentation from (seed, g). Workers and prefetching cannot change it, and a
+position is all there is to save. An epoch may end within a batch, so there is
+no odd last batch.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from deeplab_jax.config import DataConfig
+from deeplab_jax.data.augment import transforms
+from deeplab_jax.data.augment.copy_paste import find_donors
+from deeplab_jax.data.dataset import example_name, image_sizes
+from deeplab_jax.data.loading.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, canvas_size
+from deeplab_jax.data.loading.workers import WorkerPool
+from deeplab_jax.data.sources.bands import fill_missing
+from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, Pixel, UserError, WindowBatch, bucket_size
+
+
+def make_loader(
+    config: DataConfig,
+    source: ExampleSource,
+    info: DatasetInfo,
+    *,
+    seed: int,
+    pad_pixel: Pixel,
+    shard: tuple[int, int] = (0, 1),
+) -> TrainLoader:
+    """An endless loader of training batches, at position 0; of `WindowBatch`es where the devices augment.
+
+    Args:
+      config: batch size (over all processes), crop, augmentation, workers.
+      source: the split's examples.
+      info: the data set; gives the ignore label, and what images are like.
+      seed: of the order and the augmentation.
+      pad_pixel: fills up images smaller than the crop, and stands for missing values in them.
+      shard: (p, P): this is process p of P, which gets rows
+        p * batch_size / P up to (p + 1) * batch_size / P of each batch.
+
+    Raises:
+      UserError: when the source is empty, P does not divide the batch size, or
+        there is nothing to copy and paste though the config says so.
+    """
+    if len(source) == 0:
+        raise UserError(f"config.data.train_split={config.train_split!r}: holds no image of {info.name}; add some")
+    rows = _shard_rows(config.batch_size, shard, "data.batch_size")
+    maker: RowMaker[Any]
+    if config.device_augmentation:
+        maker = WindowMaker(config, info, canvas=canvas_size(config, source), pad_pixel=pad_pixel)
+    else:
+        donors = None
+        if config.copy_paste:
+            donors = find_donors(source, info, config.copy_paste_classes, num_workers=config.num_workers)
+        maker = CropMaker(config, info, pad_pixel=pad_pixel, donors=donors)
+    return TrainLoader(config, source, rows=rows, seed=seed, maker=maker)
+
+
+class TrainLoader(Loader):
+    """See `make_loader`. Also a context manager that closes itself."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        source: ExampleSource,
+        *,
+        rows: range,
+        seed: int,
+        maker: RowMaker[Any],
+    ):
+        self._config = config
+        self._source = source
+        self._rows = rows
+        self._seed = seed
+        self._maker = maker
+        self._position = 0  # batches handed out
+        self._pending: collections.deque[_PendingBatch] = collections.deque()
+        self._pool: WorkerPool | None = WorkerPool(config.num_workers)
+
+    def __iter__(self) -> Iterator[Batch | WindowBatch]:
+        return self
+
+    def __next__(self) -> Batch | WindowBatch:
+        """The next batch; its arrays belong to the caller.
+
+        Raises:
+          UserError: when an example's file cannot be decoded, or a worker is
+            stuck with one.
+          RuntimeError: when an example cannot be made for another reason, with
+            its name; or when the loader is closed.
+        """
+        if self._pool is None:
+            raise RuntimeError("the loader is closed")
+        # One more than stay pending, since the oldest is handed out now.
+        while len(self._pending) <= self._config.prefetch:
+            self._pending.append(self._start_batch(self._pool, self._position + len(self._pending)))
+        oldest = self._pending[0]
+        for row in oldest.done:
+            self._wait_for(row)
+        self._pending.popleft()
+        self._position += 1
+        return self._maker.finish(oldest.buffers)
+
+    def names_at(self, position: int) -> tuple[str, ...]:
+        """Names of the files in the batch at `position`, those of other processes included."""
+        first = position * self._config.batch_size
+        samples = range(first, first + self._config.batch_size)
+        return tuple(self._name_of(sample) for sample in samples)
+
+    def get_state(self) -> dict[str, int]:
+        """The number of batches handed out: all that the next one depends on, besides the seed."""
+        return {"position": self._position}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Continues as after `state['position']` batches."""
+        self._drop_pending()
+        self._position = int(state["position"])
+
+    def close(self) -> None:
+        """Ends the workers. Harmless when repeated."""
+        self._drop_pending()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def __enter__(self) -> TrainLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _wait_for(self, row: Future[None]) -> None:
+        timeout = self._config.worker_timeout
+        try:
+            row.result(timeout)
+        except TimeoutError:
+            if row.done():  # raised by the work itself
+                raise
+            names = ", ".join(dict.fromkeys(self._in_work()))
+            raise UserError(
+                f"data workers are stuck: for more than {timeout:g} s busy with {names}; check "
+                "these files and where they are stored, or raise config.data.worker_timeout"
+            ) from None
+
+    def _in_work(self) -> Iterator[str]:
+        """Names of the files that workers have begun with and not finished."""
+        for offset, batch in enumerate(self._pending):
+            for sample, row in zip(self._samples(self._position + offset), batch.done, strict=True):
+                if row.running():
+                    yield self._name_of(sample)
+
+    def _name_of(self, sample: int) -> str:
+        return example_name(self._source, self._example_index(sample))
+
+    def _drop_pending(self) -> None:
+        for batch in self._pending:
+            for row in batch.done:
+                row.cancel()
+        self._pending.clear()
+
+    def _samples(self, position: int) -> range:
+        first = position * self._config.batch_size
+        return range(first + self._rows.start, first + self._rows.stop)
+
+    def _example_index(self, sample: int) -> int:
+        epoch, offset = divmod(sample, len(self._source))
+        return int(_epoch_order(self._seed, epoch, len(self._source))[offset])
+
+    def _start_batch(self, pool: WorkerPool, position: int) -> _PendingBatch:
+        buffers = self._maker.empty(len(self._rows))
+        done = [pool.submit(self._make_row, buffers, row, sample) for row, sample in enumerate(self._samples(position))]
+        return _PendingBatch(buffers, done)
+
+    def _make_row(self, buffers: Any, row: int, sample: int) -> None:
+        index = self._example_index(sample)
+        try:
+            self._maker.fill(buffers, row, self._source[index], seed=self._seed, sample=sample)
+        except UserError:
+            raise
+        except Exception as error:
+            name = example_name(self._source, index)
+            raise RuntimeError(f"{name}: cannot be made into a training example: {error!r}") from error
+
+
+class _PendingBatch(NamedTuple):
+    buffers: Any
+    done: list[Future[None]]  # one per row
+
+
+@functools.lru_cache(maxsize=8)  # batches made ahead may lie in the next epoch already
+def _epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    # A 1 in the counter's highest word: numbers that no sample's augmentation can reach.
+    bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64), counter=[0, 0, 0, 1])
+    return np.random.Generator(bits).permutation(num_examples)
+
+
+def eval_batches(
+    source: ExampleSource,
+    info: DatasetInfo,
+    *,
+    batch_size: int,
+    pad_to: tuple[int, int],
+    bucket: int,
+    pad_pixel: Pixel,
+    num_workers: int,
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[tuple[Batch, tuple[str, ...]]]:
+    """One pass over whole images at their original size, each exactly once.
+
+    Images of one padded size share batches. A batch that they do not fill ends
+    in rows of padding with valid=False and nothing but ignored labels.
+
+    Args:
+      source: the split's examples.
+      info: the data set; gives the ignore label, and what images are like.
+      batch_size: rows of a batch, over all processes.
+      pad_to: (height, width) to pad all images to, below and to the right;
+        (0, 0): each axis up to the next multiple of `bucket`, plus 1.
+      bucket: see `pad_to`.
+      pad_pixel: of the padding; it also stands for missing values.
+      num_workers: threads; 0: one for each CPU core.
+      shard: (p, P): this is process p of P, which gets the p-th part of each
+        batch's rows. All get the same number of batches, of the same shapes.
+
+    Returns:
+      An iterator of (batch, names of its valid rows, which come first).
+
+    Raises:
+      UserError: when an image is larger than `pad_to`, or P does not divide
+        `batch_size`; while iterating, when a file cannot be decoded.
+    """
+    rows = _shard_rows(batch_size, shard, "inference.batch_size")
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(image_sizes(source)):
+        if pad_to != (0, 0) and (size[0] > pad_to[0] or size[1] > pad_to[1]):
+            raise UserError(
+                f"{example_name(source, index)}: is {size[0]}x{size[1]} (height x width), larger than "
+                f"config.inference.pad_to={pad_to}; raise pad_to, or set it to (0, 0)"
+            )
+        groups.setdefault(pad_to if pad_to != (0, 0) else bucket_size(size, bucket), []).append(index)
+    plan = [
+        (padded_size, indices[start : start + batch_size][rows.start : rows.stop])
+        for padded_size, indices in groups.items()
+        for start in range(0, len(indices), batch_size)
+    ]
+
+    def make_batch(planned: tuple[tuple[int, int], list[int]]) -> tuple[Batch, tuple[str, ...]]:
+        padded_size, indices = planned
+        return _padded_batch(source, indices, len(rows), padded_size, pad_pixel, info)
+
+    return _run_in_workers(make_batch, plan, num_workers)
+
+
+_Planned = TypeVar("_Planned")
+_Made = TypeVar("_Made")
+
+
+def _run_in_workers(function: Callable[[_Planned], _Made], plan: list[_Planned], num_workers: int) -> Iterator[_Made]:
+    pool = WorkerPool(num_workers)
+    try:
+        yield from pool.ordered_map(function, plan, window=pool.num_workers + 1)
+    finally:
+        pool.close()
+
+
+def _padded_batch(
+    source: ExampleSource,
+    indices: list[int],
+    num_rows: int,
+    padded_size: tuple[int, int],
+    pad_pixel: Pixel,
+    info: DatasetInfo,
+) -> tuple[Batch, tuple[str, ...]]:
+    buffers = CropBuffers.empty(num_rows, padded_size, info)
+    names = []
+    for row in range(num_rows):
+        height = width = 0
+        if row < len(indices):
+            name, image, label = source[indices[row]]
+            names.append(name)
+            height, width = label.shape
+            buffers.image[row, :height, :width] = image
+            fill_missing(buffers.image[row, :height, :width], pad_pixel)
+            buffers.label[row, :height, :width] = label
+            buffers.valid[row] = True
+        transforms.pad_outside(
+            (height, width), buffers.image[row], buffers.label[row], pad_pixel=pad_pixel, ignore_label=info.ignore_label
+        )
+    return Batch(*buffers), tuple(names)
+
+
+def _shard_rows(batch_size: int, shard: tuple[int, int], field: str) -> range:
+    index, count = shard
+    if batch_size % count:
+        raise UserError(f"config.{field}={batch_size}: must be a multiple of the number of processes, {count}")
+    rows_per_process = batch_size // count
+    return range(index * rows_per_process, (index + 1) * rows_per_process)

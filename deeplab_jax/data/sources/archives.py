@@ -1,0 +1,228 @@
+"""A data set's original files: where they lie, unpacked from their archives or downloaded where they must be."""
+
+from __future__ import annotations
+
+import calendar
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TypeVar
+
+from tqdm import tqdm
+
+from deeplab_jax.data.sources.prepare import prepared_folder
+from deeplab_jax.data.sources.samples import require_folder
+from deeplab_jax.types import UserError
+
+Found = TypeVar("Found")
+
+_CHUNK = 1 << 20  # bytes
+_TIMEOUT = 20  # seconds without an answer
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Archive:
+    """One of the files that a data set is published as.
+
+    Attributes:
+      name: the file's name.
+      url: where anyone may fetch it; '': where only a registered user may, or nobody any more.
+      checksum: '' or 'ALGORITHM:HEX', the algorithm by its name in hashlib.
+      wanted: regular expression; the members whose path it matches somewhere are unpacked, and archives among them
+        are unpacked in their turn.
+    """
+
+    name: str
+    url: str = ""
+    checksum: str = ""
+    wanted: str = ""
+
+
+def locate(
+    root: str,
+    prepared_dir: str,
+    *,
+    archives: Sequence[Archive],
+    find: Callable[[Sequence[pathlib.Path]], Found | None],
+    title: str,
+    remedy: str,
+) -> Found:
+    """Finds a data set's original files.
+
+    Args:
+      root: the folder that they lie in, or that their archives lie in, or one of
+        the archives, the others beside it; '': they are downloaded.
+      prepared_dir: archives are unpacked into folders in it, see `prepared_folder`.
+      archives: what the data set is published as.
+      find: folders -> the files, wherever in these folders they lie; None where they are not there.
+      title: the data set's name, for messages.
+      remedy: what to put where, for messages.
+
+    Raises:
+      UserError: when the files are not there, an archive is damaged, or the download fails.
+    """
+    if not root:
+        return _download_all(prepared_dir, archives, find, title, remedy)
+    path = pathlib.Path(root).expanduser()
+    folder = path.parent if path.is_file() else require_folder(path, "data.root")
+    found = None if path.is_file() else find([folder])
+    if found is not None:
+        return found
+    if path.is_file() and path.name not in [archive.name for archive in archives]:
+        archives = [*archives, dataclasses.replace(archives[0], name=path.name)]  # it was given another name
+    present = [archive for archive in archives if (folder / archive.name).is_file()]
+    unpacked = [_unpacked(folder / archive.name, archive, prepared_folder(prepared_dir), remedy) for archive in present]
+    found = find([folder, *unpacked]) if present else None
+    if found is None:
+        raise UserError(f"config.data.root={root!r}: holds no {title} data; {remedy}")
+    return found
+
+
+def first_folder(folders: Sequence[pathlib.Path], inner: Sequence[str]) -> pathlib.Path | None:
+    """The first folder that exists among those called `inner` in the first of `folders`, then in the next."""
+    return next((folder / name for folder in folders for name in inner if (folder / name).is_dir()), None)
+
+
+def _download_all(
+    prepared_dir: str,
+    archives: Sequence[Archive],
+    find: Callable[[Sequence[pathlib.Path]], Found | None],
+    title: str,
+    remedy: str,
+) -> Found:
+    if not all(archive.url for archive in archives):
+        raise UserError(f"config.data.root is empty, and {title} cannot be downloaded without its owners; {remedy}")
+    prepared = prepared_folder(prepared_dir)
+    found = find([_downloaded(archive, prepared, remedy) for archive in archives])
+    if found is None:
+        raise UserError(f"{archives[0].url}: holds no {title} data any more; {remedy}")
+    return found
+
+
+def _downloaded(archive: Archive, prepared: pathlib.Path, remedy: str) -> pathlib.Path:
+    """The folder with the archive's files; the archive itself is not kept."""
+    target = prepared / f"downloaded-{archive.name.split('.')[0]}"
+    if not target.is_dir():
+        file = prepared / "downloads" / archive.name
+        try:
+            file.parent.mkdir(exist_ok=True)
+            _download(archive, file)
+        except OSError as error:  # the network, the server, the checksum, the disk: the remedy is the same
+            raise UserError(f"config.data.root is empty and the download failed ({_reason(error)}); {remedy}") from None
+        _unpack(file, archive.wanted, target, remedy)
+        file.unlink(missing_ok=True)
+    return target
+
+
+def _download(archive: Archive, file: pathlib.Path) -> None:
+    """Fetches an archive; goes on where an earlier attempt broke off."""
+    part = file.with_name(f"{file.name}.part")
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(archive.url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            if response.status != 206:  # the server sends the whole
+                have = 0
+            length = response.headers.get("Content-Length")
+            total = have + int(length) if length else None
+            bar = tqdm(
+                desc=f"downloading {archive.name}", initial=have, total=total, unit="B", unit_scale=True, disable=None
+            )
+            with part.open("ab" if have else "wb") as content, bar:
+                while chunk := response.read(_CHUNK):
+                    content.write(chunk)
+                    bar.update(len(chunk))
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # nothing is left to send
+            raise
+    else:
+        if total is not None and part.stat().st_size != total:
+            raise OSError(f"{part.stat().st_size} of {total} bytes arrived; the next attempt goes on from there")
+    if archive.checksum:
+        algorithm, _, expected = archive.checksum.partition(":")
+        with part.open("rb") as content:
+            actual = hashlib.file_digest(content, algorithm).hexdigest()
+        if actual != expected:
+            part.unlink()
+            raise OSError(f"{archive.name} has the {algorithm} {actual} instead of {expected}")
+    part.rename(file)
+
+
+def _unpacked(file: pathlib.Path, archive: Archive, prepared: pathlib.Path, remedy: str) -> pathlib.Path:
+    status = file.stat()
+    target = prepared / f"unpacked-{file.name.split('.')[0]}-{status.st_size}-{status.st_mtime_ns}"
+    if not target.is_dir():
+        _unpack(file, archive.wanted, target, remedy)
+    return target
+
+
+def _unpack(file: pathlib.Path, wanted: str, target: pathlib.Path, remedy: str) -> None:
+    """Unpacks an archive into the folder `target`, which appears when it is complete."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}-") as temporary:
+        unfinished = pathlib.Path(temporary) / "files"
+        unfinished.mkdir()
+        try:
+            _unpack_members(file, wanted, unfinished)
+            for inner in sorted(unfinished.rglob("*.zip")):
+                _unpack_members(inner, "", inner.parent)
+                inner.unlink()
+        except _DAMAGED as error:
+            raise UserError(f"{file}: cannot be unpacked ({_reason(error)}); {remedy}") from None
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not target.is_dir():  # by another process in the meantime
+                raise
+
+
+def _unpack_members(file: pathlib.Path, wanted: str, folder: pathlib.Path) -> None:
+    pattern = re.compile(wanted)
+    members = _zip_members(file) if zipfile.is_zipfile(file) else _tar_members(file)
+    for name, time, open_member in tqdm(members, desc=f"unpacking {file.name}", unit="file", disable=None):
+        path = pathlib.PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not pattern.search(f"/{path}"):
+            continue
+        unpacked = folder / path
+        unpacked.parent.mkdir(parents=True, exist_ok=True)
+        with open_member() as content, unpacked.open("wb") as copy:
+            shutil.copyfileobj(content, copy, _CHUNK)
+        os.utime(unpacked, (time, time))  # the prepared copy's fingerprint outlives unpacking anew
+
+
+# Path, seconds since 1970 and content of a file in an archive.
+_Member = tuple[str, float, Callable[[], IO[bytes]]]
+
+
+def _zip_members(file: pathlib.Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                yield info.filename, calendar.timegm((*info.date_time, 0, 0, 0)), lambda info=info: archive.open(info)
+
+
+def _tar_members(file: pathlib.Path) -> Iterator[_Member]:
+    with tarfile.open(file) as archive:
+        for info in archive:
+            if info.isfile():
+                yield info.name, info.mtime, lambda info=info: _content(archive, info)
+
+
+def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(info)
+    assert content is not None, "a regular file has content"
+    return content
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

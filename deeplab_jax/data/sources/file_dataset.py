@@ -1,0 +1,79 @@
+"""Data sets of image and mask files: lists of samples per split -> a `Dataset` that prepares what is opened."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from deeplab_jax.data.dataset import Dataset, Originals
+from deeplab_jax.data.sources.prepare import PreparedSource, prepare
+from deeplab_jax.data.sources.samples import Sample, fingerprint, id_table, read_mask, read_sample
+from deeplab_jax.palettes import Palette
+from deeplab_jax.types import DatasetInfo, UserError
+
+
+def file_dataset(
+    name: str,
+    splits: Mapping[str, Sequence[Sample]],
+    *,
+    class_names: tuple[str, ...],
+    palette: Palette,
+    ignore_label: int,
+    prepared_dir: str,
+    id_map: Mapping[int, int] | None = None,
+    read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
+    channels: int = 3,
+    dtype: str = "uint8",
+) -> Dataset:
+    """A data set whose splits are prepared, and thereby checked, when they are opened.
+
+    Args:
+      name: the data set's name.
+      splits: split name -> its samples, in order.
+      class_names: one per class id.
+      palette: RGB per class id.
+      ignore_label: id of pixels that nobody knows, in the prepared masks.
+      prepared_dir: see `prepare`.
+      id_map: value in an original mask -> class id or ignore label; None: the values are class ids.
+      read_ids: sample -> the values in its mask, where they are not simply the pixels of a file; called in threads.
+      channels: of the images.
+      dtype: of the images, one of bands.DTYPES.
+    """
+    info = DatasetInfo(
+        name=name,
+        num_classes=len(class_names),
+        ignore_label=ignore_label,
+        class_names=class_names,
+        palette=palette,
+        splits={split: len(samples) for split, samples in splits.items()},
+        channels=channels,
+        dtype=dtype,
+    )
+
+    table = id_table(info, id_map)
+
+    def open_split(split: str) -> PreparedSource:
+        samples = splits[require_split(info, split)]
+        return prepare(
+            info,
+            split,
+            num_records=len(samples),
+            make_record=lambda index: read_sample(samples[index], info, table, read_ids),
+            fingerprint=fingerprint(samples, info, table, split),
+            prepared_dir=prepared_dir,
+        )
+
+    return Dataset(info, functools.cache(open_split), Originals(splits, table, read_ids))
+
+
+def require_split(info: DatasetInfo, split: str) -> str:
+    """Returns `split`; raises UserError, naming the splits that exist, where it is unknown or empty."""
+    existing = ", ".join(f"{name} ({count})" for name, count in info.splits.items() if count) or "none"
+    if split not in info.splits:
+        raise UserError(f"{info.name}: has no split '{split}'; its splits and their sizes: {existing}")
+    if not info.splits[split]:
+        raise UserError(f"{info.name}: split '{split}' is empty; add images to it or take another of: {existing}")
+    return split

@@ -1,0 +1,101 @@
+"""Atrous (dilated) convolution: one operation, its gradients, and the formulation each platform runs fast.
+
+    y[o] = sum_t x[o * stride + t * rate - pad] k[t]            DeepLab v3 (1706.05587), eq. 1
+
+`lax.conv_general_dilated` with `rhs_dilation` computes it everywhere and is the reference in the tests. Where a
+compiler is weak at it, another implementation runs: each of the three directions (forward, gradient to the input,
+gradient to the kernel) is chosen by the table in ops/convolution/implementations.py when the program is lowered.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+from jax import lax
+from jaxtyping import Array, Float
+
+from deeplab_jax.ops.convolution.geometry import Geometry, geometry_of
+from deeplab_jax.ops.convolution.implementations import PLATFORMS, choose
+
+
+def atrous_conv(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    *,
+    strides: tuple[int, int] = (1, 1),
+    rate: tuple[int, int] = (1, 1),
+    padding: str = "tf_same",
+) -> Float[Array, "b h2 w2 d"]:
+    """Dense convolution with `rate` - 1 holes between kernel taps.
+
+    Args:
+      x: images or features.
+      kernel: weights, taps first.
+      strides: output steps, in input pixels.
+      rate: distance of neighbouring taps, in input pixels.
+      padding: a name that `ops.convolution.same_padding` knows.
+
+    Raises:
+      ValueError: for an unknown padding.
+    """
+    return _dense(x, kernel, geometry_of(x, kernel, strides, rate, padding))
+
+
+def atrous_depthwise_conv(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw 1 c"],
+    *,
+    strides: tuple[int, int] = (1, 1),
+    rate: tuple[int, int] = (1, 1),
+    padding: str = "tf_same",
+) -> Float[Array, "b h2 w2 c"]:
+    """Convolution of each channel with its own kernel; arguments as in `atrous_conv`."""
+    return _depthwise(x, kernel, geometry_of(x, kernel, strides, rate, padding))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dense(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    return _run("dense", geometry, x, kernel)
+
+
+def _dense_forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
+    return _dense(x, kernel, geometry), (x, kernel)
+
+
+def _dense_backward(geometry: Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    return _run("dense_input", geometry, *saved, dy), _run("dense_kernel", geometry, *saved, dy)
+
+
+_dense.defvjp(_dense_forward, _dense_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    return _run("depthwise", geometry, x, kernel)
+
+
+def _depthwise_forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
+    return _depthwise(x, kernel, geometry), (x, kernel)
+
+
+def _depthwise_backward(geometry: Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    return _run("depthwise_input", geometry, *saved, dy), _run("depthwise_kernel", geometry, *saved, dy)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+# Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
+# the strips of images at the border of a called function.
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _run(operation: str, geometry: Geometry, x: Array, kernel: Array, *dy: Array) -> Array:
+    """The implementation is chosen when the program is lowered, so that one trace serves every platform."""
+
+    def chosen(platform: str) -> functools.partial[Array]:
+        return functools.partial(choose(platform, operation, x, kernel, geometry), geometry=geometry)
+
+    default, by_platform = chosen("default"), {platform: chosen(platform) for platform in PLATFORMS}
+    if all(each.func is default.func for each in by_platform.values()):
+        return default(x, kernel, *dy)
+    return lax.platform_dependent(x, kernel, *dy, default=default, **by_platform)

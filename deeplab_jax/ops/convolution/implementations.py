@@ -1,0 +1,174 @@
+"""Which implementation of a convolution runs where: all there are, and the table that chooses.
+
+`lax` (`lax.conv_general_dilated` with `rhs_dilation`, and its transposes) is everywhere, and what a platform without a
+row gets. A row must have earned its place: benchmarks/convolutions.py times every implementation of the platform's
+rows, and fails where another than the chosen one would be faster over the shapes that a row decides.
+
+CPU. XLA multiplies the padding of dilated kernels, and expands depthwise kernels to dense ones: 10 to 1000 times the
+work. Winograd's filtering saves half of what is left. Both it and the regions of depthwise convolution are more program
+to compile than a small map is worth.
+CUDA. The kernel gradient of a dilated convolution is no call of cuDNN's, but becomes a forward convolution whose
+window is the whole map; chosen by the bytes of the compiled programs (benchmarks/compile_convolutions.py), not timed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from jaxtyping import Array
+
+from deeplab_jax.ops.convolution import (
+    dense_taps,
+    depthwise_fused,
+    depthwise_regions,
+    space_to_batch,
+    spans,
+    tap_windows,
+    winograd,
+)
+from deeplab_jax.ops.convolution.geometry import (
+    Geometry,
+    lax_dense,
+    lax_dense_input,
+    lax_dense_kernel,
+    lax_depthwise,
+    lax_depthwise_input,
+    lax_depthwise_kernel,
+)
+
+# (x, kernel, geometry) forward, (x, kernel, dy, geometry) for the two gradients
+Implementation = Callable[..., Array]
+
+
+def _pallas(name: str) -> Implementation:
+    """Of depthwise_pallas.py, imported when it is called: importing Pallas takes longer than all the rest."""
+
+    def run(*arrays: Array, geometry: Geometry) -> Array:
+        kernels = importlib.import_module("deeplab_jax.ops.convolution.depthwise_pallas")
+        return getattr(kernels, name)(*arrays, geometry=geometry)
+
+    return run
+
+
+LAX = "lax"
+IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
+    "dense": {
+        LAX: lax_dense,
+        "taps": dense_taps.dense_taps,
+        "channelwise": tap_windows.dense_channelwise,
+        "winograd": winograd.dense_winograd,
+    },
+    "dense_input": {
+        LAX: lax_dense_input,
+        "taps": dense_taps.dense_input_taps,
+        "winograd": winograd.dense_input_winograd,
+    },
+    "dense_kernel": {
+        LAX: lax_dense_kernel,
+        "taps": dense_taps.dense_kernel_taps,
+        "winograd": winograd.dense_kernel_winograd,
+        "phases": space_to_batch.phased_dense_kernel,
+        "fewer_bytes": space_to_batch.phases_or_taps,
+    },
+    "depthwise": {
+        LAX: lax_depthwise,
+        "regions": depthwise_regions.depthwise_regions,
+        "fused": depthwise_fused.depthwise_fused,
+        "pallas": _pallas("depthwise_pallas"),
+    },
+    "depthwise_input": {
+        LAX: lax_depthwise_input,
+        "regions": depthwise_regions.depthwise_input_regions,
+        "fused": depthwise_fused.depthwise_input_fused,
+        "pallas": _pallas("depthwise_input_pallas"),
+    },
+    "depthwise_kernel": {
+        LAX: lax_depthwise_kernel,
+        "taps": depthwise_regions.depthwise_kernel_taps,
+        "joint": depthwise_regions.depthwise_kernel_joint,
+        "fused": depthwise_fused.depthwise_kernel_fused,
+        "pallas": _pallas("depthwise_kernel_pallas"),
+    },
+}
+
+
+def serves(implementation: str, x: Array, kernel: Array, geometry: Geometry) -> bool:
+    """Whether an implementation can compute this convolution at all; most can all of them. Shapes are enough."""
+    if implementation == "winograd":
+        return winograd.share_needed(x, kernel, geometry) < float("inf")
+    return implementation != "channelwise" or math.prod(kernel.shape[:3]) <= tap_windows.MAX_CHANNELWISE
+
+
+class Row(NamedTuple):
+    """The calls that it is for, and what they get."""
+
+    platform: str
+    operation: str
+    implementation: str
+    max_window: int = 1 << 30  # taps along an axis
+    min_rate: int = 1
+    min_stride: int = 1
+    min_channels: int = 0  # of the input and of the output
+    max_channels: int = 1 << 30  # of the input
+    max_inside: float = 1.0  # share of the products that are with pixels and not with padding, at most
+    max_winograd: float = float("inf")  # products that winograd.py needs over those with pixels, at most
+    min_pixels: int = 0  # of an image
+
+    def applies(self, x: Array, kernel: Array, geometry: Geometry) -> bool:
+        window = max(kernel.shape[:2])
+        rate = max(geometry.rate) if window > 1 else 1  # a single tap has no holes
+        return (
+            window <= self.max_window
+            and rate >= self.min_rate
+            and max(geometry.strides) >= self.min_stride
+            and min(x.shape[-1], kernel.shape[-1]) >= self.min_channels
+            and x.shape[-1] <= self.max_channels
+            and (self.max_inside >= 1 or spans.share_inside(x, kernel, geometry) <= self.max_inside)
+            and (self.max_winograd == float("inf") or self._share_of_winograd(x, kernel, geometry) <= self.max_winograd)
+            and spans.num_pixels(x) >= self.min_pixels
+        )
+
+    def _share_of_winograd(self, x: Array, kernel: Array, geometry: Geometry) -> float:
+        return winograd.share_needed(x, kernel, geometry) / max(spans.share_inside(x, kernel, geometry), 1e-9)
+
+
+# The first row that applies decides.
+TABLE: tuple[Row, ...] = (
+    Row("cpu", "dense", "taps", max_window=1),
+    Row("cpu", "dense", "channelwise", max_window=3, max_channels=4),
+    Row("cpu", "dense", "winograd", min_channels=128, max_winograd=0.85, min_pixels=1000),
+    Row("cpu", "dense", "taps", min_rate=3, max_inside=0.8),
+    Row("cpu", "dense_input", "taps", max_window=1),
+    Row("cpu", "dense_input", "winograd", min_channels=128, max_channels=1024, max_winograd=0.85, min_pixels=1000),
+    Row("cpu", "dense_input", "taps", min_stride=2, min_channels=16),
+    Row("cpu", "dense_input", "taps", min_rate=3, max_inside=0.8),
+    Row("cpu", "dense_kernel", LAX, max_channels=15),  # the channels of an image: too few for a matmul
+    Row("cpu", "dense_kernel", "winograd", min_channels=128, max_winograd=0.85, min_pixels=1000),
+    Row("cpu", "dense_kernel", "winograd", min_channels=64, max_winograd=0.85, min_pixels=10000),
+    Row("cpu", "dense_kernel", "taps"),
+    Row("cpu", "depthwise", "regions", min_pixels=256),
+    Row("cpu", "depthwise", "fused"),
+    Row("cpu", "depthwise_input", "regions", min_pixels=256),
+    Row("cpu", "depthwise_input", "fused"),
+    Row("cpu", "depthwise_kernel", "joint", min_pixels=256),
+    Row("cpu", "depthwise_kernel", "fused"),
+    Row("cuda", "dense_kernel", "fewer_bytes", min_rate=2),
+    Row("cuda", "depthwise_kernel", "taps", min_rate=2),
+)
+PLATFORMS: tuple[str, ...] = tuple(sorted({row.platform for row in TABLE}))
+
+
+def choose(platform: str, operation: str, x: Array, kernel: Array, geometry: Geometry) -> Implementation:
+    """What the table has for this operation on these arrays."""
+    return IMPLEMENTATIONS[operation][deciding_row(platform, operation, x, kernel, geometry).implementation]
+
+
+def deciding_row(platform: str, operation: str, x: Array, kernel: Array, geometry: Geometry) -> Row:
+    """The first row that applies; where there is none, one for `lax` everywhere. Shapes are enough."""
+    for row in TABLE:
+        if (row.platform, row.operation) == (platform, operation) and row.applies(x, kernel, geometry):
+            return row
+    return Row(platform, operation, LAX)
