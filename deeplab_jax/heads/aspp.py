@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -21,12 +22,11 @@ from deeplab_jax.types import FeatureInfo, Features, Logits
 RATES_OUTPUT_STRIDE = 16  # the output stride for which rates are given, as in the papers
 
 
-class ASPP(nn.Module):
-    """Image pooling, a 1x1 and several atrous 3x3 convolutions side by side, concatenated and projected.
+@dataclasses.dataclass(kw_only=True)
+class ASPPFields:
+    """What ASPP and a head around it have in common; the head hands it on as it is.
 
     Attributes:
-      output_stride: of the features it reads; the rates grow and shrink with it, so that they stay the same
-        in pixels of the image (doubled at 8, halved at 32).
       atrous_rates: of the 3x3 branches, at output stride 16; empty: image pooling and 1x1 alone, the
         MobileNet form.
       separable: depthwise separable 3x3 branches (v3+).
@@ -38,9 +38,8 @@ class ASPP(nn.Module):
       dropout: of the projected features, in training.
     """
 
-    output_stride: int
+    options: LayerOptions = LayerOptions()
     atrous_rates: tuple[int, ...] = (6, 12, 18)
-    channels: int = 256
     separable: bool = False
     inner_norm: bool = True
     projection_kernel_size: int = 1
@@ -48,8 +47,19 @@ class ASPP(nn.Module):
     pooling_norm: bool = True
     dropout: float = 0.1
     epsilon: float = 1e-5
+
+
+class ASPP(ASPPFields, nn.Module):
+    """Image pooling, a 1x1 and several atrous 3x3 convolutions side by side, concatenated and projected.
+
+    Attributes:
+      output_stride: of the features it reads; the rates grow and shrink with it, so that they stay the same
+        in pixels of the image (doubled at 8, halved at 32).
+    """
+
+    output_stride: int
+    channels: int = 256
     align_corners: bool = True
-    options: LayerOptions = LayerOptions()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
@@ -82,7 +92,7 @@ class ASPP(nn.Module):
         return resize_bilinear(pooled, size, align_corners=self.align_corners)
 
 
-class ASPPHead(nn.Module):
+class ASPPHead(ASPPFields, nn.Module):
     """DeepLab v3: ASPP on the deepest features, then logits at their stride.
 
     Attributes:
@@ -97,17 +107,8 @@ class ASPPHead(nn.Module):
     num_classes: int
     feature_info: tuple[FeatureInfo, ...]
     align_corners: bool
-    options: LayerOptions = LayerOptions()
-    atrous_rates: tuple[int, ...] = (6, 12, 18)
     aspp_channels: int = 256
-    separable: bool = False
-    inner_norm: bool = True
-    projection_kernel_size: int = 1
-    pooling_size: tuple[int, int] = (0, 0)
-    pooling_norm: bool = True
     num_refinements: int = 0
-    dropout: float = 0.1
-    epsilon: float = 1e-5
     logits_stddev: float = 0.01
 
     @nn.compact
@@ -115,29 +116,24 @@ class ASPPHead(nn.Module):
         return logits_layer(self.num_classes, self.logits_stddev)(self.encode(features, train=train))
 
     def encode(self, features: Features, *, train: bool) -> Float[Array, "b h w d"]:
-        """ASPP and its refinements; to be called inside a compact method."""
+        """The pyramid and its refinements; to be called inside a compact method."""
         deepest = self.feature_info[-1]
-        pyramid = ASPP(
-            output_stride=deepest.stride,
-            atrous_rates=self.atrous_rates,
-            channels=self.aspp_channels,
-            separable=self.separable,
-            inner_norm=self.inner_norm,
-            projection_kernel_size=self.projection_kernel_size,
-            pooling_size=self.pooling_size,
-            pooling_norm=self.pooling_norm,
-            dropout=self.dropout,
-            epsilon=self.epsilon,
-            align_corners=self.align_corners,
-            options=self.options,
-            name="aspp",
-        )
+        pyramid = self._pyramid(deepest.stride)
         x = pyramid(features[deepest.name], train=train)
         conv = conv3x3(self.separable, self.inner_norm)
         for conv_id in range(self.num_refinements):
             refinement = conv(self.aspp_channels, epsilon=self.epsilon, options=self.options, name=f"refine{conv_id}")
             x = refinement(x, train=train)
         return x
+
+    def _pyramid(self, output_stride: int) -> nn.Module:
+        return ASPP(output_stride=output_stride, channels=self.aspp_channels, **common_fields(self, ASPP), name="aspp")
+
+
+def common_fields(head: nn.Module, part: type[nn.Module]) -> dict[str, Any]:
+    """The values of the fields that `head` has and `part` too, by name."""
+    names = {each.name for each in dataclasses.fields(part)} - {"parent", "name"}
+    return {each.name: getattr(head, each.name) for each in dataclasses.fields(head) if each.name in names}
 
 
 def conv3x3(separable: bool, inner_norm: bool = True) -> Callable[..., nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -9,14 +10,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE
+from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE, common_fields
 from deeplab_jax.heads.v3plus import V3PlusHead
 from deeplab_jax.nn.layers import ConvNorm, SeparableConvNorm
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.nn.plan import scaled_rate
 from deeplab_jax.ops.pooling import average_pool
 from deeplab_jax.ops.resize import resize_bilinear
-from deeplab_jax.types import Features
 
 _OPERATIONS = ("conv1x1", "conv3x3", "pyramid_pooling")
 
@@ -106,22 +106,10 @@ class DPCHead(V3PlusHead):
     """
 
     cell: tuple[Branch, ...] = TOP1_CITYSCAPES
-    separable: bool = True
+    separable: bool = dataclasses.field(default=True, kw_only=True)
 
-    def encode(self, features: Features, *, train: bool) -> Float[Array, "b h w d"]:
-        """The cell on the deepest features; to be called inside a compact method."""
-        deepest = self.feature_info[-1]
-        cell = DPC(
-            output_stride=deepest.stride,
-            cell=self.cell,
-            channels=self.aspp_channels,
-            dropout=self.dropout,
-            epsilon=self.epsilon,
-            align_corners=self.align_corners,
-            options=self.options,
-            name="dpc",
-        )
-        return cell(features[deepest.name], train=train)
+    def _pyramid(self, output_stride: int) -> nn.Module:
+        return DPC(output_stride=output_stride, channels=self.aspp_channels, **common_fields(self, DPC), name="dpc")
 
 
 dpc = DPCHead  # spelled as configs spell it
