@@ -33,8 +33,8 @@ from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_b
 from deeplab_jax.config import DataConfig
 from deeplab_jax.data.datasets import folder
 from deeplab_jax.data.loading.loader import TrainLoader, make_loader
-from deeplab_jax.data.loading.workers import available_cores
 from deeplab_jax.data.sources.raw_copy import with_raw_copies
+from deeplab_jax.data.workers import available_cores
 
 BATCH_SIZE = 16
 MIN_SCALE, MAX_SCALE = 0.5, 2.0

@@ -31,7 +31,7 @@ from deeplab_jax.apps.modes.compile import convolution_flops, find_info
 from deeplab_jax.apps.pages.benchmark_table import describe
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.loading.workers import available_cores
+from deeplab_jax.data.workers import available_cores
 from deeplab_jax.files import write_whole
 from deeplab_jax.hardware.chips import find_chip
 from deeplab_jax.hardware.program_text import count_bytes

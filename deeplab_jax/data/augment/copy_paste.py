@@ -14,16 +14,14 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 from jaxtyping import Bool, Int, Num, UInt8
-from tqdm import tqdm
 
 from deeplab_jax.data.dataset import LabelSource
 from deeplab_jax.data.inspection.class_counts import ClassCounts, count_label, median_frequency_weights
-from deeplab_jax.data.loading.workers import WorkerPool
+from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
 
 MIN_OBJECT_PIXELS = 64  # smaller ones are specks of annotation rather than objects
 RARE_WEIGHT = 2.0  # a class is rare where the median class is at least so many times as frequent
-_AHEAD = 64  # labels that the threads may be ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,19 +66,15 @@ def _count_each(
     source: ExampleSource, info: DatasetInfo, num_workers: int
 ) -> tuple[Int[np.ndarray, "n c"], ClassCounts]:
     """Pixels of each class in each image, and their sums."""
-    pool = WorkerPool(num_workers)
     counts = ClassCounts.zeros(info.num_classes)
     pixels = np.zeros((len(source), info.num_classes), np.int64)
-    made = pool.ordered_map(
-        lambda index: count_label(_label_of(source, index), info), range(len(source)), window=_AHEAD
-    )
-    try:
-        for index, row in enumerate(tqdm(made, total=len(source), desc="rare classes", unit="image", disable=None)):
-            counts.add(*row)
-            pixels[index] = row[0]
-    finally:
-        made.close()
-        pool.close()
+
+    def count(index: int) -> tuple[Int[np.ndarray, "c"], int]:
+        return count_label(_label_of(source, index), info)
+
+    for index, row in enumerate(each(count, range(len(source)), title="rare classes", num_workers=num_workers)):
+        counts.add(*row)
+        pixels[index] = row[0]
     return pixels, counts
 
 

@@ -11,15 +11,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Num
-from tqdm import tqdm
 
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.loading.workers import WorkerPool
 from deeplab_jax.data.sources.prepare import PreparedSource, write_errors_for_users
 from deeplab_jax.data.sources.raw_copy import RawSource
+from deeplab_jax.data.workers import each
 from deeplab_jax.types import ExampleSource, UserError
-
-_AHEAD = 16  # images that the threads may be ahead
 
 
 @dataclasses.dataclass
@@ -111,17 +108,13 @@ def with_statistics(dataset: Dataset, split: str, *, num_workers: int) -> Datase
 
 def _compute(source: ExampleSource, channels: int, num_workers: int, title: str) -> ChannelStatistics:
     """In threads, with a progress bar; kept where the source lies in a folder of its own."""
-    pool = WorkerPool(num_workers)
     statistics = ChannelStatistics.zeros(channels)
-    made = pool.ordered_map(
-        lambda index: ChannelStatistics.of_image(source[index].image), range(len(source)), window=_AHEAD
-    )
-    try:
-        for found in tqdm(made, total=len(source), desc=title, unit="image", disable=None):
-            statistics.add(found)
-    finally:
-        made.close()
-        pool.close()
+
+    def of_image(index: int) -> ChannelStatistics:
+        return ChannelStatistics.of_image(source[index].image)
+
+    for found in each(of_image, range(len(source)), title=title, num_workers=num_workers):
+        statistics.add(found)
     path = _path(source)
     if path is not None:
         with write_errors_for_users(path.parent), tempfile.TemporaryDirectory(dir=path.parent) as temporary:

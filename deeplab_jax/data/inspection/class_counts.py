@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from tqdm import tqdm
 
-from deeplab_jax.data.loading.workers import WorkerPool
+from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, ExampleSource
-
-_AHEAD = 64  # examples that the threads may be ahead
 
 
 @dataclasses.dataclass
@@ -60,15 +57,13 @@ def count_label(label: UInt8[np.ndarray, "h w"], info: DatasetInfo) -> tuple[Int
 
 def count_classes(source: ExampleSource, info: DatasetInfo, *, num_workers: int, title: str) -> ClassCounts:
     """Counts the classes in all labels of a split, in threads (0: one for each core), with a progress bar."""
-    pool = WorkerPool(num_workers)
     counts = ClassCounts.zeros(info.num_classes)
-    made = pool.ordered_map(lambda index: count_label(source[index].label, info), range(len(source)), window=_AHEAD)
-    try:
-        for pixels, num_ignored in tqdm(made, total=len(source), desc=title, unit="image", disable=None):
-            counts.add(pixels, num_ignored)
-    finally:
-        made.close()
-        pool.close()
+
+    def count(index: int) -> tuple[Int[np.ndarray, "c"], int]:
+        return count_label(source[index].label, info)
+
+    for pixels, num_ignored in each(count, range(len(source)), title=title, num_workers=num_workers):
+        counts.add(pixels, num_ignored)
     return counts
 
 

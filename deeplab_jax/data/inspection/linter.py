@@ -8,8 +8,6 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping
 
-from tqdm import tqdm
-
 from deeplab_jax.data.dataset import Dataset, Originals
 from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
 from deeplab_jax.data.inspection.class_counts import ClassCounts
@@ -22,12 +20,10 @@ from deeplab_jax.data.inspection.lint_splits import (
     find_overlaps,
     find_repeats,
 )
-from deeplab_jax.data.loading.workers import WorkerPool
 from deeplab_jax.data.sources.file_dataset import require_split
 from deeplab_jax.data.sources.samples import Sample, id_table
+from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
-
-_AHEAD = 64  # samples that the threads may be ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,22 +70,17 @@ def lint_dataset(
     counts = {split: ClassCounts.zeros(info.num_classes) for split in info.splits}
     channels = {} if info.is_rgb else {split: ChannelStatistics.zeros(info.channels) for split in info.splits}
     checked: list[tuple[tuple[str, ...], CheckedSample]] = []
-    pool = WorkerPool(num_workers)
-    made = pool.ordered_map(lambda task: task.check(), tasks, window=_AHEAD)
-    try:
-        bar = tqdm(made, total=len(tasks), desc=f"reading {info.name}", unit="image", disable=None)
-        for task, sample in zip(tasks, bar, strict=True):
-            findings += [dataclasses.replace(finding, splits=task.splits) for finding in sample.findings]
-            for split in task.splits if sample.pixels is not None else ():
+    samples = each(lambda task: task.check(), tasks, title=f"reading {info.name}", num_workers=num_workers)
+    for task, sample in zip(tasks, samples, strict=True):
+        findings += [dataclasses.replace(finding, splits=task.splits) for finding in sample.findings]
+        for split in task.splits:
+            if sample.pixels is not None:
                 counts[split].add(sample.pixels, sample.num_ignored)
-            for split in task.splits if sample.channels is not None else ():
+            if sample.channels is not None:
                 channels[split].add(sample.channels)
-            if write and sample.converted and task.mask:
-                write(task.mask, sample.converted)
-            checked.append((task.splits, dataclasses.replace(sample, findings=[], converted=None)))
-    finally:
-        made.close()
-        pool.close()
+        if write and sample.converted and task.mask:
+            write(task.mask, sample.converted)
+        checked.append((task.splits, dataclasses.replace(sample, findings=[], converted=None)))
     findings += find_repeats(dataset.originals.samples) if dataset.originals else []
     findings += find_duplicates(checked, train_split, eval_split)
     findings += find_overlaps([task.splits for task in tasks], train_split, eval_split)

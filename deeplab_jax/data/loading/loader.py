@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from deeplab_jax.data.augment import transforms
 from deeplab_jax.data.augment.copy_paste import find_donors
 from deeplab_jax.data.dataset import example_name, image_sizes
 from deeplab_jax.data.loading.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, canvas_size
-from deeplab_jax.data.loading.workers import WorkerPool
 from deeplab_jax.data.sources.bands import fill_missing
+from deeplab_jax.data.workers import WorkerPool, each
 from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, Pixel, UserError, WindowBatch, bucket_size
 
 
@@ -257,19 +257,7 @@ def eval_batches(
         padded_size, indices = planned
         return _padded_batch(source, indices, len(rows), padded_size, pad_pixel, info)
 
-    return _run_in_workers(make_batch, plan, num_workers)
-
-
-_Planned = TypeVar("_Planned")
-_Made = TypeVar("_Made")
-
-
-def _run_in_workers(function: Callable[[_Planned], _Made], plan: list[_Planned], num_workers: int) -> Iterator[_Made]:
-    pool = WorkerPool(num_workers)
-    try:
-        yield from pool.ordered_map(function, plan, window=pool.num_workers + 1)
-    finally:
-        pool.close()
+    return each(make_batch, plan, num_workers=num_workers, ahead=1)  # batches of whole images are large
 
 
 def _padded_batch(

@@ -23,16 +23,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from jaxtyping import UInt8
-from tqdm import tqdm
 
-from deeplab_jax.data.loading.workers import WorkerPool
 from deeplab_jax.data.sources.bands import decode_pixels
 from deeplab_jax.data.sources.images import decode_mask
+from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
 _SPLIT = "examples"  # each split of ours is a TFDS data set with one split
 _SHARD_LENGTH = 128  # TFDS keeps a shard in memory while it writes it
-_AHEAD = 64  # samples that the threads may be ahead of the writer
 _NO_SPACE = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -158,13 +156,7 @@ def prepare(
     folder = prepared_folder(prepared_dir)
 
     def make_records() -> Iterator[Record]:
-        pool = WorkerPool(0)
-        made = pool.ordered_map(make_record, range(num_records), window=_AHEAD)
-        try:
-            yield from tqdm(made, total=num_records, desc=f"preparing {info.name}/{split}", unit="image", disable=None)
-        finally:
-            made.close()
-            pool.close()
+        return each(make_record, range(num_records), title=f"preparing {info.name}/{split}")
 
     def make_builder() -> SegmentationBuilder:
         return SegmentationBuilder(

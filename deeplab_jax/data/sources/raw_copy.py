@@ -18,15 +18,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.loading.workers import WorkerPool
 from deeplab_jax.data.sources.prepare import PreparedSource, write_errors_for_users
+from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
 _PIXELS, _INDEX = "pixels.bin", "index.json"
-_AHEAD = 16  # images that the threads may be ahead of the writer
 
 
 class RawSource(ExampleSource):
@@ -114,15 +112,9 @@ def _require_room(source: PreparedSource, folder: pathlib.Path) -> None:
 
 
 def _write_pixels(source: PreparedSource, path: pathlib.Path, title: str) -> None:
-    pool = WorkerPool(0)
-    made = pool.ordered_map(source.__getitem__, range(len(source)), window=_AHEAD)
-    try:
-        with path.open("wb") as file:
-            for _, image, label in tqdm(made, total=len(source), desc=title, unit="image", disable=None):
-                written = file.write(np.ascontiguousarray(image).data) + file.write(np.ascontiguousarray(label).data)
-                file.write(bytes(_num_bytes(label.shape, source.info) - written))
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        made.close()
-        pool.close()
+    with path.open("wb") as file:
+        for _, image, label in each(source.__getitem__, range(len(source)), title=title):
+            written = file.write(np.ascontiguousarray(image).data) + file.write(np.ascontiguousarray(label).data)
+            file.write(bytes(_num_bytes(label.shape, source.info) - written))
+        file.flush()
+        os.fsync(file.fileno())

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from deeplab_jax.data.loading.workers import WorkerPool, available_cores
+from deeplab_jax.data.workers import WorkerPool, available_cores, each
 
 
 @pytest.fixture
@@ -62,10 +62,28 @@ def test_close_ends_the_threads():
     assert threading.active_count() == before
 
 
+def test_each_ends_its_threads_however_the_iteration_ends():
+    assert list(each(lambda item: 2 * item, range(50), title="doubling", num_workers=3)) == list(range(0, 100, 2))
+    assert not _workers()
+    made = each(lambda item: 1 // item, range(3, -50, -1), num_workers=2)
+    assert [next(made) for _ in range(3)] == [0, 0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(made)
+    assert not _workers()
+    left = each(lambda item: item, range(50), num_workers=2)
+    next(left)
+    left.close()
+    assert not _workers()
+
+
+def _workers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("data-worker")]
+
+
 def test_stuck_task_delays_neither_close_nor_exit():
     script = (
         "import threading, time\n"
-        "from deeplab_jax.data.loading.workers import WorkerPool\n"
+        "from deeplab_jax.data.workers import WorkerPool\n"
         "pool = WorkerPool(1)\n"
         "pool.submit(threading.Event().wait)\n"
         "start = time.monotonic()\n"

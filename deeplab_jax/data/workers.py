@@ -7,13 +7,16 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_AHEAD = 16  # results that may wait for the consumer, besides those in work
 _Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
@@ -75,6 +78,30 @@ class WorkerPool:
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def each(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    title: str = "",
+    num_workers: int = 0,
+    ahead: int = _AHEAD,
+) -> Iterator[Result]:
+    """Yields function(item) in the order of the items, computed in threads that end with the iteration.
+
+    Args:
+      title: of the progress bar, which counts images; '': there is no bar.
+      num_workers: threads; 0: one for each CPU core.
+      ahead: how many results may wait for the consumer, besides those in work.
+    """
+    pool = WorkerPool(num_workers)
+    made = pool.ordered_map(function, items, window=pool.num_workers + ahead)
+    try:
+        yield from tqdm(made, total=len(items), desc=title, unit="image", disable=None if title else True)
+    finally:
+        made.close()
+        pool.close()
 
 
 def _work(tasks: queue.SimpleQueue[_Task | None]) -> None:
