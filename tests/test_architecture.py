@@ -31,7 +31,7 @@ ALLOWED = {
     "models": {"types", "config", "registry", "nn", "ops", "models"},
     "data": {"types", "files", "palettes", "config", "registry", "data"},
     "weights": {"types", "presets", "weights"},
-    "train": {"types", "losses", "metrics", "ops", "train"},
+    "train": {"types", "files", "losses", "metrics", "ops", "train"},
     "hardware": {"types", "hardware"},
     "export": {"types", "export"},
     "serving": {"types", "data", "visualize", "serving"},

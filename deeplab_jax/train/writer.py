@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from deeplab_jax.types import UserError
+from deeplab_jax.files import whole, write_errors
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -43,11 +43,9 @@ class MetricWriter:
         self._path, self._enabled = workdir / FILE, enabled
         if not enabled:
             return
-        try:
+        with write_errors(self._path):
             _drop_lines_after(self._path, start_step)
             self._file = self._path.open("ab", buffering=0)
-        except OSError as error:
-            raise self._user_error(error) from None
         self._waiting = b""
         self._start_step = start_step
         self._board: SummaryWriter | None = None
@@ -73,9 +71,9 @@ class MetricWriter:
             return
         if self._board:
             self._board.close()
-        with self._file:
+        with self._file, write_errors(self._path):
             if self._waiting and not self._write_waiting():
-                raise self._user_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write_scalars(self, step: int, values: Mapping[str, float], group: str) -> None:
         if self._waiting or shutil.disk_usage(self._path.parent).free < _BOARD_BYTES:
@@ -97,16 +95,14 @@ class MetricWriter:
 
     def _write_waiting(self) -> bool:
         """Whether all could be written; a line may be cut in two, the rest of which comes next."""
-        try:
-            while self._waiting:
-                self._waiting = self._waiting[self._file.write(self._waiting) :]
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise self._user_error(error) from None
+        with write_errors(self._path):
+            try:
+                while self._waiting:
+                    self._waiting = self._waiting[self._file.write(self._waiting) :]
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
         return not self._waiting
-
-    def _user_error(self, error: OSError) -> UserError:
-        return UserError(f"cannot write {self._path}: {error.strerror}; make room or choose another --workdir")
 
 
 def _drop_lines_after(path: pathlib.Path, step: int) -> None:
@@ -114,9 +110,8 @@ def _drop_lines_after(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text("".join(f"{line}\n" for line in kept if step > 0))
-    unfinished.replace(path)
+    with whole(path) as unfinished:
+        unfinished.write_text("".join(f"{line}\n" for line in kept if step > 0))
 
 
 def _step_of(line: str) -> float:

@@ -15,8 +15,9 @@ import tqdm
 from jaxtyping import Float
 
 from deeplab_jax.config import Config, to_dict
+from deeplab_jax.files import whole, write_errors
 from deeplab_jax.inference.predictor import Predictor
-from deeplab_jax.types import Example, ExampleSource, UserError, Variables
+from deeplab_jax.types import Example, ExampleSource, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +55,11 @@ def open_folder(parent: pathlib.Path, name: str) -> pathlib.Path:
     Raises:
       UserError: where it cannot be made.
     """
-    try:
+    with write_errors(parent):
         for other in parent.iterdir() if parent.is_dir() else ():
             if other.name != name:
                 shutil.rmtree(other)
         (parent / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {parent}: {error.strerror}; make room or choose another --workdir") from None
     return parent / name
 
 
@@ -83,16 +82,8 @@ def keep_probabilities(
         digest.update(example.label.tobytes())
         path = folder / f"{digest.hexdigest()}.npy"
         if not path.exists():
-            _write(path, predict(example.image).astype(np.float16))
+            probabilities = predict(example.image).astype(np.float16)
+            with write_errors(path), whole(path) as unfinished:
+                np.save(unfinished, probabilities)
         paths.append(path)
     return KeptProbabilities(source, indices, paths)
-
-
-def _write(path: pathlib.Path, probabilities: Float[np.ndarray, "h w c"]) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            np.save(file, probabilities)
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; make room or choose another --workdir") from None

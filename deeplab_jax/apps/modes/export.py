@@ -38,7 +38,7 @@ from deeplab_jax.export.program import (
     make_program,
     require_packages,
 )
-from deeplab_jax.files import write_whole
+from deeplab_jax.files import whole, write_errors, write_whole
 from deeplab_jax.types import DatasetInfo, Normalization, UserError
 
 FOLDER = "export"  # inside a workdir
@@ -128,10 +128,7 @@ def export_one(
         dtype=info.dtype,
     )
     path = folder / file_format.file_name
-    unfinished = folder / f"unfinished_{file_format.file_name}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove(unfinished)
+    with write_errors(path, "--output"), whole(path) as unfinished:
         file_format.write(program, unfinished)
         agreement = check_file(file_format.load(unfinished), program, file_format, model, variables, images)
         if not agreement.is_good:
@@ -140,14 +137,8 @@ def export_one(
                 f"{MAX_LOGIT_DIFFERENCE:g} and {MIN_SAME_PIXELS:.1%}; export it in another format"
             )
         content = describe(config, info, name, file_format, program, model.normalization, unfinished, agreement)
-        _remove(path)
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; make room or choose another --output"
-        ) from None
-    finally:
-        _remove(unfinished)
+        if path.is_dir():  # a folder would not take its place
+            shutil.rmtree(path)
     write_whole(folder / f"{path.name}.json", json.dumps(content, indent=1) + "\n")
     print(f"{path}: {content['bytes'] / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s; {summary(agreement)}")
 
@@ -229,10 +220,3 @@ def _digest(path: pathlib.Path) -> tuple[str, int]:
         digest.update(data)
         num_bytes += len(data)
     return digest.hexdigest(), num_bytes
-
-
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -30,8 +29,9 @@ from deeplab_jax.data.sources.archives import Archive, locate
 from deeplab_jax.data.sources.coco_files import IMAGES, SPLITS, AnnotationFile, find_annotations, find_image_folders
 from deeplab_jax.data.sources.coco_masks import Mask, decode_run_lengths, fill_polygons, paint
 from deeplab_jax.data.sources.file_dataset import file_dataset
-from deeplab_jax.data.sources.prepare import prepared_folder
+from deeplab_jax.data.sources.prepare import prepared_folder, write_errors_for_users
 from deeplab_jax.data.sources.samples import Sample, image_name
+from deeplab_jax.files import whole
 from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import ExampleSource, UserError
 
@@ -140,9 +140,8 @@ def annotated_areas(file: AnnotationFile[dict[str, AnnotatedImage]], prepared: p
         return dict(json.loads(kept.read_text()))
     images = file.content
     areas = {name: float(sum(instance.area for instance in images[name].instances)) for name in sorted(images)}
-    unfinished = kept.with_suffix(f".{os.getpid()}.part")  # another process may be at it too
-    unfinished.write_text(json.dumps(areas))
-    unfinished.rename(kept)
+    with write_errors_for_users(prepared), whole(kept) as unfinished:
+        unfinished.write_text(json.dumps(areas))
     return areas
 
 

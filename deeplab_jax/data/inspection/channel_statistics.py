@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.sources.prepare import PreparedSource, write_errors_for_users
 from deeplab_jax.data.sources.raw_copy import RawSource
 from deeplab_jax.data.workers import each
+from deeplab_jax.files import whole
 from deeplab_jax.types import ExampleSource, UserError
 
 
@@ -117,10 +117,8 @@ def _compute(source: ExampleSource, channels: int, num_workers: int, title: str)
         statistics.add(found)
     path = _path(source)
     if path is not None:
-        with write_errors_for_users(path.parent), tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-            unfinished = pathlib.Path(temporary) / path.name
+        with write_errors_for_users(path.parent), whole(path) as unfinished:
             unfinished.write_text(json.dumps(statistics.to_dict()) + "\n")
-            unfinished.replace(path)
     return statistics
 
 

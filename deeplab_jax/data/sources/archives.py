@@ -10,7 +10,6 @@ import pathlib
 import re
 import shutil
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from deeplab_jax.data.sources.prepare import prepared_folder
 from deeplab_jax.data.sources.samples import require_folder
+from deeplab_jax.files import whole
 from deeplab_jax.types import UserError
 
 Found = TypeVar("Found")
@@ -169,8 +169,7 @@ def _unpacked(file: pathlib.Path, archive: Archive, prepared: pathlib.Path, reme
 
 def _unpack(file: pathlib.Path, wanted: str, target: pathlib.Path, remedy: str) -> None:
     """Unpacks an archive into the folder `target`, which appears when it is complete."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}-") as temporary:
-        unfinished = pathlib.Path(temporary) / "files"
+    with whole(target) as unfinished:
         unfinished.mkdir()
         try:
             _unpack_members(file, wanted, unfinished)
@@ -179,11 +178,6 @@ def _unpack(file: pathlib.Path, wanted: str, target: pathlib.Path, remedy: str) 
                 inner.unlink()
         except _DAMAGED as error:
             raise UserError(f"{file}: cannot be unpacked ({_reason(error)}); {remedy}") from None
-        try:
-            unfinished.rename(target)
-        except OSError:
-            if not target.is_dir():  # by another process in the meantime
-                raise
 
 
 def _unpack_members(file: pathlib.Path, wanted: str, folder: pathlib.Path) -> None:

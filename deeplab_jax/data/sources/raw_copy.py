@@ -13,7 +13,6 @@ import math
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +21,7 @@ from jaxtyping import UInt8
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.sources.prepare import PreparedSource, write_errors_for_users
 from deeplab_jax.data.workers import each
+from deeplab_jax.files import whole
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
 _PIXELS, _INDEX = "pixels.bin", "index.json"
@@ -88,16 +88,10 @@ def raw_copy(source: PreparedSource, *, title: str) -> pathlib.Path:
     if folder.is_dir():
         return folder
     _require_room(source, folder.parent)
-    with write_errors_for_users(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        made = pathlib.Path(temporary) / folder.name
+    with write_errors_for_users(folder.parent), whole(folder) as made:
         made.mkdir()
         _write_pixels(source, made / _PIXELS, title)
         (made / _INDEX).write_text(json.dumps({"names": list(source.names), "sizes": list(source.sizes)}))
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster: its copy is the same
-                raise
     return folder
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from deeplab_jax.data.datasets import cityscapes, voc
+from deeplab_jax.files import whole, write_errors
 from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import DatasetInfo, UserError
 
@@ -57,9 +58,8 @@ def pack(rules: Submission, folder: pathlib.Path, names: Sequence[str]) -> pathl
       UserError: where it cannot be written.
     """
     path = folder / rules.archive
-    unfinished = path.with_name(f"{path.name}.unfinished")
     members = [rules.member(name) for name in names]
-    try:
+    with write_errors(path, "--output"), whole(path) as unfinished:
         if path.suffix == ".zip":
             with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:  # PNG is packed already
                 for member in members:
@@ -68,9 +68,6 @@ def pack(rules: Submission, folder: pathlib.Path, names: Sequence[str]) -> pathl
             with tarfile.open(unfinished, "w:gz", compresslevel=1) as archive:
                 for member in members:
                     archive.add(folder / member, member)
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; make room or choose another --output") from None
     return path
 
 

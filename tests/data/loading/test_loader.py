@@ -256,7 +256,9 @@ def test_forgotten_loader_does_not_hang_the_exit():
     assert finished.returncode == 0
 
 
-@pytest.mark.parametrize("module", ["loading.loader", "datasets.shapes", "datasets.voc", "datasets.folder", "sources.images"])
+@pytest.mark.parametrize(
+    "module", ["loading.loader", "datasets.shapes", "datasets.voc", "datasets.folder", "sources.images"]
+)
 def test_input_pipeline_never_imports_jax(module):
     """And no TensorFlow either: both take seconds, and jax would take the accelerator."""
     script = (
