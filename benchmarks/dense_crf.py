@@ -122,7 +122,7 @@ def _table(results: list[dict]) -> list[str]:
     """Seconds of both sides, apart for lattices and the rest, and the ratios of the whole."""
     lines = [
         "| cores | preset | image | vertices | peer: build + inference, s | ours: build + rest, s | ours / peer, wall "
-        "| with the first of a size | CPU time | largest difference |",
+        "| including the position lattice | CPU time | largest difference |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
@@ -136,7 +136,7 @@ def _table(results: list[dict]) -> list[str]:
                 f"| {cpu['ours'] / cpu['peer']:.2f} | {row['largest difference']:.0e} |"
             )
     about = ", ".join(f"{name} {version}" for name, version in results[0]["versions"].items())
-    return [*lines, "", f"Here: {about}."]
+    return [*lines, "", f"Environment: {about}."]
 
 
 if __name__ == "__main__":

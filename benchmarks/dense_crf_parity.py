@@ -126,7 +126,7 @@ def _peer_table(results: dict, num_photos: int) -> list[str]:
                 f"| {100 * values['labels equal']:.3f} % |"
             )
     about = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return [*lines, "", f"Here: {about}."]
+    return [*lines, "", f"Environment: {about}."]
 
 
 def _exact_table(results: dict) -> list[str]:

@@ -1,8 +1,8 @@
-"""Parameters and multiply-adds of the papers' networks, beside what the papers give; writes docs/models.md.
+"""Parameters and multiply-adds of the papers' networks, next to the papers' figures; writes docs/models.md.
 
     python benchmarks/model_costs.py
 
-Nothing is computed but shapes: half a minute, no data, no accelerator.
+Only shapes are computed: half a minute, no data, no accelerator.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ HEAD = f"""# What the networks cost
 
 Written by `python benchmarks/model_costs.py`: {NUM_CLASSES} classes, multiply-adds of one {SIZE[0]}x{SIZE[1]} image.
 
-The papers counted what TensorFlow computed: an atrous convolution sent the map to the batch in rate x rate pieces, for
-which its sides were rounded up to multiples of the rate (33 cells become 36 at rates 6, 12 and 18). The column 'as
-TensorFlow' counts so; it meets the paper's within 0.3 % in every row but one. That one, ResNet-101 with decoder at
-output stride 16, is at odds with the paper's own table: there the decoder adds 20.26 billion, to the same network at
-output stride 8 it adds 21.74, to Xception-65 21.76, and it is the same decoder on the same map.
+The papers count what TensorFlow computed: an atrous convolution moved the map into the batch as rate x rate pieces, with
+its sides rounded up to multiples of the rate (33 becomes 36 at rates 6, 12 and 18). The column 'as TensorFlow' counts
+the same way and agrees with the paper within 0.3 % in every row but one. That row, ResNet-101 with decoder at output
+stride 16, contradicts the paper's own table: there the decoder adds 20.26 billion, but 21.74 to the same network at
+output stride 8 and 21.76 to Xception-65, although it is the same decoder on the same map.
 
-Parameters count everything that is trained, batch norm's scales and biases too. Output strides above are those of the
-features; a network has the same parameters at all of them.
+Parameters include everything trainable, also the scales and biases of batch norm. The output stride is that of the
+features; it does not change a network's parameters.
 
 | config | output stride | parameters | paper's | multiply-adds | as TensorFlow | paper's |
 |---|---|---|---|---|---|---|

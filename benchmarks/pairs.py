@@ -210,7 +210,7 @@ def settings(entries: Iterable[Mapping[str, Any]]) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
         processor = f"{each['processor']}, {each['cores']} cores"
         device = "" if each["device"] == "cpu" else f"{each['device']}; "
-        lines.add(f"Here: {device}{processor}; {versions}.")
+        lines.add(f"Environment: {device}{processor}; {versions}.")
     return sorted(lines)
 
 

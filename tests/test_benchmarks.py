@@ -63,7 +63,7 @@ def test_a_table_goes_between_its_marks_and_nowhere_else(tmp_path):
 
 def test_a_setting_is_told_once():
     entry = {"device": "cpu", "processor": "P", "cores": 2, "commit": "a", "versions": {"python": "3.11"}}
-    assert pairs.settings([entry, entry | {"commit": "b"}]) == ["Here: P, 2 cores; python 3.11."]
+    assert pairs.settings([entry, entry | {"commit": "b"}]) == ["Environment: P, 2 cores; python 3.11."]
 
 
 def test_options_pick_cases_by_their_names():

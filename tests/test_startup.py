@@ -54,4 +54,4 @@ def test_a_table_has_the_medians_of_each_kind_of_run():
     row = {"validated": 1.25, "cold": medians(times), "warm": medians(times[:1]), "device": "cpu", "cores": 2}
     text = table({"configs/any.py": {**row, "processor": "fast", "versions": {"jax": "0"}}})
     assert "| `configs/any.py` | 1.2 | 1.0 | 8.0 | 10.0 | 1.0 | 8.0 | 11.0 |" in text
-    assert text.endswith("Seconds.\n\nHere: fast, 2 cores; jax 0.")
+    assert text.endswith("Seconds.\n\nEnvironment: fast, 2 cores; jax 0.")
