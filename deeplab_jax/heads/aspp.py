@@ -38,7 +38,6 @@ class ASPPFields:
       dropout: of the projected features, in training.
     """
 
-    options: LayerOptions = LayerOptions()
     atrous_rates: tuple[int, ...] = (6, 12, 18)
     separable: bool = False
     inner_norm: bool = True
@@ -60,6 +59,7 @@ class ASPP(ASPPFields, nn.Module):
     output_stride: int
     channels: int = 256
     align_corners: bool = True
+    options: LayerOptions = LayerOptions()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
@@ -107,6 +107,7 @@ class ASPPHead(ASPPFields, nn.Module):
     num_classes: int
     feature_info: tuple[FeatureInfo, ...]
     align_corners: bool
+    options: LayerOptions = LayerOptions()
     aspp_channels: int = 256
     num_refinements: int = 0
     logits_stddev: float = 0.01
