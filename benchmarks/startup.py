@@ -86,11 +86,11 @@ def time_marks(arguments: Sequence[str], cache: str) -> tuple[dict[str, float], 
 
 
 def time_validation(arguments: Sequence[str], cache: str) -> float:
-    """Seconds until the config has been checked: a flag that does not go with the mode ends the command there."""
+    """Seconds until the config has been checked: a mistake in what is checked last ends the command there."""
     started = time.perf_counter()
-    with _started([*arguments, "--workdir=never_made", "--mode=predict", "--coordinator=none"], cache) as process:
+    with _started([*arguments, "--workdir=never_made", "--config.mesh.space=0"], cache) as process:
         status, message = process.wait(), process.stderr.read() if process.stderr else ""
-    if status != 2 or not message.startswith("error: --coordinator"):
+    if status != 2 or not message.startswith("error: config.mesh.space"):
         raise SystemExit(f"error: the command ended otherwise than it should: {message}")
     return time.perf_counter() - started
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 import shlex
 import shutil
 import signal
@@ -13,6 +12,8 @@ import time
 
 import pytest
 import yaml
+
+from deeplab_jax.apps.command import find_mode
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # A value with a space and quotes must reach main.py as one word.
@@ -57,7 +58,7 @@ def test_every_host_gets_main_with_the_flags_as_they_were_given(script):
 @pytest.mark.parametrize("script", sorted(OWN))
 def test_main_knows_the_flags_that_are_added(script):
     """What a script adds to the user's own flags must be flags of main.py."""
-    known = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', pathlib.Path(REPOSITORY, "main.py").read_text()))
+    known = {flag.name for flag in find_mode("train").FLAGS}
     for place, words in commands(script, *OWN[script], *FLAGS):
         if place != "here":
             added = [word for word in words[words.index("main.py") + 1 :] if word not in FLAGS]

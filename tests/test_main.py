@@ -49,9 +49,11 @@ def run_main(*arguments):
         ("--config.model.backbone.args.width=1", "no key 'width' to override in the config"),
         ("--config.model.backbone.name=resnt.resnet50", "config.model.backbone: no module 'resnt'"),
         ("--wrkdir=x", "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
-        ("--mode=trian", "--mode=trian: value should be one of <train|evaluate|predict|"),
+        ("--mode=trian", "--mode=trian: value should be one of <benchmark|compile|"),
         ("evaluate", "unexpected argument 'evaluate'"),
         ("--compare=a", "--compare: goes with --mode=report, not with --mode=train"),
+        ("--images=a.png", "--images: goes with --mode=export or predict, not with --mode=train"),
+        ("--num_processes=many", "--num_processes=many: invalid literal"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(config, tmp_path, argument, message):

@@ -15,9 +15,9 @@ from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.import_weights import (
     adopt_model,
     import_checkpoint,
-    import_weights,
     load_pretrained,
 )
+from deeplab_jax.apps.modes.import_ import import_weights
 from deeplab_jax.config import Config, PartConfig, PretrainedConfig
 from deeplab_jax.models.build import build_model
 from deeplab_jax.types import UserError

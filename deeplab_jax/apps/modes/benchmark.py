@@ -29,6 +29,7 @@ from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.apps.modes.compile import convolution_flops, find_info
 from deeplab_jax.apps.pages.benchmark_table import describe
+from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.workers import available_cores
@@ -48,6 +49,15 @@ FILE = "benchmark.json"  # inside a workdir
 
 _SECONDS = 10.0  # that each measurement takes, about
 _FEWEST, _MOST = 5, 200  # calls that are timed
+
+
+FLAGS: tuple[Flag, ...] = ()
+NEEDS = Needs.NETWORK
+
+
+def run(request: Request) -> int:
+    benchmark(request.config, request.workdir)
+    return 0
 
 
 def benchmark(config: Config, workdir: pathlib.Path) -> None:

@@ -24,6 +24,7 @@ from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.build_step import abstract_batch, build_step
 from deeplab_jax.apps.assembly.devices import check_batch, make_mesh
 from deeplab_jax.apps.assembly.workdir import DATASET_FILE
+from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.files import write_whole
 from deeplab_jax.hardware.program_text import count_bytes, read_collectives, read_convolutions
@@ -39,6 +40,15 @@ allocates; that it fits here means that it fits there, but for some hundred mega
 What it is not: a measurement. Operations are counted from the network's shapes, bytes from the operands and results of
 each kernel in the program's text (TPU: as the compiler estimates them), collectives in a loop once; nothing was run,
 and how long it takes stays unknown."""
+
+
+FLAGS = (Flag("topology", "", "chips that need not be there, as v5e:4x4, v4:2x2x1, h100:8"),)
+NEEDS = Needs.CONFIG
+
+
+def run(request: Request) -> int:
+    compile_for(request.config, request.workdir, request.flags["topology"])
+    return 0
 
 
 def compile_for(config: Config, workdir: pathlib.Path, topology_name: str) -> None:

@@ -26,6 +26,7 @@ from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.crf_settings import setting_to_dict
 from deeplab_jax.apps.assembly.kept_probabilities import KeptProbabilities, fingerprint, keep_probabilities, open_folder
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
+from deeplab_jax.apps.request import CHECKPOINT, Needs, Request
 from deeplab_jax.config import Config, CRFSearchConfig
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference.crf import refine
@@ -37,6 +38,15 @@ from deeplab_jax.types import DatasetInfo, UserError
 RESULT_FILE = "crf_search.json"  # inside a workdir; a value of config.inference.crf
 _FOLDER = "crf_search"  # inside a workdir: what is kept
 _NUM_SHOWN = 10  # lines of the table
+
+
+FLAGS = (CHECKPOINT,)
+NEEDS = Needs.WEIGHTS
+
+
+def run(request: Request) -> int:
+    crf_search(request.config, request.workdir, **request.flags)
+    return 0
 
 
 class Point(NamedTuple):

@@ -9,9 +9,28 @@ import jax
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
 from deeplab_jax.apps.assembly.evaluation import score, write_evaluation
-from deeplab_jax.apps.assembly.processes import told_when_one_is_lost
+from deeplab_jax.apps.assembly.processes import join_processes, told_when_one_is_lost
+from deeplab_jax.apps.assembly.several_protocols import evaluate_protocols
 from deeplab_jax.apps.pages.score_table import collapse_warning, format_table
+from deeplab_jax.apps.request import CHECKPOINT, PROCESSES, Flag, Needs, Request
 from deeplab_jax.config import Config
+
+FLAGS = (
+    CHECKPOINT,
+    Flag("protocols", "", "names in deeplab_jax/inference/protocols.py, separated by commas, scored side by side"),
+    *PROCESSES,
+)
+NEEDS = Needs.WEIGHTS
+
+
+def run(request: Request) -> int:
+    flags = request.flags
+    join_processes(flags["coordinator"], flags["num_processes"], flags["process_id"], preemptible=False)
+    if flags["protocols"]:
+        evaluate_protocols(request.config, request.workdir, flags["checkpoint"], flags["protocols"])
+    else:
+        evaluate(request.config, request.workdir, flags["checkpoint"])
+    return 0
 
 
 @told_when_one_is_lost()

@@ -27,6 +27,7 @@ from deeplab_jax.apps.assembly.export_check import (
     find_check_images,
 )
 from deeplab_jax.apps.assembly.image_kind import pad_pixel
+from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.export.program import (
     INPUT,
@@ -43,6 +44,21 @@ from deeplab_jax.types import DatasetInfo, Normalization, UserError
 
 FOLDER = "export"  # inside a workdir
 _FORMATS = "export.formats"
+
+
+FLAGS = (
+    CHECKPOINT,
+    Flag("format", "stablehlo", "modules of deeplab_jax/export/formats, separated by commas"),
+    Flag("images", "", "to compare the file and the network on, as predict takes them; default: of the data set"),
+    Flag("output", "", "folder of the results; default: WORKDIR/export"),
+)
+NEEDS = Needs.WEIGHTS
+
+
+def run(request: Request) -> int:
+    flags = request.flags
+    export(request.config, request.workdir, flags["checkpoint"], flags["format"], flags["images"], flags["output"])
+    return 0
 
 
 def export(

@@ -14,6 +14,7 @@ import numpy as np
 
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.class_weights import WEIGHTINGS
+from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
 from deeplab_jax.data.inspection.class_counts import ClassCounts
@@ -24,6 +25,14 @@ from deeplab_jax.types import DatasetInfo
 
 LINT_FILE = "lint.json"  # inside a workdir
 _NUM_PRINTED = 10  # findings of a kind; lint.json has all
+
+
+FLAGS = (Flag("output", "", "a new folder for copies of masks, converted where their class ids can be told"),)
+NEEDS = Needs.CONFIG
+
+
+def run(request: Request) -> int:
+    return lint(request.config, request.workdir, **request.flags)
 
 
 def lint(config: Config, workdir: pathlib.Path, output: str = "") -> int:

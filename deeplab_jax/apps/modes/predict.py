@@ -17,10 +17,25 @@ from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.image_files import find_images, name_members, name_results
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.apps.assembly.segment_files import Pixels, segment_files
+from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.data.sources.submission import Submission, check_archive, pack, submission
 from deeplab_jax.inference.predictor import make_batch_segmenter
 from deeplab_jax.types import UserError
+
+FLAGS = (
+    CHECKPOINT,
+    Flag("images", "", "a file, several separated by commas, a glob or a folder"),
+    Flag("output", "", "folder of the results; default: WORKDIR/predictions"),
+    Flag("submission", "", "an archive for a benchmark's server instead: voc_comp5, voc_comp6 or cityscapes"),
+)
+NEEDS = Needs.WEIGHTS
+
+
+def run(request: Request) -> int:
+    flags = request.flags
+    predict(request.config, request.workdir, flags["checkpoint"], flags["images"], flags["output"], flags["submission"])
+    return 0
 
 
 def predict(

@@ -13,17 +13,26 @@ import numpy as np
 
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
+from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.inference.predictor import canvas_size, make_segmenter
 from deeplab_jax.serving.service import Service
 from deeplab_jax.serving.settings import Limits
 from deeplab_jax.types import UserError
 
-PORT = 8080
 _WARM_SIZE = (385, 513)  # (height, width) of an image that is segmented before the first request
 
 
-def serve(config: Config, workdir: pathlib.Path, checkpoint: str = "", port: int = PORT) -> None:
+FLAGS = (CHECKPOINT, Flag("port", 8080, "where the page is; 0: any port that is free"))
+NEEDS = Needs.WEIGHTS
+
+
+def run(request: Request) -> int:
+    serve(request.config, request.workdir, **request.flags)
+    return 0
+
+
+def serve(config: Config, workdir: pathlib.Path, checkpoint: str, port: int) -> None:
     """Answers requests with the workdir's best checkpoint, or with `checkpoint`, until it is interrupted.
 
     Images go through the network as `config.inference` says, as in evaluation and prediction.

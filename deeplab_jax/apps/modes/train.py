@@ -23,11 +23,12 @@ from deeplab_jax.apps.assembly.evaluation import announce_shape, make_evaluator,
 from deeplab_jax.apps.assembly.memory_report import describe as describe_memory
 from deeplab_jax.apps.assembly.memory_report import told_when_it_runs_out
 from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
-from deeplab_jax.apps.assembly.processes import told_when_one_is_lost
+from deeplab_jax.apps.assembly.processes import join_processes, told_when_one_is_lost
 from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
 from deeplab_jax.apps.import_weights import load_pretrained
 from deeplab_jax.apps.pages.run_report import report
 from deeplab_jax.apps.pages.score_table import collapse_warning
+from deeplab_jax.apps.request import PROCESSES, Needs, Request
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.inspection.class_counts import ClassCounts
@@ -46,6 +47,14 @@ from deeplab_jax.train.state import (
 from deeplab_jax.train.step_memory import StepMemory
 from deeplab_jax.train.writer import MetricWriter
 from deeplab_jax.types import Loader, UserError, Variables
+
+FLAGS = PROCESSES
+NEEDS = Needs.NETWORK
+
+
+def run(request: Request) -> int:
+    join_processes(**request.flags)
+    return train(request.config, request.workdir)
 
 
 def train(config: Config, workdir: pathlib.Path) -> int:

@@ -1,0 +1,80 @@
+"""What the weights of a workdir were trained as: its config, and what another config must not change of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from deeplab_jax import registry
+from deeplab_jax.apps.assembly.workdir import CONFIG_FILE, DATASET_FILE, read_info
+from deeplab_jax.config import Config, from_dict
+from deeplab_jax.types import UserError
+
+_TRAINING = {"dropout", "logits_stddev"}  # arguments of parts that change nothing of what trained weights compute
+
+
+def read_config(workdir: pathlib.Path) -> Config | None:
+    """The config of the run in `workdir`; None where there is none.
+
+    Raises:
+      UserError: where its file cannot be read.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        return None
+    try:
+        return from_dict(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot read {path} ({reason}): give --config, or another --workdir") from None
+
+
+def check_trained(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> None:
+    """Raises UserError at the first setting with which the weights would compute something else.
+
+    Output stride, scales and precision are free: they are chosen for each evaluation.
+
+    Args:
+      config: to compute with.
+      workdir: of the run.
+      checkpoint: one of another run, whose weights are meant instead.
+    """
+    if checkpoint:
+        path = pathlib.Path(checkpoint).absolute()
+        workdir = next((each for each in (path, *path.parents[:2]) if (each / CONFIG_FILE).is_file()), path)
+    trained = read_config(workdir)
+    if trained is None:
+        return
+    if not trained.model.num_classes and (workdir / DATASET_FILE).is_file():
+        num_classes = read_info(workdir / DATASET_FILE).num_classes
+        trained.model = dataclasses.replace(trained.model, num_classes=num_classes)
+    for field, value, needed in _pairs(config, trained):
+        if _plain(value) != _plain(needed):
+            raise UserError(
+                f"config.model.{field}={value!r}: the weights in {workdir} were trained with {needed!r}; leave it out "
+                f"(without --config, {workdir / CONFIG_FILE} is the config)"
+            )
+
+
+def _pairs(config: Config, trained: Config) -> Iterator[tuple[str, Any, Any]]:
+    """(field of config.model, its value, what the weights need)."""
+    model, needed = config.model, trained.model
+    yield "normalization", model.normalization, needed.normalization
+    yield "align_corners", model.align_corners, needed.align_corners
+    if model.num_classes and needed.num_classes:  # 0: the data set's
+        yield "num_classes", model.num_classes, needed.num_classes
+    for part in ("backbone", "head"):
+        own, theirs = getattr(model, part), getattr(needed, part)
+        yield f"{part}.name", own.name, theirs.name
+        defaults = registry.defaults(registry.resolve(f"{part}s", own.name))
+        for name in sorted((own.args.keys() | theirs.args.keys()) - _TRAINING):
+            default = defaults.get(name)
+            yield f"{part}.args.{name}", own.args.get(name, default), theirs.args.get(name, default)
+
+
+def _plain(value: Any) -> Any:
+    """Lists and tuples are the same: JSON knows no tuples."""
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
