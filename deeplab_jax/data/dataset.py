@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import DatasetInfo, ExampleSource
 
 if TYPE_CHECKING:
@@ -13,6 +14,20 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
     from deeplab_jax.data.sources.samples import IdTable, Sample
+
+
+IGNORE_LABEL = 255  # of pixels that nobody knows, unless a data set says otherwise
+
+
+def make_info(name: str, class_names: tuple[str, ...], palette: Palette = ()) -> DatasetInfo:
+    """What a data set of RGB images knows of itself before its files are seen: it has no splits yet.
+
+    Args:
+      class_names: in the order of the ids.
+      palette: RGB per class id; (): VOC's colours.
+    """
+    num_classes = len(class_names)
+    return DatasetInfo(name, num_classes, IGNORE_LABEL, class_names, palette or voc_palette(num_classes), {})
 
 
 @dataclasses.dataclass(frozen=True)

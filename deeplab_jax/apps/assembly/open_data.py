@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
 
 import jax
 from jax.sharding import Mesh
@@ -12,13 +13,13 @@ from deeplab_jax import registry
 from deeplab_jax.apps.assembly.image_kind import pad_pixel
 from deeplab_jax.apps.assembly.workdir import DATASET_FILE, has_checkpoints, read_info
 from deeplab_jax.config import Config
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.inspection.channel_statistics import with_statistics
 from deeplab_jax.data.loading.loader import TrainLoader, make_loader
 from deeplab_jax.data.sources.raw_copy import with_raw_copies
 from deeplab_jax.train.device_augment import make_augment
 from deeplab_jax.train.loop import Augment
-from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo
+from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
 
 
 def open_dataset(config: Config) -> Dataset:
@@ -58,10 +59,53 @@ def _add_statistics(dataset: Dataset, config: Config, kept: pathlib.Path | None)
     return with_statistics(dataset, config.data.train_split, num_workers=config.data.num_workers)
 
 
-def find_info(config: Config, workdir: pathlib.Path) -> DatasetInfo:
-    """What the workdir knows of its data set, or else the data set itself."""
+def find_info(config: Config, workdir: pathlib.Path, *, names_matter: bool = True) -> DatasetInfo:
+    """What is known of the data set: by the workdir, else by its module, else by its files.
+
+    Args:
+      names_matter: where they do not, and only files know the classes, `model.num_classes` numbers will do.
+
+    Raises:
+      UserError: where only files could tell, and they are not there.
+    """
     path = workdir / DATASET_FILE
-    return read_info(path) if path.exists() else open_normalized(config, workdir).info
+    if path.exists():
+        return read_info(path)
+    info = module_info(config)
+    if info is None and not names_matter:
+        if config.model.num_classes:
+            return numbered_classes(config.data.dataset, config.model.num_classes)
+        if not config.data.root:
+            raise UserError(
+                f"config.model.num_classes=0: data set '{config.data.dataset}' knows its classes from its files; "
+                "give their number with --config.model.num_classes, or the files with --config.data.root"
+            )
+    if info is None or config.model.normalization == DATASET_NORMALIZATION:
+        return open_normalized(config, workdir).info
+    return info
+
+
+def module_info(config: Config) -> DatasetInfo | None:
+    """What the data set's module says of it without files; None where its classes are those of its files.
+
+    Raises:
+      UserError: where the module says nothing.
+    """
+    factory = registry.resolve("data.datasets", f"{config.data.dataset}.open_dataset")
+    module = sys.modules[factory.__module__]
+    try:
+        info: DatasetInfo | None = module.INFO
+    except AttributeError:
+        raise UserError(
+            f"{module.__file__}: has no INFO; add what deeplab_jax.data.dataset.make_info gives, or INFO = None where "
+            "only the files know the classes"
+        ) from None
+    return info
+
+
+def numbered_classes(name: str, num_classes: int) -> DatasetInfo:
+    """A data set whose classes have numbers for names, and VOC's colours."""
+    return make_info(name, tuple(f"class{class_id}" for class_id in range(num_classes)))
 
 
 def open_loader(config: Config, dataset: Dataset) -> TrainLoader:

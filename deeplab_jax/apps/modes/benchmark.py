@@ -27,7 +27,7 @@ from deeplab_jax.apps.assembly.devices import check_batch, make_mesh
 from deeplab_jax.apps.assembly.memory_report import told_when_it_runs_out
 from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
-from deeplab_jax.apps.modes.compile import convolution_flops, find_info
+from deeplab_jax.apps.modes.compile import convolution_flops
 from deeplab_jax.apps.pages.benchmark_table import describe
 from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config
@@ -69,7 +69,7 @@ def benchmark(config: Config, workdir: pathlib.Path) -> None:
     mesh = make_mesh(config)
     check_batch(config, mesh)
     dataset, refusal = _open_data(config, workdir)
-    info = dataset.info if dataset else find_info(config, workdir)
+    info = dataset.info if dataset else open_data.find_info(config, workdir, names_matter=False)
     needs: list[StepMemory] = []
     with told_when_it_runs_out(config, mesh, needs):
         report = _describe_run(config, mesh)

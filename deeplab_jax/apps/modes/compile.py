@@ -12,18 +12,15 @@ import dataclasses
 import json
 import pathlib
 import re
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from deeplab_jax import registry
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.build_step import abstract_batch, build_step
 from deeplab_jax.apps.assembly.devices import check_batch, make_mesh
-from deeplab_jax.apps.assembly.workdir import DATASET_FILE
 from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.files import write_whole
@@ -62,32 +59,11 @@ def compile_for(config: Config, workdir: pathlib.Path, topology_name: str) -> No
     jax.config.update("jax_platforms", "cpu")  # what is really there is left alone
     jax.config.update("jax_enable_compilation_cache", False)  # which is for programs that can be run
     topology = find_topology(topology_name)
-    report = compile_report(config, find_info(config, workdir), topology)
+    report = compile_report(config, open_data.find_info(config, workdir, names_matter=False), topology)
     path = workdir / f"compile_{re.sub('[^a-z0-9]+', '_', topology_name)}.json"
     write_whole(path, json.dumps(report, indent=1) + "\n")
     print(describe(report))
     print(f"written to  {path}")
-
-
-def find_info(config: Config, workdir: pathlib.Path) -> DatasetInfo:
-    """What must be known of the data set, without the data.
-
-    Raises:
-      UserError: where the number of classes can only be known from the data.
-    """
-    if (workdir / DATASET_FILE).exists():
-        return open_data.find_info(config, workdir)
-    factory = registry.resolve("data.datasets", f"{config.data.dataset}.open_dataset")
-    module = sys.modules[factory.__module__]
-    info = getattr(module, "INFO", None)
-    names = info.class_names if info else getattr(module, "CLASS_NAMES", ())
-    count = config.model.num_classes or len(names)
-    if not count:
-        raise UserError(
-            f"config.model.num_classes=0: data set '{config.data.dataset}' knows its classes from its files; "
-            "give their number with --config.model.num_classes"
-        )
-    return DatasetInfo(config.data.dataset, count, 255, tuple(map(str, range(count))), ((0, 0, 0),) * count, {})
 
 
 def lower_train_step(config: Config, info: DatasetInfo, devices: list[Any]) -> jax.stages.Lowered:

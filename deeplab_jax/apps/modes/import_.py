@@ -14,7 +14,6 @@ from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.datasets import voc
 from deeplab_jax.files import write_whole
-from deeplab_jax.palettes import voc_palette
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import create_train_state
@@ -48,7 +47,7 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
     config.model = dataclasses.replace(
         imported.config, compute_dtype=config.model.compute_dtype, batch_norm=config.model.batch_norm
     )
-    info = _find_info(config)
+    info = _find_classes(config)
     open_workdir(config, workdir)
     keep_info(info, workdir)
     tx, _ = make_optimizer(config.optimizer, config.train.num_steps, imported.variables["params"])
@@ -64,13 +63,10 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
     print(f"{workdir / FOLDER / '0'}: {parts}, {model.num_classes} classes, output stride {model.output_stride}")
 
 
-def _find_info(config: Config) -> DatasetInfo:
+def _find_classes(config: Config) -> DatasetInfo:
     """What prediction must know of the classes: the config's data set where it is here, VOC for 21, else numbers."""
     num_classes = config.model.num_classes
-    if config.data.root:
-        info = open_data.open_dataset(config).info
-        if info.num_classes == num_classes:
-            return info
-    is_voc = num_classes == len(voc.CLASS_NAMES)
-    names = voc.CLASS_NAMES if is_voc else tuple(f"class{class_id}" for class_id in range(num_classes))
-    return DatasetInfo("voc" if is_voc else "imported", num_classes, 255, names, voc_palette(num_classes), {})
+    for known in ([open_data.open_dataset(config).info] if config.data.root else []) + [voc.INFO]:
+        if known.num_classes == num_classes:
+            return known
+    return open_data.numbered_classes("imported", num_classes)

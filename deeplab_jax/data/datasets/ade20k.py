@@ -16,12 +16,12 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample, find_images, list_samples
 
-CLASSES = {
+_CLASSES = {
     "wall": (120, 120, 120),
     "building": (180, 120, 120),
     "sky": (6, 230, 230),
@@ -173,7 +173,7 @@ CLASSES = {
     "clock": (102, 255, 0),
     "flag": (92, 0, 255),
 }
-IGNORE_LABEL = 255
+INFO = make_info("ade20k", tuple(_CLASSES), tuple(_CLASSES.values()))
 
 ARCHIVE = Archive(
     "ADEChallengeData2016.zip",
@@ -196,15 +196,8 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         to put where.
     """
     splits = locate(root, prepared_dir, archives=[ARCHIVE], find=_find_splits, title="ADE20K", remedy=_REMEDY)
-    return file_dataset(
-        "ade20k",
-        splits,
-        class_names=tuple(CLASSES),
-        palette=tuple(CLASSES.values()),
-        ignore_label=IGNORE_LABEL,
-        prepared_dir=prepared_dir,
-        id_map={0: IGNORE_LABEL} | {class_id + 1: class_id for class_id in range(len(CLASSES))},
-    )
+    id_map = {0: INFO.ignore_label} | {class_id + 1: class_id for class_id in range(INFO.num_classes)}
+    return file_dataset(INFO, splits, prepared_dir=prepared_dir, id_map=id_map)
 
 
 def _find_splits(folders: Sequence[pathlib.Path]) -> dict[str, list[Sample]] | None:

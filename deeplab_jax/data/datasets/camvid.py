@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import pathlib
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.datasets.folder import find_splits
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import find_images, list_samples, require_folder
 from deeplab_jax.types import UserError
 
-CLASSES = {
+_CLASSES = {
     "sky": (128, 128, 128),
     "building": (128, 0, 0),
     "pole": (192, 192, 128),
@@ -30,7 +30,7 @@ CLASSES = {
     "pedestrian": (64, 64, 0),
     "bicyclist": (0, 128, 192),
 }
-IGNORE_LABEL = 255
+INFO = make_info("camvid", tuple(_CLASSES), tuple(_CLASSES.values()))
 _SEGNET_VOID_ID = 11
 
 
@@ -50,15 +50,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
             split: list_samples(find_images(folder / split), folder / split, folder / f"{split}annot")
             for split in segnet_splits
         }
-        id_map = {class_id: class_id for class_id in range(len(CLASSES))} | {_SEGNET_VOID_ID: IGNORE_LABEL}
+        id_map = {class_id: class_id for class_id in range(INFO.num_classes)} | {_SEGNET_VOID_ID: INFO.ignore_label}
     else:
         splits = find_splits(folder)
-    return file_dataset(
-        "camvid",
-        splits,
-        class_names=tuple(CLASSES),
-        palette=tuple(CLASSES.values()),
-        ignore_label=IGNORE_LABEL,
-        prepared_dir=prepared_dir,
-        id_map=id_map,
-    )
+    return file_dataset(INFO, splits, prepared_dir=prepared_dir, id_map=id_map)

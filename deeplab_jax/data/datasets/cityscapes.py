@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import IGNORE_LABEL, Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample
@@ -60,8 +60,8 @@ CLASSES = (
     TrainClass(32, "motorcycle", (0, 0, 230)),
     TrainClass(33, "bicycle", (119, 11, 32)),
 )
+INFO = make_info("cityscapes", tuple(one.name for one in CLASSES), tuple(one.color for one in CLASSES))
 NUM_LABEL_IDS = 34
-IGNORE_LABEL = 255
 UNLABELED_ID = 0  # what ignored pixels become on the way back
 
 _IMAGES, _MASKS = r"/leftImg8bit/.+_leftImg8bit\.png$", r"/gt(Fine|Coarse)/.+_labelIds\.png$"
@@ -94,16 +94,9 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
       UserError: when `root` does not hold it; says what to put where.
     """
     splits = locate(root, prepared_dir, archives=ARCHIVES, find=_find_splits, title="Cityscapes", remedy=_REMEDY)
-    ignored = dict.fromkeys(range(NUM_LABEL_IDS), IGNORE_LABEL)
-    return file_dataset(
-        "cityscapes",
-        splits,
-        class_names=tuple(train_class.name for train_class in CLASSES),
-        palette=tuple(train_class.color for train_class in CLASSES),
-        ignore_label=IGNORE_LABEL,
-        prepared_dir=prepared_dir,
-        id_map=ignored | {train_class.label_id: train_id for train_id, train_class in enumerate(CLASSES)},
-    )
+    id_map = dict.fromkeys(range(NUM_LABEL_IDS), INFO.ignore_label)
+    id_map |= {train_class.label_id: train_id for train_id, train_class in enumerate(CLASSES)}
+    return file_dataset(INFO, splits, prepared_dir=prepared_dir, id_map=id_map)
 
 
 def to_label_ids(train_ids: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

@@ -22,15 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import IGNORE_LABEL, Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
 from deeplab_jax.data.sources.coco_files import IMAGES, AnnotationFile, find_annotations, find_image_folders
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.images import decode_image
 from deeplab_jax.data.sources.samples import Sample, find_images, image_name, read_bytes
 from deeplab_jax.types import ExampleSource, UserError
-
-IGNORE_LABEL = 255
 
 
 class Category(NamedTuple):
@@ -195,6 +193,7 @@ CATEGORIES = (
     Category(199, "wall-other-merged", (102, 102, 156)),
     Category(200, "rug-merged", (250, 141, 255)),
 )
+INFO = make_info("coco_panoptic", tuple(one.name for one in CATEGORIES), tuple(one.color for one in CATEGORIES))
 
 
 def open_dataset(root: str, prepared_dir: str) -> Dataset:
@@ -209,14 +208,11 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     )
     files = {masks: AnnotationFile(path, _reduce, _by_name) for _, masks, path in found.values()}
     dataset = file_dataset(
-        "coco_panoptic",
+        INFO,
         {
             split: [Sample(name, path, masks / f"{name}.png") for name, path in find_images(images).items()]
             for split, (images, masks, _) in found.items()
         },
-        class_names=tuple(category.name for category in CATEGORIES),
-        palette=tuple(category.color for category in CATEGORIES),
-        ignore_label=IGNORE_LABEL,
         prepared_dir=prepared_dir,
         read_ids=lambda sample: read_ids(sample, files[sample.mask.parent]),
     )

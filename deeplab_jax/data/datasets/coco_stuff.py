@@ -18,16 +18,16 @@ Source: Caesar et al. 2018 (arXiv:1612.03716); names: labels.txt of https://gith
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
 from deeplab_jax.data.sources.coco_files import IMAGES, find_image_folders
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample, find_images
 from deeplab_jax.palettes import voc_palette
+from deeplab_jax.types import DatasetInfo
 
-IGNORE_LABEL = 255
 MAPS = Archive(
     "stuffthingmaps_trainval2017.zip",
     url="http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip",
@@ -228,6 +228,16 @@ LABELS_WITHOUT_PIXELS = frozenset(
 )
 
 
+def choose_labels(name: str, values: Sequence[int]) -> DatasetInfo:
+    """The data set with those labels, given by their values in the maps, in the order of the class ids."""
+    palette = voc_palette(len(LABEL_NAMES) + 1)
+    return make_info(name, tuple(LABEL_NAMES[value] for value in values), tuple(palette[value + 1] for value in values))
+
+
+_VALUES = [value for value, name in enumerate(LABEL_NAMES) if name not in LABELS_WITHOUT_PIXELS]
+INFO = choose_labels("coco_stuff", _VALUES)
+
+
 def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens COCO-Stuff with its 171 classes at `root`; '': downloads it.
 
@@ -235,33 +245,18 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
       UserError: when `root` does not hold it, or the download fails; says what
         to put where.
     """
-    values = [value for value, name in enumerate(LABEL_NAMES) if name not in LABELS_WITHOUT_PIXELS]
-    return open_labels("coco_stuff", root, prepared_dir, {value: class_id for class_id, value in enumerate(values)})
+    return open_labels(INFO, root, prepared_dir, _VALUES)
 
 
-def open_labels(name: str, root: str, prepared_dir: str, classes: Mapping[int, int]) -> Dataset:
-    """Opens the data set with a choice of labels.
-
-    Args:
-      name: the data set's name.
-      root: see `open_dataset`.
-      prepared_dir: see `file_dataset`.
-      classes: value in a map -> class id, in the order of the class ids; other values are refused.
+def open_labels(info: DatasetInfo, root: str, prepared_dir: str, values: Sequence[int]) -> Dataset:
+    """Opens the data set with those labels, as `choose_labels` takes them; other values in the maps are refused.
 
     Raises:
       UserError: as `open_dataset`.
     """
     splits = locate(root, prepared_dir, archives=[*IMAGES, MAPS], find=_find_splits, title="COCO-Stuff", remedy=_REMEDY)
-    palette = voc_palette(len(LABEL_NAMES) + 1)
-    return file_dataset(
-        name,
-        splits,
-        class_names=tuple(LABEL_NAMES[value] for value in classes),
-        palette=tuple(palette[value + 1] for value in classes),
-        ignore_label=IGNORE_LABEL,
-        prepared_dir=prepared_dir,
-        id_map=classes,
-    )
+    id_map = {value: class_id for class_id, value in enumerate(values)}
+    return file_dataset(info, splits, prepared_dir=prepared_dir, id_map=id_map)
 
 
 def _find_splits(folders: Sequence[pathlib.Path]) -> dict[str, list[Sample]] | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.datasets.coco_stuff import LABEL_NAMES, open_labels
+from deeplab_jax.data.datasets.coco_stuff import LABEL_NAMES, choose_labels, open_labels
+
+_VALUES = range(len(LABEL_NAMES))
+INFO = choose_labels("coco_stuff_182", _VALUES)
 
 
 def open_dataset(root: str, prepared_dir: str) -> Dataset:
@@ -13,4 +16,4 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
       UserError: when `root` does not hold it, or the download fails; says what
         to put where.
     """
-    return open_labels("coco_stuff_182", root, prepared_dir, {value: value for value in range(len(LABEL_NAMES))})
+    return open_labels(INFO, root, prepared_dir, _VALUES)

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.datasets.voc import CLASS_NAMES, IGNORE_LABEL
+from deeplab_jax.data.dataset import IGNORE_LABEL, Dataset
+from deeplab_jax.data.datasets import voc
 from deeplab_jax.data.sources.archives import Archive, locate
 from deeplab_jax.data.sources.coco_files import IMAGES, SPLITS, AnnotationFile, find_annotations, find_image_folders
 from deeplab_jax.data.sources.coco_masks import Mask, decode_run_lengths, fill_polygons, paint
@@ -32,9 +32,9 @@ from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.prepare import prepared_folder, write_errors_for_users
 from deeplab_jax.data.sources.samples import Sample, image_name
 from deeplab_jax.files import whole
-from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import ExampleSource, UserError
 
+INFO = dataclasses.replace(voc.INFO, name="coco_voc")
 MIN_ANNOTATED_PIXELS = 1000  # an image for training has more
 
 # COCO's category id -> VOC's class id.
@@ -109,11 +109,8 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         splits[split] = [Sample(name, images / f"{name}.jpg", path) for name in names]
     by_path = {file.path: file for file in files.values()}
     dataset = file_dataset(
-        "coco_voc",
+        INFO,
         splits,
-        class_names=CLASS_NAMES,
-        palette=voc_palette(len(CLASS_NAMES)),
-        ignore_label=IGNORE_LABEL,
         prepared_dir=prepared_dir,
         read_ids=lambda sample: draw(by_path[sample.mask].content[sample.name], sample.mask),
     )

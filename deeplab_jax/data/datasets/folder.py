@@ -30,8 +30,9 @@ from deeplab_jax.data.sources.bands import DTYPES, MAX_CHANNELS
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample, find_images, image_name, list_samples, read_list, require_folder
 from deeplab_jax.palettes import Palette, voc_palette
-from deeplab_jax.types import UserError
+from deeplab_jax.types import DatasetInfo, UserError
 
+INFO = None  # the classes are the folder's own, and stand in its files
 _MAX_CLASSES = 255  # ids are bytes, and one of the 256 is for ignored pixels
 
 
@@ -47,16 +48,8 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     folder = require_folder(pathlib.Path(root).expanduser(), "data.root")
     class_names, palette, ignore_label = read_classes(folder)
     channels, dtype = read_format(folder)
-    return file_dataset(
-        "folder",
-        find_splits(folder),
-        class_names=class_names,
-        palette=palette,
-        ignore_label=ignore_label,
-        prepared_dir=prepared_dir,
-        channels=channels,
-        dtype=dtype,
-    )
+    info = DatasetInfo("folder", len(class_names), ignore_label, class_names, palette, {}, channels, dtype)
+    return file_dataset(info, find_splits(folder), prepared_dir=prepared_dir)
 
 
 def read_classes(folder: pathlib.Path) -> tuple[tuple[str, ...], Palette, int]:

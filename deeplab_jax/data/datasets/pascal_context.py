@@ -26,12 +26,11 @@ import numpy as np
 import scipy.io
 from jaxtyping import UInt8
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample, image_name, read_bytes, read_list, read_mask
-from deeplab_jax.palettes import voc_palette
-from deeplab_jax.types import UserError
+from deeplab_jax.types import DatasetInfo, UserError
 
 # Name -> place in the published list of 459 labels.
 CLASSES = {
@@ -95,8 +94,8 @@ CLASSES = {
     "window": 454,
     "wood": 458,
 }
+INFO = make_info("pascal_context", ("background", *CLASSES))
 NUM_LABELS = 459
-IGNORE_LABEL = 255
 
 VOC_2010 = Archive("VOCtrainval_03-May-2010.tar", wanted=r"/(JPEGImages|ImageSets/Main)/[^/]+$")
 ARCHIVES = (VOC_2010, Archive("trainval.tar.gz", wanted=r"/trainval/[^/]+\.mat$"))
@@ -114,35 +113,19 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     Raises:
       UserError: when `root` does not hold it; says what to put where.
     """
-    return open_classes("pascal_context", root, prepared_dir, with_background=True)
+    return open_classes(INFO, root, prepared_dir)
 
 
-def open_classes(name: str, root: str, prepared_dir: str, *, with_background: bool) -> Dataset:
-    """Opens the data set.
-
-    Args:
-      name: the data set's name.
-      root: see the module's docstring.
-      prepared_dir: see `file_dataset`.
-      with_background: 60 classes, of which background is the first; otherwise
-        59, and background is ignored.
+def open_classes(info: DatasetInfo, root: str, prepared_dir: str) -> Dataset:
+    """Opens the data set; where `info` knows no background it is ignored.
 
     Raises:
       UserError: as `open_dataset`.
     """
     splits = locate(root, prepared_dir, archives=ARCHIVES, find=_find_splits, title="PASCAL-Context", remedy=_REMEDY)
-    num_classes = len(CLASSES) + 1
-    background = {0: 0 if with_background else IGNORE_LABEL}
-    return file_dataset(
-        name,
-        splits,
-        class_names=("background", *CLASSES)[0 if with_background else 1 :],
-        palette=voc_palette(num_classes)[0 if with_background else 1 :],
-        ignore_label=IGNORE_LABEL,
-        prepared_dir=prepared_dir,
-        id_map=background | {value: value - (not with_background) for value in range(1, num_classes)},
-        read_ids=read_ids,
-    )
+    first = INFO.num_classes - info.num_classes  # 1 without background
+    id_map = {0: info.ignore_label} | {value: value - first for value in range(first, INFO.num_classes)}
+    return file_dataset(info, splits, prepared_dir=prepared_dir, id_map=id_map, read_ids=read_ids)
 
 
 def read_ids(sample: Sample) -> UInt8[np.ndarray, "h w"]:

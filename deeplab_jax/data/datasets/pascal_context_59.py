@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from deeplab_jax.data.dataset import Dataset
-from deeplab_jax.data.datasets.pascal_context import open_classes
+from deeplab_jax.data.dataset import Dataset, make_info
+from deeplab_jax.data.datasets import pascal_context
+
+INFO = make_info("pascal_context_59", pascal_context.INFO.class_names[1:], pascal_context.INFO.palette[1:])
 
 
 def open_dataset(root: str, prepared_dir: str) -> Dataset:
@@ -12,4 +14,4 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     Raises:
       UserError: when `root` does not hold it; says what to put where.
     """
-    return open_classes("pascal_context_59", root, prepared_dir, with_background=False)
+    return pascal_context.open_classes(INFO, root, prepared_dir)

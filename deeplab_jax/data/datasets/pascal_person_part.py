@@ -16,15 +16,15 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.datasets.pascal_context import VOC_2010
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample, image_name, list_samples, read_list
-from deeplab_jax.palettes import voc_palette
 
-CLASS_NAMES = ("background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs")
-IGNORE_LABEL = 255
+INFO = make_info(
+    "pascal_person_part", ("background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs")
+)
 
 ANNOTATIONS = Archive("pascal_person_part.zip", wanted=r"/pascal_person_part_(gt/[^/]+\.png|trainval_list/[^/]+\.txt)$")
 _REMEDY = (
@@ -49,14 +49,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         title="PASCAL-Person-Part",
         remedy=_REMEDY,
     )
-    return file_dataset(
-        "pascal_person_part",
-        splits,
-        class_names=CLASS_NAMES,
-        palette=voc_palette(len(CLASS_NAMES)),
-        ignore_label=IGNORE_LABEL,
-        prepared_dir=prepared_dir,
-    )
+    return file_dataset(INFO, splits, prepared_dir=prepared_dir)
 
 
 def _find_splits(folders: Sequence[pathlib.Path]) -> dict[str, list[Sample]] | None:

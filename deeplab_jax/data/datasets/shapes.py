@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import pathlib
@@ -9,26 +10,17 @@ import pathlib
 import cv2
 import numpy as np
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources import rendering
 from deeplab_jax.data.sources.file_dataset import require_split
 from deeplab_jax.data.sources.images import encode_mask
 from deeplab_jax.data.sources.prepare import PreparedSource, Record, prepare
-from deeplab_jax.palettes import voc_palette
-from deeplab_jax.types import DatasetInfo
 
 IMAGE_SIZE = (128, 160)
 _SEED = 2018
 _JPEG_QUALITY = 92
 
-INFO = DatasetInfo(
-    name="shapes",
-    num_classes=len(rendering.CLASS_NAMES),
-    ignore_label=rendering.IGNORE_LABEL,
-    class_names=rendering.CLASS_NAMES,
-    palette=voc_palette(len(rendering.CLASS_NAMES)),
-    splits={"train": 480, "val": 96},
-)
+INFO = dataclasses.replace(make_info("shapes", rendering.CLASS_NAMES), splits={"train": 480, "val": 96})
 
 
 def open_dataset(root: str, prepared_dir: str) -> Dataset:

@@ -18,37 +18,38 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample, image_name, list_samples, read_list
-from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import ExampleSource, UserError
 
-CLASS_NAMES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+INFO = make_info(
+    "voc",
+    (
+        "background",
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+        "diningtable",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "pottedplant",
+        "sheep",
+        "sofa",
+        "train",
+        "tvmonitor",
+    ),
 )
-IGNORE_LABEL = 255  # the masks' border around objects
 
 ARCHIVE = Archive(
     "VOCtrainval_11-May-2012.tar",
@@ -79,14 +80,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
             # Some lists hold "/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png".
             names = [image_name(line.split()[0]) for line in read_list(path)]
             splits["trainaug" if is_augmented else path.stem] = list_samples(names, folder / "JPEGImages", masks)
-    dataset = file_dataset(
-        "voc",
-        splits,
-        class_names=CLASS_NAMES,
-        palette=voc_palette(len(CLASS_NAMES)),
-        ignore_label=IGNORE_LABEL,
-        prepared_dir=prepared_dir,
-    )
+    dataset = file_dataset(INFO, splits, prepared_dir=prepared_dir)
 
     def open_split(split: str) -> ExampleSource:
         if split == "trainaug" and split not in splits:

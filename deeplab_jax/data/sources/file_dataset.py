@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,48 +12,27 @@ from jaxtyping import UInt8
 from deeplab_jax.data.dataset import Dataset, Originals
 from deeplab_jax.data.sources.prepare import PreparedSource, prepare
 from deeplab_jax.data.sources.samples import Sample, fingerprint, id_table, read_mask, read_sample
-from deeplab_jax.palettes import Palette
 from deeplab_jax.types import DatasetInfo, UserError
 
 
 def file_dataset(
-    name: str,
+    info: DatasetInfo,
     splits: Mapping[str, Sequence[Sample]],
     *,
-    class_names: tuple[str, ...],
-    palette: Palette,
-    ignore_label: int,
     prepared_dir: str,
     id_map: Mapping[int, int] | None = None,
     read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
-    channels: int = 3,
-    dtype: str = "uint8",
 ) -> Dataset:
     """A data set whose splits are prepared, and thereby checked, when they are opened.
 
     Args:
-      name: the data set's name.
+      info: the data set; its splits are taken from `splits`.
       splits: split name -> its samples, in order.
-      class_names: one per class id.
-      palette: RGB per class id.
-      ignore_label: id of pixels that nobody knows, in the prepared masks.
       prepared_dir: see `prepare`.
       id_map: value in an original mask -> class id or ignore label; None: the values are class ids.
       read_ids: sample -> the values in its mask, where they are not simply the pixels of a file; called in threads.
-      channels: of the images.
-      dtype: of the images, one of bands.DTYPES.
     """
-    info = DatasetInfo(
-        name=name,
-        num_classes=len(class_names),
-        ignore_label=ignore_label,
-        class_names=class_names,
-        palette=palette,
-        splits={split: len(samples) for split, samples in splits.items()},
-        channels=channels,
-        dtype=dtype,
-    )
-
+    info = dataclasses.replace(info, splits={split: len(samples) for split, samples in splits.items()})
     table = id_table(info, id_map)
 
     def open_split(split: str) -> PreparedSource:

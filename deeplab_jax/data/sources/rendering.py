@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-IGNORE_LABEL = 255
+from deeplab_jax.data.dataset import IGNORE_LABEL
 
 Rng = np.random.Generator
 Plane = Float[np.ndarray, "h w"]

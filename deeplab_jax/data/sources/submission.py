@@ -112,7 +112,7 @@ def _voc(competition: str) -> Submission:
     """
     folder = f"results/VOC2012/Segmentation/{competition}_test_cls"
     palette = np.asarray(voc_palette(256), np.uint8)
-    num_classes = len(voc.CLASS_NAMES)
+    num_classes = voc.INFO.num_classes
 
     def member(name: str) -> str:
         return f"{folder}/{name}.png"
@@ -155,7 +155,7 @@ def _cityscapes() -> Submission:
         return faults
 
     return Submission(
-        len(cityscapes.CLASSES),
+        cityscapes.INFO.num_classes,
         "cityscapes_results.zip",
         lambda name: f"{frame(name)}_pred_labelIds.png",
         lambda ids: _png(cityscapes.to_label_ids(ids), None),

@@ -14,6 +14,8 @@ import jax
 import pytest
 
 from benchmarks.scaling_model import reduced_bytes
+from deeplab_jax import registry
+from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.build_step import abstract_batch, build_step
 from deeplab_jax.apps.modes import compile as compiling
 from deeplab_jax.config import Config, PartConfig
@@ -139,11 +141,16 @@ def test_classes_that_only_the_data_knows_must_be_given(tmp_path):
     config = Config()
     config.data.dataset = "folder"
     with pytest.raises(UserError, match=r"--config\.model\.num_classes"):
-        compiling.find_info(config, tmp_path)
+        open_data.find_info(config, tmp_path, names_matter=False)
     config.model.num_classes = 7
-    assert compiling.find_info(config, tmp_path).num_classes == 7
-    config.data.dataset, config.model.num_classes = "voc", 0
-    assert compiling.find_info(config, tmp_path).num_classes == 21
+    assert open_data.find_info(config, tmp_path, names_matter=False).num_classes == 7
+
+
+@pytest.mark.parametrize("name", [name for name in registry.module_names("data.datasets") if name != "folder"])
+def test_every_other_data_set_needs_no_files(tmp_path, name):
+    config = Config()
+    config.data.dataset = name
+    assert open_data.find_info(config, tmp_path).name == name
 
 
 def compile_mode(tmp_path, topology, *overrides, config="v3plus_voc"):

@@ -14,7 +14,6 @@ from deeplab_jax.apps.assembly import network, open_data, segment_files
 from deeplab_jax.apps.assembly.workdir import keep_info
 from deeplab_jax.apps.modes import predict as app
 from deeplab_jax.config import Config
-from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.inference.predictor import PredictorOptions
 from deeplab_jax.types import DatasetInfo, UserError
 
@@ -34,7 +33,7 @@ class Brightest(nn.Module):
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """predict(images, output) with a toy network in place of a trained one."""
-    monkeypatch.setattr(open_data, "open_dataset", lambda config: Dataset(INFO, {}.__getitem__))
+    monkeypatch.setattr(open_data, "module_info", lambda config: INFO)
     monkeypatch.setattr(network, "build", lambda config, info: Brightest())
     monkeypatch.setattr(network, "load_variables", lambda *args, **kwargs: {})
 

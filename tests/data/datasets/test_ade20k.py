@@ -42,7 +42,7 @@ def test_mask_of_the_full_data_set_is_refused(tmp_path):
 def test_real_images(shared, tmp_path):
     fixture = shared / "data" / "fixtures" / "ade20k"
     lines = (fixture / "objectInfo150.txt").read_text().splitlines()[1:]
-    assert list(ade20k.CLASSES) == [line.split("\t")[-1].split(",")[0].strip() for line in lines]
+    assert list(ade20k.INFO.class_names) == [line.split("\t")[-1].split(",")[0].strip() for line in lines]
     for kind in ("images", "annotations"):
         shutil.copytree(fixture / "sampleData" / kind, tmp_path / "root" / kind / "validation")
     source = ade20k.open_dataset(str(tmp_path / "root"), str(tmp_path / "prepared")).open_split("val")
@@ -50,5 +50,5 @@ def test_real_images(shared, tmp_path):
     for name, _, label in (source[index] for index in range(3)):
         ids = np.asarray(Image.open(fixture / "sampleData" / "annotations" / f"{name}.png")).astype(int)
         np.testing.assert_array_equal(label, np.where(ids == 0, 255, ids - 1))
-    scene = {list(ade20k.CLASSES)[class_id] for class_id in np.unique(source[0].label) if class_id != 255}
+    scene = {list(ade20k.INFO.class_names)[class_id] for class_id in np.unique(source[0].label) if class_id != 255}
     assert {"wall", "building", "sky"} <= scene

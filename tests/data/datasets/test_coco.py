@@ -55,7 +55,7 @@ def test_instances_are_drawn(root, prepared):
 def test_categories_are_those_of_the_same_thing():
     coco = {category.id: category.name for category in coco_panoptic.CATEGORIES}
     pairs = {
-        coco[category]: coco_voc.CLASS_NAMES[class_id] for category, class_id in coco_voc.CLASS_OF_CATEGORY.items()
+        coco[category]: coco_voc.INFO.class_names[class_id] for category, class_id in coco_voc.CLASS_OF_CATEGORY.items()
     }
     assert sorted(coco_voc.CLASS_OF_CATEGORY.values()) == list(range(1, 21))
     assert {ours: theirs for ours, theirs in pairs.items() if ours.replace(" ", "") != theirs} == {

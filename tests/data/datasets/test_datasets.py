@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import pkgutil
 
@@ -11,6 +12,8 @@ import pytest
 from made_files import CLASS_NAMES, make_ids, write_folder, write_image, write_mask
 
 from deeplab_jax import registry
+from deeplab_jax.apps.assembly import open_data
+from deeplab_jax.config import Config
 from deeplab_jax.data import datasets
 from deeplab_jax.data.dataset import Dataset, SizedSource
 from deeplab_jax.types import UserError
@@ -70,6 +73,17 @@ def test_info_is_consistent(dataset):
     assert len(set(info.palette)) == info.num_classes - SHARED_COLORS.get(info.name, 0)
     assert info.ignore_label == 255
     assert {"train", "val"} <= set(info.splits)
+
+
+def test_the_module_knows_the_classes_without_files(dataset):
+    """`folder` alone does not: its classes stand in its files."""
+    config = Config()
+    config.data.dataset = dataset.info.name
+    known = open_data.module_info(config)
+    if dataset.info.name == "folder":
+        assert known is None
+    else:
+        assert dataclasses.replace(known, splits=dataset.info.splits) == dataset.info
 
 
 def test_examples_are_what_the_info_says(dataset):
