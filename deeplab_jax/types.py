@@ -91,6 +91,7 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
     # Caffe: the mean alone (its BGR order is undone in the kernel that reads the image)
     "caffe_mean": Normalization((122.675, 116.669, 104.008), (1.0, 1.0, 1.0)),
 }
+COMPUTE_DTYPES = ("float32", "bfloat16")
 DATASET_NORMALIZATION = "dataset"  # in place of one of these: by the data set's own means and deviations
 
 

@@ -18,29 +18,29 @@ ALLOWED = {
     "files": {"types"},
     "palettes": set(),
     "registry": set(),
-    "config": {"types"},
-    "validation": {"types", "config", "registry"},
+    "fields": {"types"},
+    "config": {"data", "export", "inference", "losses", "models", "nn", "ops", "serving", "train"},  # their settings
+    "validation": {"types", "fields", "config", "registry"},
     "presets": {"types"},
-    "ops": {"ops"},
-    "nn": {"types", "ops", "nn"},
-    "losses": {"types", "ops", "losses"},
+    "ops": {"fields", "ops"},
+    "nn": {"types", "fields", "ops", "nn"},
+    "losses": {"types", "fields", "ops", "losses"},
     "metrics": {"types", "ops", "metrics"},
     "visualize": {"types", "palettes", "ops"},
     "backbones": {"types", "nn", "ops"},
     "heads": {"types", "nn", "ops"},
-    "models": {"types", "config", "registry", "nn", "ops", "models"},
-    "data": {"types", "files", "palettes", "config", "registry", "data"},
+    "models": {"types", "fields", "registry", "nn", "ops", "models"},
+    "data": {"types", "fields", "files", "palettes", "registry", "data"},
     "weights": {"types", "presets", "weights"},
-    "train": {"types", "files", "losses", "metrics", "ops", "train"},
+    "train": {"types", "fields", "files", "losses", "metrics", "ops", "train"},
     "hardware": {"types", "hardware"},
-    "export": {"types", "export"},
-    "serving": {"types", "data", "visualize", "serving"},
-    "inference": {"types", "losses", "metrics", "ops", "inference"},
+    "export": {"types", "fields", "export"},
+    "serving": {"types", "fields", "data", "visualize", "serving"},
+    "inference": {"types", "fields", "losses", "metrics", "ops", "inference"},
     "__main__": {"hardware", "apps"},
     "apps": {path.stem for path in HOUSE.iterdir()},
 }
 EXCEPTIONS = {
-    ("train/optimizer.py", "config"),  # its settings are the schema's
     ("heads/v3plus.py", "heads"),  # its encoder is v3's ASPP
     ("heads/auxiliary.py", "heads"),  # the same last layer
     ("heads/dpc.py", "heads"),  # likewise, and rates that are scaled as ASPP's
@@ -85,6 +85,19 @@ def test_imports_point_down(path):
     assert house_imports(path) <= allowed
 
 
+def test_config_composes_settings_and_nothing_else():
+    assert {name.rpartition(".")[0] for name in imports(HOUSE / "config.py") if name.startswith("deeplab_jax.")} == {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in MODULES if path.name == "settings.py"
+    }
+
+
+def test_settings_import_settings_and_the_ground_alone():
+    for path in MODULES:
+        if path.name == "settings.py":
+            house = {name.rpartition(".")[0] for name in imports(path) if name.startswith("deeplab_jax.")}
+            assert all(name.endswith((".fields", ".types", ".settings")) for name in house), relative(path)
+
+
 def test_rules_name_every_part():
     parts = {part_of(path) for path in MODULES} - {"__init__"}
     assert parts <= set(ALLOWED), "a new part needs its line in ALLOWED"
@@ -98,10 +111,10 @@ def test_a_forbidden_import_is_seen(tmp_path):
 
 def test_data_knows_no_jax():
     """Its workers must start in a second: neither jax nor what imports it, in any file of the NumPy world."""
-    numpy_world = [
-        path for path in MODULES if part_of(path) in ("data", "types", "files", "palettes", "config", "registry")
-    ]
-    for path in numpy_world:
+    ground = ("data", "types", "fields", "files", "palettes", "config", "registry")
+    for path in MODULES:
+        if part_of(path) not in ground and path.name != "settings.py":
+            continue
         top_level = {name.split(".")[0] for name in runtime_imports(path)}
         assert not top_level & {"jax", "flax", "optax", "orbax", "clu"}, relative(path)
 

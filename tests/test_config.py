@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from deeplab_jax.config import Config, ModelConfig, PartConfig, differences, to_dict
+from deeplab_jax.config import AddedLoss, Config, ModelConfig, PartConfig, differences, from_dict, to_dict
 from deeplab_jax.types import UserError
-from deeplab_jax.validation import doubts, validate
+from deeplab_jax.validation import validate, warnings_for
 
 
 def _with(path, value):
@@ -45,7 +47,7 @@ def _with(path, value):
         ("inference.scales", (), "one or more positive factors"),
         ("inference.pad_to", (0, 513), r"\(0, 0\) for buckets"),
         ("inference.fuse", "sum", "mean or max"),
-        ("inference.compute_dtype", "float16", "'' or float32 or bfloat16"),
+        ("inference.compute_dtype", "float16", "'', float32 or bfloat16"),
         ("inference.window", (0, 769), r"\(0, 0\) for whole images"),
         ("inference.stride", (513, 513), "so that no pixel is left out"),
         ("inference.resize_longer", 2048, "inference.resize_shorter, which must be set"),
@@ -77,19 +79,19 @@ def test_the_defaults_are_valid():
 def test_a_size_that_misaligns_corners_is_named_with_the_next_that_does_not(path, value, better):
     config = _with(path, value)
     validate(config)
-    (doubt,) = doubts(config)
-    assert doubt.startswith(f"config.{path}={value}: ")
-    assert f"at output stride 16 {better} " in doubt
+    (warning,) = warnings_for(config)
+    assert warning.startswith(f"config.{path}={value}: ")
+    assert f"at output stride 16 {better} " in warning
     config.model.align_corners = False
-    assert not doubts(config)
+    assert not warnings_for(config)
 
 
-def test_sizes_that_keep_corners_raise_no_doubts():
+def test_sizes_that_keep_corners_raise_no_warnings():
     config = _with("inference.pad_to", (361, 481))
     config.model.output_stride = 8
     config.inference.window = (513, 513)
     config.inference.bucket = 1  # unused where images are padded to one size
-    assert not doubts(config)
+    assert not warnings_for(config)
 
 
 def test_weights_without_a_layout_are_refused():
@@ -120,6 +122,17 @@ def test_a_config_read_from_json_is_no_different():
     read = to_dict(Config())
     read["data"]["crop_size"] = [513, 513]
     assert differences(to_dict(Config()), read) == []
+
+
+def test_a_config_comes_back_from_json_also_from_that_of_another_version():
+    config = _with("model.scales", (1.0, 0.5))
+    config.loss.added = (AddedLoss("dice.soft_dice", 2.0, {"smooth": 1.0}),)
+    settings = json.loads(json.dumps(to_dict(config)))
+    assert from_dict(settings) == config
+    del settings["inference"], settings["data"]["prefetch"], settings["loss"]["added"][0]["args"]["smooth"]
+    settings["train"]["of_another_version"] = 1
+    config.loss.added[0].args.clear()
+    assert from_dict(settings) == config
 
 
 def test_pasting_and_augmenting_on_the_device_exclude_each_other():

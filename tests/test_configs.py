@@ -13,7 +13,7 @@ from configs import v3plus_voc_large_batch
 from deeplab_jax.apps.assembly.build_step import abstract_batch, build_step
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import DatasetInfo
-from deeplab_jax.validation import doubts, validate
+from deeplab_jax.validation import validate, warnings_for
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
@@ -23,7 +23,7 @@ INFO = DatasetInfo("any", 21, 255, ("thing",) * 21, ((0, 0, 0),) * 21, {})
 def check(config):
     """Validates, and traces one train step at full size."""
     validate(config)
-    assert not doubts(config)
+    assert not warnings_for(config)
     mesh = make_mesh(1)
     step = build_step(config, INFO, mesh)
     new_state, metrics = jax.eval_shape(step.train_step, step.state, abstract_batch(config, INFO, mesh))

@@ -23,7 +23,7 @@ from deeplab_jax.apps.request import Flag, Mode, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.files import write_whole
 from deeplab_jax.types import UserError
-from deeplab_jax.validation import doubts, validate
+from deeplab_jax.validation import validate, warnings_for
 
 CRASH_FILE = "crash.txt"  # inside a workdir
 _MODES = "apps.modes"
@@ -221,8 +221,8 @@ def _prepare(
     if needs >= Needs.WEIGHTS:
         check_trained(config, workdir, checkpoint)
     validate(config)
-    for doubt in doubts(config):
-        print(f"warning: {doubt}", file=sys.stderr)
+    for warning in warnings_for(config):
+        print(f"warning: {warning}", file=sys.stderr)
     return config
 
 

@@ -18,7 +18,7 @@ from deeplab_jax import registry
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.stem import load_for_channels
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE
-from deeplab_jax.config import BatchNormConfig, Config, ModelConfig, PartConfig, PretrainedConfig
+from deeplab_jax.config import Config, ModelConfig, PartConfig, from_dict
 from deeplab_jax.models.build import build_model
 from deeplab_jax.train.checkpoint import FOLDER, load_variables
 from deeplab_jax.types import DATASET_NORMALIZATION, ArrayShapes, UserError, Variables, WeightLayout
@@ -118,9 +118,7 @@ def adopt_model(config: Config, workdir: pathlib.Path, overrides: Mapping[str, A
 
 def model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """A ModelConfig from nested plain dicts."""
-    nested: dict[str, Any] = {"batch_norm": BatchNormConfig, "pretrained": PretrainedConfig}
-    nested |= dict.fromkeys(("backbone", "head", "auxiliary", "crf"), PartConfig)
-    return ModelConfig(**{name: nested[name](**value) if name in nested else value for name, value in fields.items()})
+    return from_dict({"model": fields}).model
 
 
 def _override(config: Any, path: str, value: Any) -> None:

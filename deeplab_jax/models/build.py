@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from deeplab_jax import registry
-from deeplab_jax.config import ModelConfig, PartConfig
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.models.multi_scale import MultiScaleDeepLab
+from deeplab_jax.models.settings import ModelConfig, PartConfig
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, DatasetInfo, Normalization, UserError
 

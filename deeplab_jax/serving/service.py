@@ -15,7 +15,7 @@ from PIL import Image
 
 from deeplab_jax import visualize
 from deeplab_jax.data.sources.images import decode_image
-from deeplab_jax.serving.settings import Limits, RefusedError
+from deeplab_jax.serving.settings import RefusedError, ServeConfig
 from deeplab_jax.types import DatasetInfo, UserError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # as Pillow names them
@@ -43,7 +43,7 @@ class Service:
         make_segment: Callable[[], Segment],
         round_size: Callable[[tuple[int, int]], tuple[int, int]],
         info: DatasetInfo,
-        limits: Limits,
+        limits: ServeConfig,
     ):
         self.info = info
         self.limits = limits
@@ -105,7 +105,7 @@ class Service:
         return True
 
 
-def decode(data: bytes, limits: Limits) -> UInt8[np.ndarray, "h w 3"]:
+def decode(data: bytes, limits: ServeConfig) -> UInt8[np.ndarray, "h w 3"]:
     """RGB pixels; the header is looked at before any memory is given to them.
 
     Raises:

@@ -1,20 +1,21 @@
-"""What a server takes, and how it says no."""
-
-from __future__ import annotations
+"""Settings of the server, and how it says no."""
 
 import dataclasses
 
+from deeplab_jax.fields import above, at_least
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on a request and on all of them together; memory and time are bounded by them."""
 
-    max_bytes: int  # of an image file
-    max_pixels: int  # of an image
-    max_side: int  # pixels
-    max_requests: int  # at once, the one on the device included; others are told to come back
-    max_shapes: int  # sizes for which programs are kept
-    upload_seconds: float  # for a file to arrive
+@dataclasses.dataclass(slots=True)
+class ServeConfig:
+    """Bounds on a request and on all of them together; they bound memory and time."""
+
+    max_bytes: int = at_least(1, default=16_000_000)  # of an image file
+    max_pixels: int = at_least(1, default=4_200_000)  # of an image
+    max_side: int = at_least(1, default=4096)  # pixels
+    max_requests: int = at_least(1, default=8)  # at once, including the one on the device; others are told to retry
+    max_connections: int = at_least(1, default=64)
+    max_shapes: int = at_least(1, default=16)  # image sizes for which compiled programs are kept
+    upload_seconds: float = above(0, default=30.0)  # for a file to arrive
 
 
 class RefusedError(Exception):

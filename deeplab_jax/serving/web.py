@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from deeplab_jax.serving.service import FORMATS, Service
-from deeplab_jax.serving.settings import Limits, RefusedError
+from deeplab_jax.serving.settings import RefusedError, ServeConfig
 
 HOST = "127.0.0.1"
 _HOST_NAMES = [HOST, "localhost"]  # so that no page from elsewhere reaches the server under a name of its own
@@ -96,7 +96,7 @@ class Gate:
             self._inside -= 1
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: ServeConfig) -> bytes:
     """The body; of one that is too long nothing is kept.
 
     A client that is cut off while it sends never sees the answer, so what is somewhat too long is read to its end.

@@ -10,7 +10,7 @@ import jax
 import optax
 from flax import traverse_util
 
-from deeplab_jax.config import OptimizerConfig
+from deeplab_jax.train.settings import OptimizerConfig
 from deeplab_jax.types import UserError
 
 

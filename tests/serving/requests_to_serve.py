@@ -18,12 +18,14 @@ import uvicorn
 from PIL import Image
 
 from deeplab_jax.serving.service import Service
-from deeplab_jax.serving.settings import Limits
+from deeplab_jax.serving.settings import ServeConfig
 from deeplab_jax.serving.web import HOST, make_app
 from deeplab_jax.types import DatasetInfo
 
 INFO = DatasetInfo("toy", 3, 255, ("dark", "grey", "light"), ((0, 0, 0), (250, 10, 20), (10, 250, 20)), {"val": 1})
-LIMITS = Limits(max_bytes=200_000, max_pixels=40_000, max_side=400, max_requests=4, max_shapes=3, upload_seconds=0.5)
+LIMITS = ServeConfig(
+    max_bytes=200_000, max_pixels=40_000, max_side=400, max_requests=4, max_shapes=3, upload_seconds=0.5
+)
 
 
 def by_brightness(image):

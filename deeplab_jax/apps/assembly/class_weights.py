@@ -19,13 +19,13 @@ from deeplab_jax.data.inspection.class_counts import (
     median_frequency_weights,
 )
 from deeplab_jax.files import write_whole
+from deeplab_jax.losses import settings
 from deeplab_jax.types import DatasetInfo, UserError
 
 COUNTS_FILE = "class_counts.json"  # inside a workdir
-WEIGHTINGS: Mapping[str, Callable[[ClassCounts], tuple[float, ...]]] = {
-    "balanced": median_frequency_weights,
-    "effective_number": effective_number_weights,
-}
+WEIGHTINGS: Mapping[str, Callable[[ClassCounts], tuple[float, ...]]] = dict(
+    zip(settings.WEIGHTINGS, (median_frequency_weights, effective_number_weights), strict=True)
+)
 
 
 def class_weights(

@@ -17,7 +17,6 @@ from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.inference.predictor import canvas_size, make_segmenter
 from deeplab_jax.serving.service import Service
-from deeplab_jax.serving.settings import Limits
 from deeplab_jax.types import UserError
 
 _WARM_SIZE = (385, 513)  # (height, width) of an image that is segmented before the first request
@@ -83,13 +82,11 @@ def make_service(config: Config, workdir: pathlib.Path, checkpoint: str = "") ->
     model = network.build(config, info)
     variables = network.load_variables(config, model, workdir, checkpoint)
     options = predictor_options(config, info)
-    limits = dataclasses.asdict(config.serve)
-    del limits["max_connections"]  # the web server's
     return Service(
         functools.partial(make_segmenter, model.apply, variables, options),
         functools.partial(canvas_size, options=options),
         info,
-        Limits(**limits),
+        config.serve,
     )
 
 

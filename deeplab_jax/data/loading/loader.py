@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deeplab_jax.config import DataConfig
 from deeplab_jax.data.augment import transforms
 from deeplab_jax.data.augment.copy_paste import find_donors
 from deeplab_jax.data.dataset import example_name, image_sizes
 from deeplab_jax.data.loading.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, canvas_size
+from deeplab_jax.data.settings import DataConfig
 from deeplab_jax.data.sources.bands import fill_missing
 from deeplab_jax.data.workers import WorkerPool, each
 from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, Pixel, UserError, WindowBatch, bucket_size

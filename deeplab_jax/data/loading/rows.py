@@ -11,10 +11,10 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Num, UInt8
 
-from deeplab_jax.config import DataConfig
 from deeplab_jax.data.augment import transforms
 from deeplab_jax.data.augment.copy_paste import Donors, paste_object
 from deeplab_jax.data.dataset import image_sizes
+from deeplab_jax.data.settings import DataConfig
 from deeplab_jax.data.sources.bands import fill_missing
 from deeplab_jax.types import Batch, DatasetInfo, Example, ExampleSource, Pixel, WindowBatch
 

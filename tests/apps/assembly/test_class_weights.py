@@ -151,7 +151,7 @@ DICE, CROSS_ENTROPY = "dice.soft_dice", "cross_entropy.softmax_cross_entropy"
             "takes no argument 'label_smooting'; did you mean 'label_smoothing'",
         ),
         (LossConfig(added=(AddedLoss(DICE, args={"gamma": 2}),)), f"config.loss.added[0]: '{DICE}' takes no argument"),
-        (LossConfig(added=(AddedLoss(DICE, factor=0.0),)), "config.loss.factor=[1.0, 0.0]: must be positive"),
+        (LossConfig(added=(AddedLoss(DICE, factor=0.0),)), "config.loss.added[0].factor=0.0: must be positive"),
     ],
 )
 def test_mistakes_that_show_in_the_config_alone(config, message):

@@ -1,0 +1,14 @@
+"""Settings of the mesh of devices."""
+
+import dataclasses
+
+from deeplab_jax.fields import at_least
+
+
+@dataclasses.dataclass(slots=True)
+class MeshConfig:
+    """Devices as data x space; with several processes, all devices must be used."""
+
+    data: int = at_least(0, default=0, words="a number of devices, or 0 for all")  # groups that share the batch
+    space: int = at_least(1, default=1, words="a number of devices")  # in a group: they share each image's height
+    shard_optimizer: bool = False  # each group keeps a part of the optimiser's state instead of a copy
