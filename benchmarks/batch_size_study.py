@@ -1,13 +1,13 @@
-"""Trains one config at several batch sizes for the same number of epochs; writes losses and scores as a table.
+"""Trains one config at several batch sizes for the same number of epochs; tabulates losses and scores.
 
     python benchmarks/batch_size_study.py --config=configs/pets_cpu.py --workdir=runs/batch_sizes \\
         [--runs=8,16,32,64,128,128:lars:2.0,128:lamb:0.01] [--warmup_share=0.1] [--output=FILE.json] \\
         [main.py's flags, as --config.data.root=PETS ...]
 
-A run is SIZE, or SIZE:OPTIMIZER:RATE. Without a rate the learning rate is the config's times SIZE / its batch (linear
-scaling); sizes above the config's own warm up over the given share of the steps. A large batch goes through the
-network in slices of the config's own batch, one after the other: it needs no more memory, and batch norm sees the same
-number of images at every size, so that what differs is the optimisation alone. A run that was cut short continues.
+A run is SIZE, or SIZE:OPTIMIZER:RATE. Without a rate, the learning rate is the config's times SIZE / its batch size
+(linear scaling); larger sizes than the config's warm up over the given share of the steps. A large batch is processed
+in micro-batches of the config's own size: it needs no more memory, and batch norm sees the same number of images at
+every size, so that only the optimisation differs. An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def plan(base: Config, text: str, warmup_share: float) -> Run:
-    """The settings of the run 'SIZE' or 'SIZE:OPTIMIZER:RATE'; as many images as the config's own run."""
+    """The settings of the run 'SIZE' or 'SIZE:OPTIMIZER:RATE', for as many images as the config's own run."""
     size, _, rest = text.partition(":")
     optimizer, _, rate = rest.partition(":")
     factor = int(size) / base.data.batch_size
@@ -98,7 +98,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def _load(path: str, flags: list[str]) -> Config:
-    """The config with those of its fields overridden that the plan depends on."""
+    """The config, with overrides applied to the fields that the plan depends on."""
     file, _, argument = path.partition(":")
     spec = importlib.util.spec_from_file_location("studied", file)
     if spec is None or spec.loader is None:
@@ -116,7 +116,7 @@ def _load(path: str, flags: list[str]) -> Config:
 
 
 def _train(run: Run, config: str, workdir: pathlib.Path, flags: list[str]) -> dict[str, Any]:
-    """Trains and reads the curve; a run that diverges or fails has no score, and its last words."""
+    """Trains and reads the curve; a run that diverges or fails has no score but its last line on stderr."""
     command = [
         sys.executable,
         str(REPOSITORY / "main.py"),
@@ -143,7 +143,7 @@ def _train(run: Run, config: str, workdir: pathlib.Path, flags: list[str]) -> di
 
 
 def _last_loss(path: pathlib.Path, num_steps: int) -> float | None:
-    """The mean over the last tenth of the steps; None where the run never came so far."""
+    """The mean over the last tenth of the steps; None if the run did not get that far."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     losses = [line["loss"] for line in lines if line.get("loss") is not None and line["step"] > 0.9 * num_steps]
     return statistics.fmean(losses) if losses else None

@@ -1,15 +1,15 @@
-"""Compiles every convolution of the networks for an absent H100, in every formulation; JSON and a table for the docs.
+"""Compiles every convolution of the networks, in every formulation, for an H100 that need not be present.
 
     python benchmarks/compile_convolutions.py [--only=REGEX] [--again] [--table]
 
-What it shows without a GPU: which library call or which fusions XLA makes of each shape in each of its three
-directions, how many bytes their operands and results have beside the least there can be (the operands and the result of
-the convolution, once), and how many operations beside the useful ones (taps inside the image). What it cannot show is
-time: the autotuner has no device to try its candidates on, and how well a call runs, or finds its operands in a cache,
-is not in a program's text. So it is the plan of the first run on a GPU, and the list of what that should measure.
+What it shows without a GPU: which library call or fusions XLA makes of each shape in each of the three directions, how
+many bytes their operands and results have relative to the minimum (the operands and the result of the convolution,
+once), and how many operations relative to the useful ones (taps inside the image). It cannot show time: the autotuner
+has no device to try its candidates on, and neither a call's efficiency nor its cache hits are in a program's text. It
+prepares the first run on a GPU and lists what that should measure.
 
-Needs the CUDA plugin, not the GPU (--mode=compile says which). Some thousand programs, a quarter of an hour of a core;
-those that the JSON has are left alone but for --again. --only takes the shapes whose name matches.
+Needs the CUDA plugin, not the GPU (--mode=compile says which). Several thousand programs, a quarter of an hour on one
+core; those already in the JSON are skipped without --again. --only selects the shapes whose name matches.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from deeplab_jax.hardware.program_text import count_bytes, count_flops, read_con
 from deeplab_jax.hardware.topologies import find_topology
 from deeplab_jax.models.build import build_model
 from deeplab_jax.nn.layers import AtrousConv, AtrousDepthwiseConv
-from deeplab_jax.ops.convolution.geometry import geometry as convolution
+from deeplab_jax.ops.convolution import geometry as convolution
 from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, Implementation
 
 TOPOLOGY, BATCH, SIZE, DTYPE = "h100", 16, (513, 513), jnp.bfloat16
-# v3 ResNet-50 has the shapes of v3 ResNet-101, fewer times.
+# v3 ResNet-50 has the shapes of v3 ResNet-101, fewer of each.
 NETWORKS = (
     ("v3_voc_resnet101", 16),
     ("v3_voc_resnet101", 8),
@@ -54,14 +54,14 @@ NETWORKS = (
     ("v3_voc_mobilenet_v2", 16),
     ("v3plus_voc_mobilenet_v2", 16),
 )
-NUM_PLAIN = 16  # of the dense ones without holes, those with the most work in a network
+NUM_PLAIN = 16  # undilated dense shapes kept: those with the most work in a network
 
-# Those for the CPU; a choice between two that are here.
+# CPU implementations, and one that only chooses between two others.
 LEFT_OUT = {"channelwise", "winograd", "regions", "joint", "fewer_bytes"}
 
 
 def collect_shapes() -> dict[Shape, dict[str, int]]:
-    """Every shape -> how often each network has it."""
+    """Every shape -> how often it occurs in each network."""
     found: dict[Shape, dict[str, int]] = {}
     for config, output_stride in NETWORKS:
         for shape, count in _shapes_of(config, output_stride).items():
@@ -94,7 +94,7 @@ def _shapes_of(config: str, output_stride: int) -> collections.Counter[Shape]:
 
 
 def compile_shape(shape: Shape, sharding: Any) -> dict[str, Any]:
-    """Direction -> the limits, and what each formulation is compiled to."""
+    """Direction -> the limits, and the compiled form of each formulation."""
     if shape.features:
         kernel_shape = (shape.taps, shape.taps, shape.channels, shape.features)
     else:
@@ -104,7 +104,7 @@ def compile_shape(shape: Shape, sharding: Any) -> dict[str, Any]:
         return jax.ShapeDtypeStruct(size, DTYPE, sharding=sharding)
 
     x, kernel = array(BATCH, shape.height, shape.width, shape.channels), array(*kernel_shape)
-    # Sizes are odd, where all paddings agree.
+    # For odd sizes all paddings agree.
     geometry = convolution.geometry_of(x, kernel, (shape.stride,) * 2, (shape.rate,) * 2, "tf_same")
     dy = array(BATCH, *convolution.output_size(x, kernel, geometry), shape.features or shape.channels)
     limits = {
@@ -129,7 +129,7 @@ def formulations(shape: Shape, direction: str) -> Iterator[tuple[str, Implementa
 
 
 def _pixels_inside(x: Any, kernel: Any, geometry: convolution.Geometry) -> int:
-    """Over all taps, the outputs of an image for which they lie inside it."""
+    """The number of (tap, output pixel) pairs of an image whose input lies inside it."""
     inside = 1
     for size, count, num_taps, stride, (low, _), rate in zip(
         x.shape[1:3],
@@ -171,7 +171,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _cell(direction: dict[str, Any]) -> str:
-    """'pallas 1.0, lax 3.0 (33x33)': bytes over the least, the fewest first; operations where they are more."""
+    """'pallas 1.0, lax 3.0 (33x33)': bytes over the minimum, in increasing order; operations if above the minimum."""
     words = []
     for name, each in sorted(direction["formulations"].items(), key=lambda item: item[1]["bytes"]):
         work = each["flops"] / direction["flops"]

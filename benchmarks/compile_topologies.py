@@ -1,13 +1,13 @@
-"""Compiles the main configs for TPU slices and GPUs that are not here; writes JSON and the table in docs/scaling.md.
+"""Compiles the main configs for TPU slices and GPUs that are not present; writes JSON and the table in docs/scaling.md.
 
     python benchmarks/compile_topologies.py [--only=TEXT] [--again] [--table]
 
 Needs the compilers, not the chips: pip install "jax[tpu]" and the CUDA plugin (--mode=compile says which). A case takes
-one to a few minutes of a CPU core; cases that the JSON has already are left alone but for --again. --only takes the
-cases whose name holds the text; --table writes the table alone.
+one to a few minutes of a CPU core; cases already in the JSON are skipped without --again. --only selects the cases
+whose name contains the text; --table only writes the table.
 
-For TPU, XLA is asked for its least effort: a tenth of the time. Beside full effort (v3plus_voc on v5e:4x4) the program
-has the same collectives and 3 % less temporary memory.
+For TPU, XLA is asked for its least effort: a tenth of the time. Compared with full effort (v3plus_voc on v5e:4x4) the
+program has the same collectives and 3 % less temporary memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGE = REPOSITORY / "docs" / "scaling.md"
 
 _LEAST_EFFORT = {"JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0", "JAX_MEMORY_FITTING_EFFORT": "-1.0"}
 _FULL_IMAGE = ("--config.data.crop_size=(1025,2049)",)
-# (config, topology, overrides): from one chip to 256, with 1 to 16 images on each, and images shared by chips.
+# (config, topology, overrides): from one chip to 256, with 1 to 16 images per chip, and images shared by chips.
 CASES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("v3plus_voc", "h100", ()),
     ("v3plus_voc", "h100", ("--config.model.output_stride=8",)),
@@ -88,7 +88,7 @@ def compiled(config: str, topology: str, overrides: tuple[str, ...]) -> dict[str
 
 
 def summarized(report: dict[str, Any]) -> dict[str, Any]:
-    """The report with one entry for each kind of convolution instead of one for each shape."""
+    """The report with one entry per kind of convolution instead of one per shape."""
     counts: dict[str, int] = {}
     for each in report.get("convolutions", ()):
         words = [each["call"], "x".join(map(str, each["window"]))]
@@ -101,7 +101,7 @@ def summarized(report: dict[str, Any]) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     lines = [
-        "| config | chips | images on each | fits | memory of each, GB | of it temporary | moved, GB | TFLOP "
+        "| config | chips | images per chip | fits | memory per chip, GB | temporaries | moved, GB | TFLOP "
         "| all-reduce | other collectives |",
         "|---|---|---:|---|---:|---:|---:|---:|---:|---|",
     ]

@@ -1,14 +1,14 @@
-"""Every kind of convolution of the family, in every implementation, beside PyTorch's; docs/performance.md.
+"""Every kind of convolution of the family, in every implementation, compared with PyTorch; docs/performance.md.
 
     python benchmarks/convolutions.py [--device=cuda] [--dtype=bfloat16] [--only=REGEX] [--minutes=15] [--again]
 
-A fixed table of shapes: those of the networks at 513x513, and one map at rates from 1 to 36, dense and depthwise;
+A fixed list of shapes: those of the networks at 513x513, and one map at rates from 1 to 36, dense and depthwise;
 forward and the gradients to the input and to the kernel. One process runs PyTorch (channels last), one this project;
-in each round PyTorch's and all implementations have a turn. What takes 20 times as long as the quickest is timed once.
+in each round PyTorch and all implementations have a turn. What takes 20 times as long as the fastest is timed once.
 
-At the end the rows of ops/convolution/implementations.py are held to it: over the shapes that a row decides, no other
-implementation may be quicker by a tenth (geometric mean). Where one is, the command says so and exits 1: change it.
-Results are kept case by case; run the command again where the minutes were over. Needs torch: pip install torch
+At the end the rows of ops/convolution/implementations.py are checked: over the shapes that a row decides, no other
+implementation may be faster by a tenth (geometric mean). If one is, the command names it and exits 1: change the row.
+Results are stored case by case; if the time runs out, run the command again. Needs torch: pip install torch
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SHAPES = (
     *(Shape(33, 33, 2048, 0, 3, 1, rate) for rate in (6, 12, 18)),
     *(Shape(65, 65, 256, 0, 3, 1, rate) for rate in RATES),
 )
-TOO_SLOW = 20.0  # times the quickest
+TOO_SLOW = 20.0  # times the fastest
 ALLOWED = 1.1
 
 
@@ -97,7 +97,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="regular expression of cases, as 'depthwise.* kernel'")
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--again", action="store_true")
-    parser.add_argument("--table", action="store_true", help="write the table alone")
+    parser.add_argument("--table", action="store_true", help="only write the table")
     return parser.parse_args(arguments)
 
 
@@ -127,7 +127,7 @@ def measure(shape: Shape, direction: str, ours: pairs.Side, theirs: pairs.Side) 
 
 
 def described(entry: Mapping[str, Any], chosen: str) -> str:
-    """'taps **0.80** (0.79-0.82); lax 3.10': the chosen one beside PyTorch, then the others."""
+    """'taps **0.80** (0.79-0.82); lax 3.10': ratio to PyTorch of the chosen one, then of the others."""
     ratios = {name: each["median"] for name, each in entry["ratios"].items()}
     ratios |= {name: seconds / entry["peer_seconds"] for name, seconds in entry["too_slow_seconds"].items()}
     first = [f"{chosen} {pairs.shown_ratio(entry['ratios'][chosen])}"] if chosen in entry["ratios"] else []
@@ -136,8 +136,8 @@ def described(entry: Mapping[str, Any], chosen: str) -> str:
 
 
 def deciding_rows(results: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Key of the results -> the row of the table that decides there, as the table is now."""
-    import jax  # which the parent of two measured processes does without
+    """Key of the results -> the row of the current table that decides it."""
+    import jax  # not at the top: the parent of two measured processes does without it
 
     from deeplab_jax.ops.convolution.geometry import geometry_of
     from deeplab_jax.ops.convolution.implementations import deciding_row
@@ -154,7 +154,7 @@ def deciding_rows(results: Mapping[str, Any], device: str) -> dict[str, Any]:
 
 
 def slower_rows(results: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
-    """One line for each row of the table over whose shapes another implementation is quicker by more than a tenth."""
+    """One line per row of the table over whose shapes another implementation is faster by more than a tenth."""
     decided: dict[Any, list[Mapping[str, Any]]] = {}
     for key, entry in results.items():
         if entry["dtype"] == "float32":

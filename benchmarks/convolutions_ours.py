@@ -16,7 +16,7 @@ from benchmarks.shapes import Shape
 from deeplab_jax.ops.convolution.geometry import geometry_of, output_size
 from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, serves
 
-# Pallas' kernels are for GPUs; phases are images of a few pixels, of which the CPU's convolution takes tens of seconds.
+# Pallas kernels are for GPUs; phases are images of a few pixels, for which the CPU's convolution takes tens of seconds.
 NOT_ON = {"cpu": {"pallas", "phases", "fewer_bytes"}, "gpu": set[str]()}
 
 
@@ -28,11 +28,11 @@ class Convolution:
         self._runs: dict[str, Callable[[], Any]] = {}
 
     def device(self) -> str:
-        """What it is called."""
+        """The device's name."""
         return jax.devices()[0].device_kind
 
     def prepare(self, shape: Shape, operation: str) -> dict[str, float]:
-        """Compiles; returns the seconds of one run of each implementation."""
+        """Compiles each implementation; returns the seconds of one run of each."""
         rng = np.random.default_rng(0)
 
         def draw(*sizes: int) -> jax.Array:

@@ -21,7 +21,7 @@ class Convolution:
         torch.backends.cudnn.benchmark = True
 
     def prepare(self, shape: Shape, direction: str) -> None:
-        """Makes the shape's convolution, or one of its gradients, what a turn runs."""
+        """Selects the shape's convolution, or one of its gradients, for the next turns."""
         groups = 1 if shape.kind == "dense" else shape.channels
         features, pad = shape.features or shape.channels, shape.rate * (shape.taps - 1) // 2
         x = self._draw(self._batch, shape.channels, shape.height, shape.width)

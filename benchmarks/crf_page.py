@@ -1,4 +1,4 @@
-"""Puts a benchmark's numbers where they belong: JSON into benchmarks/results/, a table between marks of docs/crf.md."""
+"""Stores the CRF benchmarks' numbers: JSON in benchmarks/results/, a table between markers of docs/crf.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PAGE = REPOSITORY / "docs" / "crf.md"
 
 
 def publish(name: str, results: object, lines: list[str]) -> None:
-    """Writes results/NAME.json, and `lines` between the page's marks for NAME, whatever stood there."""
+    """Writes results/NAME.json, and replaces what stands between the page's markers for NAME with `lines`."""
     write_results(name, results)
     write_between(PAGE, name, "\n".join(lines))
     print("\n".join(lines))

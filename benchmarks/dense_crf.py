@@ -1,13 +1,13 @@
-"""The fully connected CRF beside pydensecrf on CPU, in one run; writes a table of docs/crf.md.
+"""Compares the fully connected CRF with pydensecrf on CPU, in one run; writes a table of docs/crf.md.
 
     python benchmarks/dense_crf.py [--image FILE ...] [--num_rounds=7] [--cores 1 2] [--dry]
 
-500x375 pixels, 21 classes, 10 iterations, with the parameters of several papers. Without --image a photo is made up, of
-regions and noise as rough as a photo's. The unary term is a blurred opinion of its regions. pydensecrf runs on one
-thread always; each number of cores is a process of its own, bound to them. Rounds of the two are interleaved and ratios
-are of medians, of wall time and of CPU time (on a busy machine, look at the second). Building lattices and filtering
-are timed apart: the peer's 'build' is addPairwiseGaussian and addPairwiseBilateral; ours of the position kernel is done
-once per size of image, and counted in 'first'. Needs pydensecrf2, which the project itself does not.
+500x375 pixels, 21 classes, 10 iterations, with the parameters of several papers. Without --image a photo is
+synthesised from regions and noise with a photo's spectrum. The unary term is a blurred guess of its regions. pydensecrf
+always runs on one thread; each number of cores gets a process of its own, bound to them. Rounds of the two are
+interleaved; ratios are of medians of wall time and of CPU time (on a busy machine, use the latter). Building lattices
+and filtering are timed separately: the peer's 'build' is addPairwiseGaussian and addPairwiseBilateral; ours builds the
+position lattice once per image size, which 'first' includes. Needs pydensecrf2, which the project itself does not.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _in_process_of(cores: int) -> dict:
-    """This program again, bound to some cores before any library counts them."""
+    """Runs this program again, bound to some cores before any library counts them."""
     command = [sys.executable, *sys.argv]
     environment = os.environ | {ON_CORES: str(cores), "JAX_PLATFORMS": "cpu"}
     bound = sorted(os.sched_getaffinity(0))[:cores]
@@ -119,7 +119,7 @@ def _measure(name: str, index: int, image: np.ndarray, num_rounds: int) -> dict:
 
 
 def _table(results: list[dict]) -> list[str]:
-    """Seconds of both sides, apart for lattices and the rest, and the ratios of the whole."""
+    """Seconds of both sides, separately for lattices and the rest, and the ratios of the totals."""
     lines = [
         "| cores | preset | image | vertices | peer: build + inference, s | ours: build + rest, s | ours / peer, wall "
         "| including the position lattice | CPU time | largest difference |",

@@ -1,10 +1,10 @@
-"""The fully connected CRF on an accelerator beside pydensecrf on its host: images/s, memory, share of the byte limit.
+"""The fully connected CRF on an accelerator and pydensecrf on its host: images/s, memory, share of the byte limit.
 
     python benchmarks/dense_crf_accelerator.py [--image FILE ...] [--batch_size=16] [--num_rounds=7] [--dry]
 
 A batch of 500x375 images with 21 classes and 10 iterations, lattices built in the program. The byte limit of a filter
-is the time that its tables, its input and each stage's result would take at the rate of a plain copy on the same
-device, each read and written once. Writes a table of docs/crf.md. Needs pydensecrf2 for the other side.
+is the time to read and write its tables, its input and each stage's result once, at the rate of a plain copy on the
+same device. Writes a table of docs/crf.md. Needs pydensecrf2 for the other side.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def _measure(name: str, images: np.ndarray, unary: np.ndarray, limit: float, num_rounds: int) -> dict:
-    """Rates of both sides for a preset, peak memory, and how near the filters come to the limit."""
+    """Rates of both sides for a preset, peak memory, and how close the filters come to the limit."""
     params = crf_preset(name).params
     on_device = jax.device_put((unary, images))
 
@@ -94,7 +94,7 @@ def _measure(name: str, images: np.ndarray, unary: np.ndarray, limit: float, num
 
 
 def _shares(params: CRFParams, image: np.ndarray, unary: np.ndarray, limit: float) -> dict[str, float]:
-    """Of each filter: the time that its bytes need at the rate of a copy, over the time it takes."""
+    """For each filter: the time its bytes need at the rate of a copy, over the time it takes."""
     lattices = {
         "position": crf_filters.position_on_host((HEIGHT, WIDTH), params, None, HEIGHT * WIDTH),
         "bilateral": crf_filters.bilateral_on_host(image, params, None, HEIGHT * WIDTH),

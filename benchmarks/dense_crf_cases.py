@@ -1,4 +1,4 @@
-"""What the benchmarks of the CRF share: images, unary terms, the peer, and how two sides are timed."""
+"""Shared by the CRF benchmarks: images, unary terms, the peer, and the timing of two sides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Times = dict[str, list[tuple[float, float]]]  # side -> (wall, CPU) seconds of e
 
 
 def load_images(paths: list[pathlib.Path]) -> list[np.ndarray]:
-    """The images at the benchmark's size, or one that is made up."""
+    """The images at the benchmark's size, or one synthetic image."""
     return [_load(path) for path in paths] or [_make_up_photo()]
 
 
@@ -29,7 +29,7 @@ def _load(path: pathlib.Path) -> np.ndarray:
 
 
 def _make_up_photo() -> np.ndarray:
-    """Noise whose amplitude falls with frequency as in photos, the same detail in all colours but for a part."""
+    """Noise whose amplitude falls with frequency as in photos, with mostly the same detail in all colours."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None])
     frequency[0, 0] = 1
@@ -78,7 +78,7 @@ def run_peer(unary: np.ndarray, image: np.ndarray, params) -> tuple[np.ndarray, 
 
 
 def interleave(sides: dict[str, Callable], num_rounds: int) -> tuple[Times, dict]:
-    """Times of each side and round, and what each gave; the first round, which compiles, is not counted."""
+    """Times of each side and round, and the results; the first round, which compiles, is not counted."""
     results = {side: run() for side, run in sides.items()}
     times: Times = {side: [] for side in sides}
     for _ in range(num_rounds):

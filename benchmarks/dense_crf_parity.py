@@ -1,10 +1,10 @@
-"""How near the CRF is to pydensecrf and to sums over all pairs of pixels; writes two tables of docs/crf.md.
+"""How close the CRF is to pydensecrf and to sums over all pairs of pixels; writes two tables of docs/crf.md.
 
     python benchmarks/dense_crf_parity.py [--photos=FOLDER] [--dry]
 
 The photos and their unary terms are those of the published 257-pixel network (FOLDER/inputs/NAME.png and its logits in
-FOLDER/outputs/NAME.npz), which the repository does not hold; both are enlarged to the sizes below. 21 classes, 10
-iterations. Needs pydensecrf2, which the project itself does not. Some minutes on 2 CPU cores.
+FOLDER/outputs/NAME.npz), which are not in the repository; both are enlarged to the sizes below. 21 classes, 10
+iterations. Needs pydensecrf2, which the project itself does not. A few minutes on 2 CPU cores.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SETS = {
 SIZES = {"host": (375, 500), "program": (257, 257)}
 SMALL = (96, 128)  # where all pairs can be summed
 
-_CAPACITY = 6 * (SIZES["program"][0] * SIZES["program"][1] + 1)  # enough for whatever photo
+_CAPACITY = 6 * (SIZES["program"][0] * SIZES["program"][1] + 1)  # enough for any photo
 _in_program = jax.jit(
     functools.partial(mean_field, num_iterations=NUM_ITERATIONS, filtering="program", max_vertices=_CAPACITY)
 )

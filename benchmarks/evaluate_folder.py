@@ -1,11 +1,11 @@
-"""Evaluation of a folder of images, from files to the mean IoU, beside a script of PyTorch's; docs/performance.md.
+"""Evaluation of a folder of images, from files to mean IoU, against a PyTorch script; docs/performance.md.
 
     python benchmarks/evaluate_folder.py [--root=FOLDER --split=val --size=368,480] [--network=v3plus_mobilenet_v2]
 
-Without --root 64 images of 500x375 are made up. Two processes take turns (benchmarks/pairs.py), a pass over the split
-each: the peer is what its users write (a DataLoader with a worker for each core, Pillow, channels last, bincount), ours
-the path of --mode=evaluate with the network imported from the peer's weights. Both pad to the same size. The first
-pass, which compiles and starts workers, is not counted; its confusion matrices must be as good as equal.
+Without --root 64 images of 500x375 are synthesised. Two processes alternate (benchmarks/pairs.py), each with a pass
+over the split: the peer is a typical script (a DataLoader with one worker per core, Pillow, channels last, bincount),
+ours the code of --mode=evaluate with the network imported from the peer's weights. Both pad to the same size. The first
+pass, which compiles and starts workers, is not counted; its confusion matrices must agree up to ties.
 
 Needs what the project itself does not: pip install torch torchvision segmentation-models-pytorch
 """
@@ -66,7 +66,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--cores", type=int, default=0, help="to which both processes are bound; 0: all")
     parser.add_argument("--seconds", type=float, default=120.0, help="of measuring")
-    parser.add_argument("--table", action="store_true", help="write the table alone")
+    parser.add_argument("--table", action="store_true", help="only write the table")
     parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""This project's side of benchmarks/evaluate_folder.py: the path of --mode=evaluate, with an imported network."""
+"""This project's side of benchmarks/evaluate_folder.py: the code of --mode=evaluate, with an imported network."""
 
 from __future__ import annotations
 
@@ -21,17 +21,7 @@ class Evaluation:
     def __init__(
         self, weights: str, root: str, prepared_dir: str, split: str, size: tuple[int, int], batch_size: int, dtype: str
     ) -> None:
-        """Variables on the device.
-
-        Args:
-          weights: file of the peer's.
-          root: of a data set of the form 'folder'.
-          prepared_dir: for what is made of it once.
-          split: of it.
-          size: (height, width) to which images are padded.
-          batch_size: images that go through the network together.
-          dtype: in which the network computes.
-        """
+        """Imports `weights`, the peer's file, and opens `root`, a data set 'folder'; images are padded to `size`."""
         model, variables = import_checkpoint(weights, layout="")
         config = Config(
             model=dataclasses.replace(model, compute_dtype=dtype),
@@ -43,22 +33,22 @@ class Evaluation:
         self._variables = jax.device_put(variables, replicated(mesh))
 
     def confusion(self) -> np.ndarray:
-        """One pass; rows are the truth, columns the prediction."""
+        """The confusion matrix of one pass; rows are the truth."""
         return self._run(self._variables).confusion
 
     def turn(self) -> float:
-        """Seconds of a pass."""
+        """Seconds of one pass."""
         return turn_seconds(lambda: self._run(self._variables).scores["mean_iou"])
 
     def reset_memory(self) -> None:
-        """Forgets the peak."""
+        """Resets the peak."""
         reset_peak()
 
     def memory(self) -> int:
-        """Peak bytes of this process; of the GPU where there is one."""
+        """Peak bytes of this process, or of the GPU if there is one."""
         statistics = jax.local_devices()[0].memory_stats()
         return statistics["peak_bytes_in_use"] if statistics else peak_bytes()
 
     def device(self) -> str:
-        """Its name."""
+        """The device's name."""
         return jax.local_devices()[0].device_kind

@@ -1,4 +1,4 @@
-"""PyTorch's side of benchmarks/evaluate_folder.py: the script that its users write."""
+"""PyTorch's side of benchmarks/evaluate_folder.py: a typical evaluation script."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Samples(torch.utils.data.Dataset):
     """Images [3, h, w] and labels [h, w] of one size, as bytes."""
 
     def __init__(self, files: Sequence[tuple[str, str]], size: tuple[int, int], pad_pixel: Sequence[int]) -> None:
-        """Of (image, mask) files; what is smaller than `size` is padded below and to the right."""
+        """From (image, mask) files; padded at the bottom and right to `size`."""
         self._files, self._size, self._pad_pixel = files, size, pad_pixel
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of samples."""
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """One of them."""
+        """One sample."""
         image_path, mask_path = self._files[index]
         image, label = np.array(Image.open(image_path).convert("RGB")), np.array(Image.open(mask_path))
         height, width = label.shape
@@ -52,9 +52,8 @@ class Evaluation:
         """Random weights; workers start with the first pass.
 
         Args:
-          factory: 'module:name' of what makes the network.
-          arguments: of the factory.
-          normalization: mean and deviation of RGB in [0, 1].
+          factory: 'module:name' of the function that makes the network, called with `arguments`.
+          normalization: mean and standard deviation of RGB in [0, 1].
           files: (image, mask) of each sample.
           **options: 'num_classes', 'size', 'pad_pixel', 'batch_size', 'num_workers', 'device', 'dtype'.
         """
@@ -80,7 +79,7 @@ class Evaluation:
         np.savez(path, **{name: tensor.cpu().numpy() for name, tensor in self._module.state_dict().items()})
 
     def confusion(self) -> np.ndarray:
-        """One pass; rows are the truth, columns the prediction."""
+        """The confusion matrix of one pass; rows are the truth."""
         counts = torch.zeros(self._num_classes**2, dtype=torch.int64, device=self._device)
         autocast = torch.autocast(self._device.type, torch.bfloat16) if self._is_bfloat16 else contextlib.nullcontext()
         with torch.inference_mode(), autocast:
@@ -95,22 +94,22 @@ class Evaluation:
         return counts.reshape(self._num_classes, -1).cpu().numpy()
 
     def mean_iou(self) -> float:
-        """Of one pass, over the classes that are there."""
+        """Mean IoU of one pass, over the classes that occur."""
         confusion = self.confusion()
         hits = np.diagonal(confusion)
         union = confusion.sum(0) + confusion.sum(1) - hits
         return float((hits[union > 0] / union[union > 0]).mean())
 
     def turn(self) -> float:
-        """Seconds of a pass."""
+        """Seconds of one pass."""
         return turn_seconds(self.mean_iou)
 
     def reset_memory(self) -> None:
-        """Forgets the peak."""
+        """Resets the peak."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         reset_peak()
 
     def memory(self) -> int:
-        """Peak bytes of this process, without those of its workers; of the GPU where there is one."""
+        """Peak bytes of this process, without its workers, or of the GPU if there is one."""
         return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else peak_bytes()

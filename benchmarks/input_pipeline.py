@@ -1,12 +1,12 @@
-"""Images per second and CPU core of the input pipeline, for VOC's and Cityscapes' sizes; docs/performance.md.
+"""Images per CPU second of the input pipeline, at VOC's and Cityscapes' sizes; docs/performance.md.
 
     python benchmarks/input_pipeline.py [--num_images=192] [--num_rounds=3] [--cases voc cityscapes] [--device] [--dry]
 
 voc: 500x375 JPEG and mask -> random 513x513 crop; cityscapes: 2048x1024 PNG and mask -> random 769x769 crop.
-Measures, in turn in one run on the same files, the loader that training uses (reading, decoding and batching included)
-with its options, the same steps in plain Pillow, and in tf.data where TensorFlow is installed; medians of the rounds.
-Images per CPU second do not depend on how many cores there are; wall time is given beside them. With --device also how
-fast the present device makes crops of windows, and how long a stream of them waits for the loader.
+Measures, alternately in one run on the same files, the training loader (including reading, decoding and batching) with
+its options, the same steps in plain Pillow, and in tf.data if TensorFlow is installed; medians of the rounds. Images
+per CPU second do not depend on the number of cores; wall time is reported too. --device also measures how fast the
+available device makes crops from windows, and how long a stream of them waits for the loader.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A data set's sizes."""
+    """The file sizes and formats of a data set."""
 
     image_size: tuple[int, int]  # (height, width)
     crop_size: int
     suffix: str
     num_files: int
-    roughness: float  # of the noise: the lower, the more of it is fine, and the larger the file
+    roughness: float  # of the noise: the lower, the finer the noise and the larger the file
 
 
 CASES = {
@@ -124,7 +124,7 @@ def make_files(root: pathlib.Path, case: Case) -> int:
     for name in ("images", "masks", "splits"):
         (root / name).mkdir()
     for index in range(case.num_files):
-        # Noise of several scales compresses about like a photograph.
+        # Multi-scale noise compresses about like a photograph.
         pixels = sum(noise(rng, case, cell) * cell**case.roughness for cell in (1, 2, 4, 8, 16, 32, 64))
         pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if case.suffix == "jpg" else []
@@ -167,7 +167,7 @@ def ours(root: pathlib.Path, case: Case, num_workers: int, **changes: object) ->
 
 
 def measure_device(root: pathlib.Path, case: Case, num_images: int) -> dict[str, float | str]:
-    """Crops per second that the device makes of one batch again and again, and of the loader's stream."""
+    """Crops per second on the device, from one batch repeatedly and from the loader's stream."""
     import jax
 
     from deeplab_jax.ops.mesh import make_mesh, shard_batch
@@ -215,7 +215,7 @@ def measure_device(root: pathlib.Path, case: Case, num_images: int) -> dict[str,
 
 
 def with_pillow(root: pathlib.Path, case: Case) -> Batches:
-    """As most training scripts have it: scale the whole image, pad, crop, flip."""
+    """As in most training scripts: scale the whole image, pad, crop, flip."""
     rng = np.random.default_rng(0)
     while True:
         samples = [pillow_sample(root, case, rng) for _ in range(BATCH_SIZE)]
@@ -243,7 +243,7 @@ def pillow_sample(root: pathlib.Path, case: Case, rng: np.random.Generator) -> t
 
 
 def tf_data_version() -> str:
-    """TensorFlow's version, or '' where it is not installed."""
+    """TensorFlow's version, or '' if it is not installed."""
     try:
         import tensorflow as tf
     except ImportError:
@@ -252,7 +252,7 @@ def tf_data_version() -> str:
 
 
 def with_tf_data(root: pathlib.Path, case: Case) -> Batches:
-    """As tensorflow/models has it, with uint8 out."""
+    """As in tensorflow/models, with uint8 output."""
     import tensorflow as tf
 
     def sample(name):
@@ -279,7 +279,7 @@ def with_tf_data(root: pathlib.Path, case: Case) -> Batches:
 def measure_in_turn(
     pipelines: Mapping[str, Callable[[], Batches]], num_images: int, num_rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """Medians of the rounds; `ratio` is of CPU times, over the peer's of the same round."""
+    """Medians of the rounds; `ratio` is that of CPU times to the peer's in the same round."""
     rounds = [{title: measure(make(), num_images) for title, make in pipelines.items()} for _ in range(num_rounds)]
     cpu, wall = ({title: [each[title][k] for each in rounds] for title in pipelines} for k in (0, 1))
     return {
@@ -293,7 +293,7 @@ def measure_in_turn(
 
 
 def measure(batches: Batches, num_images: int) -> tuple[float, float]:
-    """Seconds of CPU time (all threads together) and of wall time for an image, after a few batches to warm up."""
+    """Seconds of CPU time (all threads together) and of wall time per image, after a few warm-up batches."""
     for _ in range(3):
         next(batches)
     wall, cpu = time.perf_counter(), time.process_time()

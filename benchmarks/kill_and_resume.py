@@ -1,9 +1,9 @@
-"""Kills a training run with SIGKILL at random moments, continues it, and compares it with one never killed.
+"""Kills a training run with SIGKILL at random moments, resumes it, and compares it with an uninterrupted one.
 
     python benchmarks/kill_and_resume.py [--num_kills=5] [--seed=0] [--config=configs/quickstart.py --steps=200]
 
 Both runs use one device. Every array of the last checkpoint, the loader's position, the curve and the scores must be
-equal bit for bit; the exit status is 1 where they are not.
+equal bit for bit; otherwise the exit status is 1.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _command(options: argparse.Namespace, workdir: pathlib.Path) -> list[str]:
 
 
 def _run_with_kills(options: argparse.Namespace, workdir: pathlib.Path, duration: float) -> None:
-    """Each start lives for a random part of the time a whole run takes; the last one to its end."""
+    """Each start is killed after a random part of a whole run's time; the last one runs to its end."""
     rng = random.Random(options.seed)
     num_done = 0
     while num_done < options.num_kills:
@@ -102,7 +102,7 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _without_times(path: pathlib.Path) -> list:
-    """The JSON of each line (or of the whole file), less what a clock said."""
+    """The JSON of each line (or of the whole file), without times."""
     text = path.read_text()
     records = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
     clocked = ("images_per_second", "step_seconds", "fetch_seconds", "data_wait", "host_wait", "seconds", "timestamp")

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the papers' networks, next to the papers' figures; writes docs/models.md.
+"""Parameters and multiply-adds of the papers' networks and the papers' own figures; writes docs/models.md.
 
     python benchmarks/model_costs.py
 
@@ -49,11 +49,11 @@ HEAD = f"""# What the networks cost
 
 Written by `python benchmarks/model_costs.py`: {NUM_CLASSES} classes, multiply-adds of one {SIZE[0]}x{SIZE[1]} image.
 
-The papers count what TensorFlow computed: an atrous convolution moved the map into the batch as rate x rate pieces, with
-its sides rounded up to multiples of the rate (33 becomes 36 at rates 6, 12 and 18). The column 'as TensorFlow' counts
-the same way and agrees with the paper within 0.3 % in every row but one. That row, ResNet-101 with decoder at output
-stride 16, contradicts the paper's own table: there the decoder adds 20.26 billion, but 21.74 to the same network at
-output stride 8 and 21.76 to Xception-65, although it is the same decoder on the same map.
+The papers count what TensorFlow computed: an atrous convolution moved the map into the batch as rate x rate pieces,
+with its sides rounded up to multiples of the rate (33 becomes 36 at rates 6, 12 and 18). The column 'as TensorFlow'
+counts the same way and agrees with the paper within 0.3 % in every row but one. That row, ResNet-101 with decoder at
+output stride 16, contradicts the paper's own table: there the decoder adds 20.26 billion, but 21.74 to the same network
+at output stride 8 and 21.76 to Xception-65, although it is the same decoder on the same map.
 
 Parameters include everything trainable, also the scales and biases of batch norm. The output stride is that of the
 features; it does not change a network's parameters.

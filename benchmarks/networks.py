@@ -1,17 +1,17 @@
-"""Forward pass and train step of whole networks beside PyTorch's, with the memory of both; docs/performance.md.
+"""Forward pass and train step of whole networks against PyTorch, with the memory of both; docs/performance.md.
 
     python benchmarks/networks.py [--device=cuda] [--dtype=bfloat16] [--compile] [--only=REGEX] [--minutes=6]
 
-Each case is a pair of processes that take turns (benchmarks/pairs.py): the peer with random weights, and the network
-that import makes of its file, so layers, weights and images are the same; equal numbers of parameters, and logits that
-agree, are required. Networks of torchvision see 513x513; segmentation_models.pytorch takes multiples of the output
-stride alone, there both see 512x512. A train step has batch norm in training mode, cross-entropy on full-size logits
-and SGD with momentum; ours is the project's own, with its metrics and its check for what is not finite. PyTorch is
-channels last, eager or (--compile) compiled; in bfloat16 it has autocast. Ours runs as `python main.py` does, with its
-settings of the memory allocator; the peer, which does not ask for them, gets them with --peer_allocator.
+Each case is a pair of processes that alternate (benchmarks/pairs.py): the peer with random weights, and the network
+imported from its file, so layers, weights and images are the same; parameter counts must be equal and logits must
+agree. torchvision's networks get 513x513; segmentation_models.pytorch accepts only multiples of the output stride, so
+there both get 512x512. A train step has batch norm in training mode, cross-entropy on full-size logits and SGD with
+momentum; ours is the step used in training, with its metrics and its check for non-finite values. PyTorch uses channels
+last, eager or (--compile) compiled, and autocast for bfloat16. Ours runs as `python main.py` does, with its allocator
+settings; --peer_allocator gives them to the peer too.
 
-Results are kept case by case; a case that is there already is left alone but for --again. After --minutes no case is
-begun: run the command again. With --size (a quick look) nothing is written.
+Results are stored case by case; existing cases are skipped without --again. No case starts after --minutes: run the
+command again. With --size (a quick look) nothing is written.
 
 Needs what the project itself does not: pip install torch torchvision segmentation-models-pytorch
 """
@@ -40,12 +40,12 @@ _SMP = "segmentation_models_pytorch:"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PACKAGES = ("jax", "jaxlib", "torch", "torchvision", "segmentation_models_pytorch", "timm")
-ALLOWED = 1e-2  # error of logits in float32, over their deviation; a GPU multiplies in fewer bits
+ALLOWED = 1e-2  # float32 error of logits over their standard deviation; a GPU multiplies with fewer bits
 
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """A network of another system, and which of ours is like it: the imported one, or that of a config."""
+    """A network of another system, and our counterpart: the imported network, or that of a config."""
 
     title: str
     factory: str
@@ -113,9 +113,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--compile", action="store_true", help="the peer goes through torch.compile")
+    parser.add_argument("--compile", action="store_true", help="apply torch.compile to the peer")
     parser.add_argument(
-        "--peer_allocator", action="store_true", help="the peer has the settings of the allocator that we have"
+        "--peer_allocator", action="store_true", help="give the peer our allocator settings too"
     )
     parser.add_argument("--only", default="", help="regular expression of cases, as 'resnet50 train'")
     parser.add_argument("--forward_batches", type=_numbers, default=(1, 2))
@@ -125,7 +125,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0, help="of measuring for each step")
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--again", action="store_true")
-    parser.add_argument("--table", action="store_true", help="write the table alone")
+    parser.add_argument("--table", action="store_true", help="only write the table")
     return parser.parse_args(arguments)
 
 
@@ -167,7 +167,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
 
 
 def run_case(case: Case, batches: list[int], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Measures one pair of processes; returns key -> entry of the results."""
+    """Measures one pair of processes; returns key -> result."""
     peer = PEERS[case.network]
     entries = {}
     with contextlib.ExitStack() as stack:
@@ -243,7 +243,7 @@ def _measure(case: Case, batch: int, ours: pairs.Side, theirs: pairs.Side, secon
 
 
 def _error(ours: Any, theirs: Any) -> float:
-    """The largest difference, over the spread of theirs."""
+    """The largest difference, over the standard deviation of theirs."""
     return float(abs(ours - theirs).max() / theirs.std())
 
 

@@ -1,4 +1,4 @@
-"""This project's side of benchmarks/networks.py: the network that import makes of a peer's file, or a config's own."""
+"""This project's side of benchmarks/networks.py: the network imported from a peer's file, or that of a config."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ IGNORE_LABEL = 255
 
 
 class Network:
-    """One network, and the step that is measured."""
+    """One network and the step being measured."""
 
     def __init__(self, weights: str, config: str, num_classes: int, dtype: str) -> None:
-        """Variables on the device.
+        """Places the variables on the device.
 
         Args:
-          weights: file of the peer's; '' for random ones.
-          config: module of configs/ whose network and optimiser are taken; '' for the network of `weights`.
+          weights: the peer's file; '' for random ones.
+          config: module of configs/ whose network and optimiser are used; '' for the network of `weights`.
           num_classes: of the labels.
-          dtype: in which the network computes.
+          dtype: the network's compute dtype.
         """
         names, palette = ("any",) * num_classes, ((0, 0, 0),) * num_classes
         self._info = DatasetInfo("random", num_classes, IGNORE_LABEL, names, palette, {})
@@ -52,11 +52,11 @@ class Network:
         self._run: Callable[[], Any] = lambda: None
 
     def num_parameters(self) -> int:
-        """Trained values, batch norm's included."""
+        """The number of trainable values, including batch norm's."""
         return self._num_parameters
 
     def prepare(self, mode: str, shape: tuple[int, int, int], num_classes: int) -> float:
-        """Makes 'forward' or 'train' of random images [b, h, w] the step; returns the seconds of the first."""
+        """Selects 'forward' or 'train' on random images of shape [b, h, w]; returns the seconds of the first step."""
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (*shape, 3), np.uint8)
         labels = rng.integers(0, num_classes, shape, np.uint8)
@@ -70,20 +70,20 @@ class Network:
         return seconds
 
     def turn(self) -> float:
-        """Seconds of a step."""
+        """Seconds of one step."""
         return turn_seconds(self._run)
 
     def logits(self) -> np.ndarray:
-        """Of the forward step, [b, h, w, c]."""
+        """The logits of the forward step, [b, h, w, c]."""
         return np.asarray(self._run())
 
     def memory(self) -> dict[str, int]:
-        """Peak bytes while the step ran; on a GPU, where the peak cannot be forgotten, of all that was done."""
+        """Peak bytes while the step ran; on a GPU, where the peak cannot be reset, since the start."""
         statistics = jax.local_devices()[0].memory_stats()
         return {"running": statistics["peak_bytes_in_use"] if statistics else peak_bytes()}
 
     def device(self) -> str:
-        """Its name."""
+        """The device's name."""
         return jax.local_devices()[0].device_kind
 
     def _forward_step(self, batch: Batch) -> Callable[[], jax.Array]:
@@ -91,7 +91,7 @@ class Network:
         return lambda: jax.block_until_ready(apply(self._variables, batch.image))
 
     def _train_step(self, batch: Batch) -> Callable[[], None]:
-        """The project's own step, with all that it reports and checks."""
+        """The step used in training, with all its metrics and checks."""
         parts = build_step(self._config, self._info, self._mesh)
         state = create_train_state(self._variables, parts.tx, ema=False, mesh=self._mesh)
         self._variables = None  # the state has its own

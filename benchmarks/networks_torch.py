@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from benchmarks.pairs import peak_bytes, reset_peak, turn_seconds
 
-_declared = []  # operators live as long as the object that declared them
+_declared = []  # keeps operators alive: they live as long as the object that declared them
 
 
 class Network:
-    """One network, and the step that is measured."""
+    """One network and the step being measured."""
 
     def __init__(
         self, factory: str, arguments: dict[str, Any], mean: Sequence[float], std: Sequence[float], **options: Any
@@ -27,10 +27,9 @@ class Network:
         """Random weights on the device.
 
         Args:
-          factory: 'module:name' of what makes it.
-          arguments: of the factory.
-          mean: of RGB in [0, 1], subtracted.
-          std: by which the difference is divided.
+          factory: 'module:name' of the function that makes it, called with `arguments`.
+          mean: of RGB in [0, 1].
+          std: of RGB in [0, 1].
           **options: 'device', 'dtype' ('bfloat16' by autocast), 'is_compiled'.
         """
         self._device = open_device(options["device"])
@@ -49,7 +48,7 @@ class Network:
         self._run: Callable[[], Any] = lambda: None
 
     def num_parameters(self) -> int:
-        """Trained values, batch norm's included."""
+        """The number of trainable values, including batch norm's."""
         return sum(parameter.numel() for parameter in self._module.parameters())
 
     def save_weights(self, path: str) -> None:
@@ -57,7 +56,7 @@ class Network:
         np.savez(path, **{name: tensor.cpu().numpy() for name, tensor in self._module.state_dict().items()})
 
     def prepare(self, mode: str, shape: tuple[int, int, int], num_classes: int) -> float:
-        """Makes 'forward' or 'train' of random images [b, h, w] the step; returns the seconds of the first."""
+        """Selects 'forward' or 'train' on random images of shape [b, h, w]; returns the seconds of the first step."""
         rng = np.random.default_rng(0)
         images = torch.from_numpy(rng.integers(0, 256, (*shape, 3), np.uint8)).to(self._device).permute(0, 3, 1, 2)
         labels = torch.from_numpy(rng.integers(0, num_classes, shape, np.uint8)).to(self._device).long()
@@ -65,26 +64,26 @@ class Network:
         start = time.perf_counter()
         self._run()
         seconds = time.perf_counter() - start
-        self._run()  # cuDNN and the compiler have chosen by now
+        self._run()  # by now cuDNN and the compiler have chosen their algorithms
         self._reset_memory()
         return seconds
 
     def turn(self) -> float:
-        """Seconds of a step."""
+        """Seconds of one step."""
         return turn_seconds(self._run)
 
     def logits(self) -> np.ndarray:
-        """Of the forward step, [b, h, w, c]."""
+        """The logits of the forward step, [b, h, w, c]."""
         return self._run().float().permute(0, 2, 3, 1).cpu().numpy()
 
     def memory(self) -> dict[str, int]:
-        """Peak bytes while the step ran, and of the whole process; of the GPU where there is one."""
+        """Peak bytes of the process while the step ran, or of the GPU if there is one."""
         if self._device.type == "cuda":
             return {"running": torch.cuda.max_memory_allocated()}
         return {"running": peak_bytes()}
 
     def device(self) -> str:
-        """Its name."""
+        """The device's name."""
         return torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"
 
     def _reset_memory(self) -> None:
@@ -127,15 +126,15 @@ class Network:
 
 
 def open_device(name: str) -> torch.device:
-    """The device; on a GPU cuDNN tries out its algorithms."""
+    """The device; on a GPU cuDNN benchmarks its algorithms."""
     if name == "cuda":
         torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")  # TensorFloat-32, as cuDNN's and XLA's convolutions have it
+        torch.set_float32_matmul_precision("high")  # TensorFloat-32, as in cuDNN's and XLA's convolutions
     return torch.device(name)
 
 
 def load_factory(path: str) -> Callable[..., torch.nn.Module]:
-    """The function at 'module:name'; torchvision may lack its compiled operators, which no network here calls."""
+    """The function at 'module:name'; torchvision may lack its compiled operators, which no network here uses."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError:

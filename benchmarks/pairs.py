@@ -1,8 +1,7 @@
-"""Two processes that take turns (A B A B), and what the times of their turns say.
+"""Two processes that run alternately (A B A B), and statistics of the times of their turns.
 
-Each side of a comparison has a process of its own, so that it can have the libraries, the threads and the memory that
-it wants; the parent asks one at a time, so that neither computes while the other is measured. The parent imports
-neither JAX nor PyTorch.
+Each side of a comparison runs in its own process, with its own libraries, threads and memory; the parent calls one at a
+time, so that neither computes while the other is measured. The parent imports neither JAX nor PyTorch.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-REST = 0.2  # seconds between two turns, in which threads that spin for work go to sleep
+REST = 0.2  # seconds between two turns, in which spinning threads go to sleep
 
 
 class Side:
-    """A process that holds one object, whose methods are called from here. Close it, or use it as a context."""
+    """A process with one object whose methods are called from here. Close it, or use it as a context manager."""
 
     def __init__(self, factory: str, environment: Mapping[str, str], num_cores: int, /, **arguments: Any) -> None:
-        """Starts it.
+        """Starts the process.
 
         Args:
-          factory: 'module:name' of the object's class, imported in the new process alone.
-          environment: variables with which it starts.
-          num_cores: to which the process is bound; 0: all.
+          factory: 'module:name' of the object's class, imported in the new process only.
+          environment: variables set when it starts.
+          num_cores: number of cores it is bound to; 0: all.
           **arguments: of the factory.
 
         Raises:
-          RuntimeError: with the other side's traceback, where the object cannot be made.
+          RuntimeError: with the other side's traceback, if the object cannot be made.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -54,7 +53,7 @@ class Side:
             raise
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """The object's answer; RuntimeError with the traceback of what went wrong there."""
+        """The method's result; RuntimeError with the other side's traceback if it fails."""
         self._connection.send((method, arguments))
         return self._answer()
 
@@ -86,7 +85,7 @@ class Side:
 
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """The variables are set inside: a process has them from its start, when the C library reads them."""
+    """Sets the variables inside the context, so that a new process has them when its C library reads them."""
     kept = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -129,8 +128,8 @@ def _attempt(function: Callable[[], Any]) -> tuple[bool, Any]:
 def turn_seconds(run: Callable[[], object], at_least: float = 0.5) -> float:
     """Seconds of one run: the median over a turn of `at_least` seconds.
 
-    A run before is not counted: while the other side had its turn, the caches were its, and memory that this side has
-    given back went to the system (a virtual machine's to its host, from which it comes back slowly).
+    A first run is not counted: during the other side's turn the caches were filled by it, and memory that this side had
+    freed went back to the system (on a virtual machine to the host, from which it returns slowly).
     """
     run()
     seconds = [_seconds(run)]
@@ -148,7 +147,7 @@ def _seconds(run: Callable[[], object]) -> float:
 def take_turns(
     sides: Sequence[Callable[[], float]], *, min_rounds: int = 3, max_rounds: int = 15, max_seconds: float = 40.0
 ) -> list[list[float]]:
-    """The seconds of each side's turns: as many rounds as go into `max_seconds`, within the two bounds."""
+    """The seconds of each side's turns: as many rounds as fit into `max_seconds`, within the two bounds."""
     times: list[list[float]] = [[] for _ in sides]
     start, num_rounds = time.perf_counter(), 0
     while num_rounds < min_rounds or (num_rounds < max_rounds and time.perf_counter() - start < max_seconds):
@@ -168,19 +167,19 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one value."""
+    """The median and quartiles of at least one value."""
     if len(values) == 1:
         return Spread(values[0], values[0], values[0])
     return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
 
 
 def paired_ratio(own: Sequence[float], peer: Sequence[float]) -> Spread:
-    """Of own times over the peer's, round by round: what slows a whole round cancels out."""
+    """The spread of own times over the peer's, round by round: what slows a whole round cancels out."""
     return spread([a / b for a, b in zip(own, peer, strict=True)])
 
 
 def comparison(own: Sequence[float], peer: Sequence[float]) -> dict[str, Any]:
-    """Times of the two sides, as they go into the results."""
+    """The times of the two sides in the form of the results."""
     return {
         "seconds": {"ours": statistics.median(own), "peer": statistics.median(peer)},
         "ratio": paired_ratio(own, peer)._asdict(),
@@ -194,7 +193,7 @@ def shown_ratio(ratio: Mapping[str, float]) -> str:
 
 
 def machine(packages: Sequence[str], num_cores: int = 0) -> dict[str, Any]:
-    """What the numbers hold for: processor, cores, versions and the commit."""
+    """The environment of the numbers: processor, cores, versions and the commit."""
     return {
         "processor": _processor(),
         "cores": num_cores or len(os.sched_getaffinity(0)),
@@ -204,7 +203,7 @@ def machine(packages: Sequence[str], num_cores: int = 0) -> dict[str, Any]:
 
 
 def settings(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each setting that entries of the results come from; the commits stand in the results alone."""
+    """One line per environment of the results; commits are only in the results."""
     lines = set()
     for each in entries:
         versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
@@ -231,7 +230,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit, and whether the package differs from it."""
+    """The commit, marked '-dirty' if the package differs from it."""
     git = ["git", "-C", str(pathlib.Path(__file__).resolve().parent.parent)]
     done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -241,7 +240,7 @@ def _commit() -> str:
 
 
 def reset_peak() -> None:
-    """Forgets this process's peak of resident memory, where the system can."""
+    """Resets this process's peak of resident memory, if the system supports it."""
     try:
         pathlib.Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -249,7 +248,7 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The most resident memory this process had since `reset_peak`, or since its start."""
+    """The peak resident memory of this process since `reset_peak`, or since its start."""
     import resource
 
     status = pathlib.Path("/proc/self/status")

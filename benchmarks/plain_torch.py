@@ -1,4 +1,4 @@
-"""The network of configs/camvid_cpu.py written plainly for PyTorch: v3+ on MobileNetV2, all of it separable."""
+"""The network of configs/camvid_cpu.py in plain PyTorch: v3+ on MobileNetV2, all of it separable."""
 
 from __future__ import annotations
 

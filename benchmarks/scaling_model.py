@@ -1,17 +1,17 @@
-"""Throughput of training on 1 to 2048 chips, on paper: what a step costs, from counts and data sheets.
+"""Estimated throughput of training on 1 to 2048 chips: the cost of a step from counts and data sheets.
 
     python benchmarks/scaling_model.py [--output=FILE.json]
 
     step = chip + gradients + batch norm + halos
     chip        max(operations / peak, bytes / memory bandwidth) / share          of one chip's images
-    gradients   ring all-reduce of every gradient (kernels' in bfloat16 where the network computes in it), inside a
-                fast domain (slice, machine) and then across domains, where each chip has only its part of the sum to
-                exchange; nothing of it hidden
-    batch norm  two small all-reduces for each layer, forward and backward: their latency, their bytes are nothing
-    halos       where an image is shared by chips: one exchange of rows for each convolution and direction: latency
+    gradients   ring all-reduce of every gradient (of kernels in bfloat16 if the network computes in it), inside a fast
+                domain (slice, machine) and then across domains, where each chip exchanges only its part of the sum;
+                none of it overlaps with computation
+    batch norm  two small all-reduces per layer, forward and backward: their latency; their bytes are negligible
+    halos       if an image is shared by chips: one exchange of rows per convolution and direction: latency
 
-Counts come from the configs; bytes from a step compiled for an H100 (benchmarks/results/compiled_steps.json). What is
-assumed stands in ASSUMED and CLUSTERS with its reason. Writes the tables in docs/scaling.md; nothing is measured.
+Counts come from the configs; bytes from a step compiled for an H100 (benchmarks/results/compiled_steps.json). ASSUMED
+and CLUSTERS hold the assumptions with their reasons. Writes the tables in docs/scaling.md; nothing is measured.
 """
 
 from __future__ import annotations
@@ -42,34 +42,33 @@ from deeplab_jax.models.cost import count_multiply_adds  # noqa: E402
 
 NETWORKS = {"v3+ ResNet-101": "v3plus_voc", "v3+ Xception-65": "v3plus_voc_xception65"}
 NUM_CLASSES = 21
-LARGEST_BATCH = 1024  # the recipes end there: more would be fewer than ten steps an epoch
+LARGEST_BATCH = 1024  # the recipes end there: a larger one would have fewer than ten steps per epoch
 IMAGES_PER_CHIP = 16  # as long as the batch allows
 NUM_CHIPS = tuple(2**power for power in range(12))
 
 ASSUMED = {
     "share": (
         0.55,
-        "of the larger of the two floors: 0.9 of a data sheet's bandwidth is reached by a copy (H100: 3.0 of 3.35 TB/s "
-        "measured), and 0.6 of that floor is what well-tuned convolution networks reach",
+        "of the larger of the two floors: a copy reaches 0.9 of the data sheet's bandwidth (H100: 3.0 of 3.35 TB/s "
+        "measured), and well-tuned convolution networks reach 0.6 of that floor",
     ),
-    "link_share": (0.8, "of a link's bandwidth in large all-reduces, as NCCL's and TPU all-reduce figures show"),
-    "norm_group": (16, "images over which batch norm takes its statistics, as in the recipes; 0: the whole batch"),
+    "link_share": (0.8, "of a link's bandwidth in large all-reduces, as published for NCCL and TPU"),
+    "norm_group": (16, "images over which batch norm computes its statistics, as in the recipes; 0: the whole batch"),
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cluster:
-    """Chips, and what joins them.
+    """Chips and the network that connects them.
 
     Attributes:
-      name: of the row.
       chip: a kind of hardware/chips.py.
-      domain: chips that the chip's own fast links join.
-      slow_bandwidth: bytes per second that each chip has, in one direction, to other domains.
+      domain: number of chips connected by their own fast links.
+      slow_bandwidth: bytes per second of each chip, in one direction, to other domains.
       fast_latency: seconds of the smallest all-reduce inside a domain, at two chips.
-      fast_growth: how it grows with the number of chips: the exponent (a torus of two axes: 1/2).
-      slow_latency: seconds that each doubling of the number of domains adds.
-      reason: of the last four.
+      fast_growth: exponent of its growth with the number of chips (a torus of two axes: 1/2).
+      slow_latency: seconds added by each doubling of the number of domains.
+      reason: for the last four.
     """
 
     name: str
@@ -83,18 +82,18 @@ class Cluster:
 
 
 CLUSTERS = (
-    Cluster("TPU v5e", "v5e", 256, 25e9 / 8, 3e-6, 1 / 2, 50e-6, "200 Gb/s for each host of 8 chips; 1 us a hop, 2D"),
-    Cluster("TPU v5p", "v5p", 6144, 25e9 / 4, 3e-6, 1 / 3, 50e-6, "200 Gb/s for each host of 4 chips; 1 us a hop, 3D"),
-    Cluster("H100, InfiniBand", "h100", 8, 50e9, 10e-6, 0, 8e-6, "400 Gb/s for each GPU; NCCL's usual latencies"),
-    Cluster("H100, Ethernet", "h100", 8, 12.5e9 / 8, 10e-6, 0, 30e-6, "100 Gb/s for each host of 8 GPUs; TCP"),
+    Cluster("TPU v5e", "v5e", 256, 25e9 / 8, 3e-6, 1 / 2, 50e-6, "200 Gb/s per host of 8 chips; 1 us per hop, 2D"),
+    Cluster("TPU v5p", "v5p", 6144, 25e9 / 4, 3e-6, 1 / 3, 50e-6, "200 Gb/s per host of 4 chips; 1 us per hop, 3D"),
+    Cluster("H100, InfiniBand", "h100", 8, 50e9, 10e-6, 0, 8e-6, "400 Gb/s per GPU; NCCL's usual latencies"),
+    Cluster("H100, Ethernet", "h100", 8, 12.5e9 / 8, 10e-6, 0, 30e-6, "100 Gb/s per host of 8 GPUs; TCP"),
 )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Network:
-    """What a network needs, in counts."""
+    """The cost of a network, in counts."""
 
-    operations: int  # of an image's convolutions, both gradients too
+    operations: int  # of an image's convolutions, including both gradients
     bytes_per_image: float
     bytes_per_step: float  # for parameters, gradients and momentum, whatever the batch
     gradient_bytes: int
@@ -103,7 +102,7 @@ class Network:
 
 
 def reduced_bytes(params: Any, batch_stats: Any) -> int:
-    """Bytes that all-reduces of one step sum up on each chip in float32, a few scalars apart.
+    """Bytes that the all-reduces of one step sum on each chip in float32, except for a few scalars.
 
     Every gradient once, and mean and mean square of each batch norm. The two sums of its backward pass are the
     gradients of its bias and scale, which are summed anyway.
@@ -112,12 +111,7 @@ def reduced_bytes(params: Any, batch_stats: Any) -> int:
 
 
 def count(config_name: str, compiled: Mapping[str, Any]) -> Network:
-    """The counts of a config's network at its own crop size.
-
-    Args:
-      config_name: in configs/.
-      compiled: of benchmarks/compile_topologies.py, for the bytes.
-    """
+    """The counts of a config's network at its crop size; bytes from `compiled`, compile_topologies.py's results."""
     config = importlib.import_module(f"configs.{config_name}").get_config()
     config.model.num_classes = NUM_CLASSES
     model = build_model(config.model)
@@ -160,7 +154,7 @@ def predict(network: Network, cluster: Cluster, num_chips: int, norm_group: int)
 
 
 def latency(cluster: Cluster, num_chips: int) -> float:
-    """Seconds of an all-reduce of next to nothing."""
+    """Seconds of an all-reduce of a few bytes."""
     if num_chips == 1:
         return 0.0
     inside, across = min(num_chips, cluster.domain), math.ceil(num_chips / cluster.domain)
@@ -186,7 +180,7 @@ def table(network: Network, cluster: Cluster) -> tuple[str, list[dict[str, float
 
 
 def where_it_stops(rows: list[dict[str, float]]) -> str:
-    """The first doubling that gives less than 1.4 times as much, and what it is spent on."""
+    """The first doubling that gives less than 1.4 times the throughput, and what the step is spent on."""
     for before, after in itertools.pairwise(rows):
         if after["images_per_second"] < 1.4 * before["images_per_second"]:
             parts = {part: after[part] for part in ("chip", "gradients", "batch norm", "halos")}
@@ -194,10 +188,10 @@ def where_it_stops(rows: list[dict[str, float]]) -> str:
             share = parts[most] / sum(parts.values())
             gain = after["images_per_second"] / before["images_per_second"]
             return (
-                f"Worth it up to {before['chips']:.0f} chips: twice as many give {gain:.2f} times as much, and "
-                f"{share:.0%} of their step goes to the {most}."
+                f"Worth it up to {before['chips']:.0f} chips: doubling them gives {gain:.2f} times the throughput, "
+                f"and {share:.0%} of the step goes to {most}."
             )
-    return f"Each doubling up to {rows[-1]['chips']:.0f} chips gives at least 1.4 times as much."
+    return f"Each doubling up to {rows[-1]['chips']:.0f} chips gives at least 1.4 times the throughput."
 
 
 def main() -> None:
@@ -210,7 +204,7 @@ def main() -> None:
         network = count(config_name, compiled)
         data[name] = {"network": dataclasses.asdict(network)}
         parts.append(
-            f"### {name}\n\n{network.operations / 1e12:.3f} TFLOP and {network.bytes_per_image / 1e9:.2f} GB for each "
+            f"### {name}\n\n{network.operations / 1e12:.3f} TFLOP and {network.bytes_per_image / 1e9:.2f} GB per "
             f"image, {network.gradient_bytes / 1e6:.0f} MB of gradients, {network.num_norms} batch norms, "
             f"{network.num_spatial} convolutions larger than 1x1."
         )

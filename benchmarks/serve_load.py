@@ -1,4 +1,4 @@
-"""Load on the server: thousands of requests, a third of them malformed; statuses, pace, and the server's memory.
+"""Load test of the server: thousands of requests, a third of them malformed; statuses, rate and the server's memory.
 
 python benchmarks/serve_load.py --config=configs/NAME.py --workdir=DIR [--requests=1000] [--clients=8] [--output=FILE]
 """
@@ -32,7 +32,7 @@ _ADDRESS = re.compile(r"http://([\d.]+):(\d+)/")
 
 
 def make_bodies() -> tuple[list[bytes], list[bytes]]:
-    """(whole image files, malformed ones)."""
+    """(valid image files, malformed ones)."""
     whole = []
     for seed, size in enumerate(_SIZES):
         picture = Image.fromarray(render_scene(np.random.default_rng(seed), size)[0])
@@ -48,7 +48,7 @@ def make_bodies() -> tuple[list[bytes], list[bytes]]:
 
 
 def ask(address: tuple[str, int], body: bytes) -> tuple[int, bool]:
-    """(status, whether the answer is JSON); a request told to come back does."""
+    """(status, whether the answer is JSON); a request that is refused for load is repeated."""
     while True:
         connection = http.client.HTTPConnection(*address, timeout=900)
         try:
@@ -63,7 +63,7 @@ def ask(address: tuple[str, int], body: bytes) -> tuple[int, bool]:
 
 
 def run(address: tuple[str, int], num_requests: int, num_clients: int) -> collections.Counter[int]:
-    """Statuses of as many requests, every third malformed."""
+    """Statuses of `num_requests` requests, every third malformed."""
     whole, malformed = make_bodies()
 
     def one(index: int) -> int:

@@ -1,10 +1,10 @@
-"""A convolution of a network, apart from its numbers; needs neither JAX nor PyTorch."""
+"""The shape of a network's convolution; needs neither JAX nor PyTorch."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-DIRECTIONS = {"forward": "", "input": "_input", "kernel": "_kernel"}  # -> what the name of the operation ends with
+DIRECTIONS = {"forward": "", "input": "_input", "kernel": "_kernel"}  # -> suffix of the operation's name
 
 
 class Shape(NamedTuple):
@@ -20,7 +20,7 @@ class Shape(NamedTuple):
 
     @property
     def work(self) -> int:
-        """About so many multiplications on one image."""
+        """Approximate number of multiplications for one image."""
         return self.height * self.width * self.channels * (self.features or 1) * self.taps**2 // self.stride**2
 
     @property

@@ -1,12 +1,12 @@
-"""Seconds from the command to the first train step, with an empty compilation cache and with a filled one.
+"""Seconds from the command to the first train step, with an empty and a filled compilation cache.
 
     python benchmarks/startup.py [--config=configs/quickstart.py] [--rounds=3] [--config.field=value ...]
 
-Each run is a process of its own, started as a user starts it, in a new workdir, and ended after its first step. What
-it prints on its way is timed: 'described' (imports, validation, data set, network from shapes alone), 'compiled'
-(weights drawn, train step compiled), 'first step' (its metrics are there). 'cold' runs have an empty cache each, 'warm'
-ones that of the cold run before. 'validated' is another command, which ends where the config has been checked. Data
-that has to be prepared should have been: run the config once before.
+Each run is a process of its own, started as a user would start it, in a new workdir, and ended after its first step.
+The times of its output are recorded: 'described' (imports, validation, data set, network from shapes), 'compiled'
+(weights initialised, train step compiled), 'first step' (its metrics have arrived). Each 'cold' run has an empty cache,
+a 'warm' one the cache of the preceding cold run. 'validated' is a separate command, which ends after the config has
+been checked. Run the config once beforehand if its data has to be prepared.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks.pairs import machine, settings
 from benchmarks.tables import PERFORMANCE, REPOSITORY, markdown_table, read_results, write_between, write_results
 
-NAME = "startup"  # of the results, and of the marks in docs/performance.md
+NAME = "startup"  # of the results, and of the markers in docs/performance.md
 TARGETS = {"validated": 3.0, "first step, cold": 20.0}  # seconds, for the quickstart on two cores
-_MARKS = {"described": "devices ", "compiled": "memory ", "first step": "step 1/"}  # what a line begins with
+_MARKS = {"described": "devices ", "compiled": "memory ", "first step": "step 1/"}  # prefixes of the lines
 _DEVICE = re.compile(r"devices +\d+ x ([^,]+)")
 
 
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def time_marks(arguments: Sequence[str], cache: str) -> tuple[dict[str, float], str]:
-    """(seconds from the start of the command to each of the lines that a run prints on its way, kind of device)."""
+    """(seconds from the start of the command to each of the marked lines of a run's output, kind of device)."""
     times: dict[str, float] = {}
     device = ""
     with tempfile.TemporaryDirectory() as workdir:
@@ -86,22 +86,22 @@ def time_marks(arguments: Sequence[str], cache: str) -> tuple[dict[str, float], 
 
 
 def time_validation(arguments: Sequence[str], cache: str) -> float:
-    """Seconds until the config has been checked: a mistake in what is checked last ends the command there."""
+    """Seconds until the config has been checked: an invalid value in the last check ends the command there."""
     started = time.perf_counter()
     with _started([*arguments, "--workdir=never_made", "--config.mesh.space=0"], cache) as process:
         status, message = process.wait(), process.stderr.read() if process.stderr else ""
     if status != 2 or not message.startswith("error: config.mesh.space"):
-        raise SystemExit(f"error: the command ended otherwise than it should: {message}")
+        raise SystemExit(f"error: the command did not end as expected: {message}")
     return time.perf_counter() - started
 
 
 def medians(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each mark, over the runs."""
+    """The median time of each mark over the runs."""
     return {name: round(statistics.median(each[name] for each in times), 2) for name in times[0]}
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row for each config, seconds."""
+    """One row per config, in seconds."""
     header = ["config", "validated:", *(f"{mark}, {kind}:" for kind in ("cold", "warm") for mark in _MARKS)]
     rows = [
         [
@@ -116,7 +116,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 @contextlib.contextmanager
 def _started(arguments: Sequence[str], cache: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process, which is ended with the block."""
+    """Runs the command in a process that is terminated at the end of the context."""
     process = subprocess.Popen(
         [sys.executable, str(REPOSITORY / "main.py"), *arguments],
         cwd=REPOSITORY,

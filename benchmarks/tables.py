@@ -1,4 +1,4 @@
-"""Where the numbers of a benchmark go: JSON in benchmarks/results/, a table between two marks of a page."""
+"""Stores the numbers of a benchmark: JSON in benchmarks/results/, a table between two markers of a page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PERFORMANCE = REPOSITORY / "docs" / "performance.md"
 
 
 def read_results(name: str) -> dict[str, Any]:
-    """What results/NAME.json holds; {} where there is none."""
+    """The content of results/NAME.json; {} if there is none."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
@@ -35,7 +35,7 @@ def write_between(page: pathlib.Path, mark: str, text: str) -> None:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; columns whose title ends with ':' are aligned to the right, and lose it."""
+    """A table; columns whose title ends in ':', which is removed, are right-aligned."""
     titles = [title.removesuffix(":") for title in header]
     rules = ["---:" if title.endswith(":") else "---" for title in header]
     lines = [titles, rules, *([str(cell) for cell in row] for row in rows)]

@@ -1,4 +1,4 @@
-"""Recipes that several experiments share; a config file takes one and changes what is its own."""
+"""Recipes shared by several experiments; a config file takes one and changes what differs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from deeplab_jax.config import (
 from deeplab_jax.presets import PRESETS
 
 _VOC = {"dataset": "voc", "train_split": "trainaug", "eval_split": "val"}
-# The authors' Caffe networks: what is new learns ten times as fast, biases twice as fast again.
+# The authors' Caffe networks: new layers learn ten times as fast, biases twice as fast again.
 _CAFFE_MULTIPLIERS = {"head/.*logits/bias": 20.0, "head/.*logits/.*": 10.0, ".*/bias": 2.0}
 
 
 def v1_paper(head: str) -> Config:
-    """DeepLab v1 (1412.7062, sec. 5): batch 20, crop 321, 6,000 steps, labels shrunk to the logits' size.
+    """DeepLab v1 (1412.7062, sec. 5): batch 20, crop 321, 6,000 steps, labels downsampled to the logits' size.
 
-    The input is normalised as torchvision's ImageNet VGG-16 wants it, which stands in for the authors' weights.
+    The input is normalised for torchvision's ImageNet VGG-16, which replaces the authors' weights.
     """
     return Config(
         model=ModelConfig(
@@ -61,7 +61,7 @@ def v2_vgg16_paper(head: str) -> Config:
 
 
 def v2_resnet101_paper(head: str) -> Config:
-    """DeepLab v2 on ResNet-101 (1606.00915, sec. 4.1.2): three sizes of the image, batch norm frozen."""
+    """DeepLab v2 on ResNet-101 (1606.00915, sec. 4.1.2): three image scales, batch norm frozen."""
     backbone = PartConfig(**PRESETS["caffe"].part("resnet.resnet101"))
     return Config(
         model=ModelConfig(
@@ -102,7 +102,7 @@ def v3_paper(backbone: str) -> Config:
 
 
 def xception65_paper(head: str) -> Config:
-    """Xception-65 as trained for v3+'s tables (1802.02611, sec. 4): v3's recipe, less weight decay, no multi-grid."""
+    """Xception-65 as trained for v3+'s tables (1802.02611, sec. 4): v3's recipe, lower weight decay, no multi-grid."""
     config = v3_paper("xception.xception65")
     config.model.head.name = head
     config.model.normalization = "minus_one_to_one"
@@ -111,7 +111,7 @@ def xception65_paper(head: str) -> Config:
 
 
 def v3_mobilenet_v2_paper() -> Config:
-    """MobileNetV2 with the light ASPP (1801.04381, sec. 6.3): image pooling and 1x1 alone."""
+    """MobileNetV2 with the light ASPP (1801.04381, sec. 6.3): only image pooling and the 1x1 branch."""
     config = v3_paper("mobilenet_v2.mobilenet_v2")
     config.model.head.args |= {"atrous_rates": ()}
     config.model.normalization = "minus_one_to_one"
@@ -123,8 +123,8 @@ def v3_mobilenet_v2_paper() -> Config:
 def fcn_paper(head: str) -> Config:
     """FCN (1605.06211, sec. 4.3): whole images one at a time, momentum 0.99, a fixed learning rate.
 
-    Whole images become crops of 513 at their own size, padded. The authors' rate of 1e-10 is on a loss summed over
-    pixels; ours is a mean over some 200,000 of them.
+    Whole images become padded 513-pixel crops at their own scale. The authors' rate of 1e-10 applies to a loss summed
+    over pixels; ours is a mean over some 200,000 of them.
     """
     return Config(
         model=ModelConfig(
@@ -156,9 +156,9 @@ def v3plus_paper() -> Config:
 
 
 def mobilenet_v2_finetune() -> Config:
-    """A light v3+ on MobileNetV2, to be fine-tuned from ImageNet weights on a small data set.
+    """A light v3+ on MobileNetV2, for fine-tuning from ImageNet weights on a small data set.
 
-    Batch norm decays fast, since such runs are short; the head, which starts from nothing, learns faster.
+    Batch norm statistics decay fast, since such runs are short.
     """
     return Config(
         model=ModelConfig(
@@ -172,17 +172,17 @@ def mobilenet_v2_finetune() -> Config:
 
 
 def for_batch_size(config: Config, batch_size: int, *, num_images: int) -> Config:
-    """A recipe made for a small batch, for a larger one and as many epochs; the same object, changed.
+    """Adapts a recipe in place to a larger batch and the same number of epochs.
 
     With k = batch_size / the recipe's own:
       * 1 / k of the steps; learning rate times k, reached linearly in the first 5 epochs (Goyal et al., 1706.02677),
-        from k = 2 on;
-      * running statistics of batch norm forget at the same rate per image: decay^k. They are taken over groups of the
-        recipe's own batch, so that a network sees the same noise at any size, and no more devices talk about them;
-      * from 512 images on LARS (You et al., 1708.03888), since the linear rule ends at about one tenth of a data set;
-        its rate follows the root of the batch, through 31.2 at 32,768, as in MLPerf's ResNet-50.
+        if k > 1;
+      * running statistics of batch norm decay at the same rate per image: decay^k. They are computed over groups of the
+        recipe's own batch size, so that the noise is the same at any size and no more devices communicate;
+      * LARS (You et al., 1708.03888) from 512 images on, since the linear rule ends at about one tenth of a data set;
+        its rate follows the square root of the batch size, through 31.2 at 32,768, as in MLPerf's ResNet-50.
 
-    Source: the papers named; for VOC none of it is measured yet.
+    Source: the papers named; none of it has been measured on VOC yet.
     """
     scale = batch_size / config.data.batch_size
     if scale <= 1:

@@ -1,4 +1,4 @@
-"""The demo: a small v3+ trained from nothing on scenes that the project renders itself.
+"""The demo: a small v3+ trained from scratch on scenes that the project renders itself.
 
     python main.py --config=configs/quickstart.py --workdir=runs/quickstart
 
@@ -32,7 +32,7 @@ def get_config() -> Config:
                     "width": 0.25,
                 },
             ),
-            # A network that starts from nothing needs larger logits than the papers', which start pretrained.
+            # A network trained from scratch needs larger initial logits than the papers', which start pretrained.
             head=PartConfig("v3plus.v3plus", {"aspp_channels": 64, "decoder_channels": 64, "logits_stddev": 0.125}),
             normalization="minus_one_to_one",
             batch_norm=BatchNormConfig(decay=0.95),

@@ -6,7 +6,7 @@
 
 Takes: one GPU of 12 GB or more; 6,000 steps.
 val mIoU: paper's 64.21, with CRF 68.70 | ours not measured yet
-The authors train the branches alone, from a trained network without them; this trains everything from ImageNet.
+The authors train only the branches, from a trained network without them; this trains everything from ImageNet.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""DeepLab v3 in its light form, MobileNetV2 with image pooling and 1x1 alone, VOC 2012 trainaug (1801.04381,
-sec. 6.3).
+"""DeepLab v3 in its light form, MobileNetV2 with only image pooling and 1x1, VOC 2012 trainaug (1801.04381, sec. 6.3).
 
     python main.py --config=configs/v3_voc_mobilenet_v2.py --workdir=runs/v3_voc_mobilenet_v2 \\
         --config.data.root=VOCdevkit \\

@@ -4,7 +4,7 @@
         --config.data.root=VOCdevkit \\
         --config.model.pretrained.source=resnet_v1_101_beta/model.ckpt --config.model.pretrained.layout=tf_deeplab
 
-Takes: 1 device for 16 images, 64 for 1024; docs/scaling.md has steps, learning rate and warm-up of each size.
+Takes: 1 device for 16 images, 64 for 1024; docs/scaling.md lists steps, learning rate and warm-up for each size.
 val mIoU: paper's 78.85 at batch 16 | ours not measured yet at any
 """
 

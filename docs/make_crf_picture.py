@@ -1,8 +1,8 @@
-"""Makes a picture of what a CRF changes: a row for each image, and in it the image and several predictions of it.
+"""Makes a picture of what a CRF changes: one row per image, with the image and several predictions.
 
     python docs/make_crf_picture.py --images PHOTO ... --predictions FOLDER ... --output=docs/images/crf.jpg
 
-Folders are those that --mode=predict wrote: without a CRF, with one, ...
+The folders are outputs of --mode=predict: without a CRF, with one, ...
 """
 
 from __future__ import annotations

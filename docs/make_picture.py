@@ -23,7 +23,7 @@ _PANEL = re.compile(r'src="data:image/jpeg;base64,([^"]+)" alt="(\w+) of')
 
 
 def read_rows(html: str) -> list[list[np.ndarray]]:
-    """The report's images, a row for each sample: best ones first, then the worst."""
+    """The report's images, one row per sample: the best first, then the worst."""
     rows: list[list[np.ndarray]] = []
     for data, panel in _PANEL.findall(html):
         if panel == "image":

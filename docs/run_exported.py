@@ -1,4 +1,4 @@
-"""Segments a photo by an exported file, without this project: run_exported.py model.stablehlo IN.jpg OUT.png"""
+"""Segments a photo with an exported file, without this project: run_exported.py model.stablehlo IN.jpg OUT.png"""
 
 import json
 import pathlib

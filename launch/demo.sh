@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains, evaluates, predicts and reports on a small data set that the project renders itself.
 #
-#   bash launch/demo.sh [WORKDIR]        default: runs/quickstart; a run cut short continues
+#   bash launch/demo.sh [WORKDIR]        default: runs/quickstart; an interrupted run resumes
 set -euo pipefail
 
 caller="$PWD"
@@ -21,7 +21,7 @@ SECONDS=0
 run=("$python" main.py --config=configs/quickstart.py --workdir="$workdir")
 "${run[@]}"
 
-# Scenes that are in no split.
+# Scenes outside every split.
 "$python" - "$workdir/scenes" <<'EOF'
 import pathlib
 import sys

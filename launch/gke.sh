@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Starts a run on a TPU slice of a GKE cluster, as a job set: one pod on each host, one process in each pod.
+# Starts a run on a TPU slice of a GKE cluster as a job set: one pod per host, one process per pod.
 #
 #   bash launch/gke.sh [--dry_run] --name=RUN --image=IMAGE --topology=4x4 [--accelerator=tpu-v5-lite-podslice] \
 #       [--chips_per_host=4] [--claim=runs] --config=FILE --workdir=/runs/DIR [main.py's flags ...]
 #
-# The image holds this repository in /deeplab_jax, with its requirements and jax[tpu]; the volume claim (a bucket or
-# NFS that all pods may write) is mounted at /runs. kubectl must know the cluster, and the cluster the JobSet controller.
+# The image contains this repository in /deeplab_jax, its requirements and jax[tpu]; the volume claim (a bucket or NFS
+# writable by all pods) is mounted at /runs. kubectl must be configured for the cluster, which needs JobSet's controller.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -19,7 +19,7 @@ require_count chips_per_host
 chips=$((${option[topology]//x/*}))
 hosts=$(((chips + option[chips_per_host] - 1) / option[chips_per_host]))
 
-# The words as a YAML list in one line; a value in single quotes needs only those doubled.
+# The words as a YAML list on one line; in single-quoted values only single quotes need doubling.
 yaml_list() {
   local word line=""
   for word in "$@"; do

@@ -1,8 +1,8 @@
-# Sourced by the scripts that start runs: parts their own options from main.py's flags, and runs or prints commands.
+# Sourced by the launch scripts: separates their own options from main.py's flags, and prints commands.
 #
 #   parse_options "NAME[=DEFAULT] ..." ARGUMENTS...     then: $dry_run, ${option[NAME]}, "${flags[@]}"
 #
-# An argument --NAME=VALUE whose name is listed is the script's own; --dry_run too; all others are main.py's.
+# --dry_run and each --NAME=VALUE whose name is listed are the script's own; all other arguments go to main.py.
 
 declare -A option
 flags=()
@@ -41,7 +41,7 @@ require_count() {
   [[ "${option[$1]}" =~ ^[1-9][0-9]*$ ]] || fail "--$1=${option[$1]}: must be a number, at least 1"
 }
 
-# The words of a command as one line that a shell reads back as the same words.
+# The words of a command as one line that a shell parses into the same words.
 quoted() {
   local line
   printf -v line '%q ' "$@"

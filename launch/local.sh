@@ -3,8 +3,8 @@
 #
 #   bash launch/local.sh [--dry_run] [--processes=1] [--port=12355] --config=FILE --workdir=DIR [main.py's flags ...]
 #
-# With several processes and --gpus=G, each sees its own G / N of the GPUs. The first that fails ends the others;
-# SIGTERM goes to all, which save and end.
+# With several processes and --gpus=G, each sees its own G / N of the GPUs. If one fails the others are terminated;
+# SIGTERM is passed on to all, which save and exit.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -54,7 +54,7 @@ for ((ended = 0; ended < count; )); do
   else
     result=$?
   fi
-  # A signal to this script interrupts `wait`; the children are still there to be waited for.
+  # A signal to this script interrupts `wait`; the children are still running.
   if ((result > 128)) && kill -0 "${children[@]}" 2>/dev/null; then
     continue
   fi

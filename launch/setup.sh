@@ -15,7 +15,7 @@ fail() {
   exit 2
 }
 
-# A name on the path may be a shim that runs nothing, so each candidate has to answer.
+# A name on the path may be a shim without a Python behind it, so each candidate has to answer.
 python_version() {
   "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null </dev/null
 }
@@ -27,7 +27,7 @@ is_supported() {
   esac
 }
 
-# Some systems ship Python without the parts that make environments (Debian: python3-venv).
+# Some systems ship Python without venv (Debian: python3-venv).
 can_make_environments() {
   "$1" -c 'import ensurepip, venv' 2>/dev/null </dev/null
 }
@@ -54,7 +54,7 @@ find_python() {
   fail "no Python $supported_versions runs here; install one (Debian, Ubuntu: apt-get install python3 python3-venv) or set PYTHON=/path/to/python"
 }
 
-# Keeps an environment that runs and is of the same Python as the one found; makes it anew otherwise.
+# Keeps an existing environment that runs with the same Python version; otherwise recreates it.
 make_environment() {
   local wanted found
   python="$venv/bin/python"

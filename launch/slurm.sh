@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Submits a run to Slurm: one process on each node, which uses all GPUs of the node.
+# Submits a run to Slurm: one process per node, which uses all GPUs of the node.
 #
 #   bash launch/slurm.sh [--dry_run] --nodes=4 [--gpus=8] [--time=24:00:00] [--partition=NAME] [--account=NAME] \
 #       --config=FILE --workdir=DIR [main.py's flags ...]
 #
-# The processes find each other by Slurm's own variables. Before the time is up, and when the job is preempted, Slurm
-# sends SIGTERM: the run saves and ends. It is queued again by itself after a preemption (--requeue) and continues.
-# .venv must exist and be seen by the nodes, with JAX for their GPUs: see docs/launching.md.
+# The processes find each other through Slurm's own variables. Before the time limit and on preemption Slurm sends
+# SIGTERM: the run saves and exits. After a preemption it is requeued (--requeue) and resumes.
+# .venv must exist and be visible to the nodes, with JAX for their GPUs: see docs/launching.md.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
