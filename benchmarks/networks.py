@@ -114,9 +114,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--compile", action="store_true", help="apply torch.compile to the peer")
-    parser.add_argument(
-        "--peer_allocator", action="store_true", help="give the peer our allocator settings too"
-    )
+    parser.add_argument("--peer_allocator", action="store_true", help="give the peer our allocator settings too")
     parser.add_argument("--only", default="", help="regular expression of cases, as 'resnet50 train'")
     parser.add_argument("--forward_batches", type=_numbers, default=(1, 2))
     parser.add_argument("--train_batches", type=_numbers, default=(), help="default: 2; of camvid_cpu 8")
