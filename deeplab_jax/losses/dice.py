@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jaxtyping import Array, Float
 
-from deeplab_jax.losses.tversky import tversky
+from deeplab_jax.losses.tversky import soft_tversky
 from deeplab_jax.types import Label, Logits
 
 
@@ -40,6 +40,6 @@ def soft_dice(
 
     Source: V-Net (1606.04797), sec. 3; without squares: 1707.03237, sec. 2
     """
-    return tversky(
+    return soft_tversky(
         logits, label, ignore_label=ignore_label, class_weights=class_weights, alpha=0.5, beta=0.5, smooth=smooth
     )

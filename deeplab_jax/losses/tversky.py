@@ -11,7 +11,7 @@ from deeplab_jax.losses.regions import soft_regions, sum_over_images
 from deeplab_jax.types import Label, Logits
 
 
-def tversky(
+def soft_tversky(
     logits: Logits,
     label: Label,
     *,
@@ -55,3 +55,6 @@ def tversky(
     union = hit + alpha * false_positive + beta * false_negative + smooth
     index = (hit + smooth) / jnp.where(num_true > 0, union, 1.0)
     return sum_over_images(1.0 - index, regions, class_weights)
+
+
+tversky = soft_tversky  # spelled as configs spell it

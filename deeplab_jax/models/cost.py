@@ -18,12 +18,15 @@ def count_parameters(model: nn.Module, *, part: str = "") -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params[part] if part else params))
 
 
-def count_multiply_adds(model: nn.Module, size: tuple[int, int], *, space_to_batch: bool = False) -> int:
+def count_multiply_adds(
+    model: nn.Module, size: tuple[int, int], *, part: str = "", space_to_batch: bool = False
+) -> int:
     """Multiply-adds of all convolutions on one image, in evaluation; a kernel counts where it lies on padding too.
 
     Args:
       model: images -> logits.
       size: (height, width) of the image.
+      part: those of one part alone ('backbone', 'head').
       space_to_batch: count as TensorFlow computed atrous convolution when the papers were written: the map goes to
         the batch in rate x rate pieces, for which its sides are rounded up to multiples of the rate. The papers'
         'Multiply-Adds' contain that.
@@ -34,7 +37,11 @@ def count_multiply_adds(model: nn.Module, size: tuple[int, int], *, space_to_bat
         nonlocal total
         y = method(*args, **kwargs)
         module = context.module
-        if context.method_name == "__call__" and isinstance(module, (AtrousConv, AtrousDepthwiseConv)):
+        if (
+            context.method_name == "__call__"
+            and isinstance(module, (AtrousConv, AtrousDepthwiseConv))
+            and part in ("", module.path[0])
+        ):
             inputs = args[0].shape[-1] if isinstance(module, AtrousConv) else 1
             rates = _rates(module) if space_to_batch else (1, 1)
             cells = [-(-cells // rate) * rate for cells, rate in zip(y.shape[1:3], rates, strict=True)]

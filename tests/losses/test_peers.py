@@ -11,7 +11,7 @@ from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
 from deeplab_jax.losses.dice import soft_dice
 from deeplab_jax.losses.focal import softmax_focal
 from deeplab_jax.losses.lovasz import lovasz_softmax
-from deeplab_jax.losses.tversky import tversky
+from deeplab_jax.losses.tversky import soft_tversky
 
 pytestmark = pytest.mark.peer
 
@@ -93,7 +93,7 @@ def test_dice_and_tversky_are_smps_over_the_classes_that_are_there(example, smoo
     their_tversky = smp.TverskyLoss(**options, alpha=0.2, beta=0.6)(*torch_of(*example))
     image = as_one_image(*example)
     dice = soft_dice(*image, ignore_label=IGNORE, smooth=smooth)
-    index = tversky(*image, ignore_label=IGNORE, smooth=smooth, alpha=0.2, beta=0.6)
+    index = soft_tversky(*image, ignore_label=IGNORE, smooth=smooth, alpha=0.2, beta=0.6)
     present = 3 / NUM_CLASSES
     np.testing.assert_allclose(mean(dice) * present, float(their_dice), rtol=RTOL)
     np.testing.assert_allclose(mean(index) * present, float(their_tversky), rtol=RTOL)

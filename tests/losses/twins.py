@@ -89,7 +89,7 @@ def lovasz_softmax(p, truth):
 TWINS = {
     "cross_entropy.softmax_cross_entropy": softmax_cross_entropy,
     "focal.softmax_focal": softmax_focal,
-    "tversky.tversky": tversky,
+    "tversky.soft_tversky": tversky,
     "dice.soft_dice": soft_dice,
     "lovasz.lovasz_softmax": lovasz_softmax,
 }

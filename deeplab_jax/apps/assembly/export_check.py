@@ -62,12 +62,22 @@ def find_check_images(config: Config, info: DatasetInfo, images: str) -> NamedIm
     except UserError:
         if not info.is_rgb:
             raise
-        seeds = range(_NUM_IMAGES)
-        return {
-            f"rendered scene {seed}": render_scene(np.random.default_rng(seed), _RENDERED_SIZE)[0] for seed in seeds
-        }
+        return made_up_images(info)
     examples = [split[index] for index in range(min(_NUM_IMAGES, len(split)))]
     return {example.name: example.image for example in examples}
+
+
+def made_up_images(info: DatasetInfo) -> NamedImages:
+    """Images to compare on where there are none: rendered scenes; for other images than RGB, noise in their range."""
+    drawn = {seed: np.random.default_rng(seed) for seed in range(_NUM_IMAGES)}
+    if info.is_rgb:
+        return {f"rendered scene {seed}": render_scene(rng, _RENDERED_SIZE)[0] for seed, rng in drawn.items()}
+    shape = (*_RENDERED_SIZE, info.channels)
+    noise = {seed: rng.normal(info.channel_mean, info.channel_std, shape) for seed, rng in drawn.items()}
+    if info.dtype != "float32":
+        largest = np.iinfo(info.dtype).max
+        noise = {seed: np.clip(image, 0, largest) for seed, image in noise.items()}
+    return {f"noise {seed}": image.astype(info.dtype) for seed, image in noise.items()}
 
 
 def check_file(

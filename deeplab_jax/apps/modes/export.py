@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import hashlib
-import json
 import pathlib
-import shutil
-import time
-from collections.abc import Mapping
-from typing import Any
 
-import flax
-import jax
-import numpy as np
-
-import deeplab_jax
-from deeplab_jax import registry
 from deeplab_jax.apps.assembly import network, open_data
-from deeplab_jax.apps.assembly.export_check import (
-    MAX_LOGIT_DIFFERENCE,
-    MIN_SAME_PIXELS,
-    Agreement,
-    check_file,
-    find_check_images,
-)
-from deeplab_jax.apps.assembly.image_kind import pad_pixel
+from deeplab_jax.apps.assembly.export_check import find_check_images
+from deeplab_jax.apps.assembly.exporting import find_format, write_program
 from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
-from deeplab_jax.config import Config, to_dict
-from deeplab_jax.export.program import (
-    INPUT,
-    SMALLEST,
-    Canvas,
-    Format,
-    Program,
-    id_dtype,
-    make_program,
-    require_packages,
-)
-from deeplab_jax.files import whole, write_errors, write_whole
-from deeplab_jax.types import DatasetInfo, Normalization, UserError
+from deeplab_jax.config import Config
 
 FOLDER = "export"  # inside a workdir
-_FORMATS = "export.formats"
-
 
 FLAGS = (
     CHECKPOINT,
@@ -64,10 +30,7 @@ def run(request: Request) -> int:
 def export(
     config: Config, workdir: pathlib.Path, checkpoint: str, formats: str, images: str = "", output: str = ""
 ) -> None:
-    """Writes the workdir's best checkpoint, or `checkpoint`, in each of `formats`.
-
-    A file is written beside its place, read back, run on real images and compared with the network. Only then is
-    it moved there, with a .json of the same name that says what its users must know.
+    """Writes the workdir's best checkpoint, or `checkpoint`, in each of `formats`, as `write_program` does.
 
     Args:
       config: the run's.
@@ -78,161 +41,13 @@ def export(
       output: folder to write to; empty: the workdir's export/.
 
     Raises:
-      UserError: for a format that does not exist or lacks its packages, for a network that it cannot hold, and
-        where the file's results are not the network's.
+      UserError: as `write_program` does.
     """
     found = {name: find_format(name) for name in dict.fromkeys(formats.split(","))}
     info = open_data.find_info(config, workdir)
     folder = pathlib.Path(output).expanduser() if output else workdir / FOLDER
     samples = find_check_images(config, info, images)
+    variables = network.load_variables(config, network.build(config, info), workdir, checkpoint)
     for name, file_format in found.items():
-        export_one(as_exported(config, file_format), info, workdir, checkpoint, name, file_format, samples, folder)
-
-
-def find_format(name: str) -> Format:
-    """The format of a module of deeplab_jax/export/formats.
-
-    Raises:
-      UserError: where there is none of that name, or packages are missing that it needs.
-    """
-    try:
-        file_format: Format = registry.resolve(_FORMATS, f"{name}.file_format")()
-    except ValueError as error:
-        raise UserError(f"--format={name}: {error}") from None
-    require_packages(name, file_format)
-    return file_format
-
-
-def as_exported(config: Config, file_format: Format) -> Config:
-    """The config of what is written: one pass, in float32 and of a fixed size where the format knows nothing else."""
-    exported = copy.deepcopy(config)
-    exported.model.batch_norm.group_size = 0  # of training alone
-    if not file_format.any_dtype:
-        exported.model.compute_dtype = "float32"
-    return exported
-
-
-def find_canvas(config: Config, file_format: Format) -> Canvas:
-    """At what size the network computes: `export.size` and no other, else as the predictor does."""
-    pad_to = tuple(config.inference.pad_to)
-    for size in (tuple(config.export.size), *([] if file_format.any_size else [pad_to, tuple(config.data.crop_size)])):
-        if size != (0, 0):
-            return Canvas((size[0], size[1]), 0)
-    return Canvas((pad_to[0] or 1, pad_to[1] or 1), config.inference.bucket)
-
-
-def export_one(
-    config: Config,
-    info: DatasetInfo,
-    workdir: pathlib.Path,
-    checkpoint: str,
-    name: str,
-    file_format: Format,
-    images: Mapping[str, np.ndarray],
-    folder: pathlib.Path,
-) -> None:
-    """Writes, checks and describes one file; `config` is what `as_exported` makes."""
-    start = time.perf_counter()
-    model = network.build(config, info)
-    variables = network.load_variables(config, model, workdir, checkpoint)
-    program = make_program(
-        model.apply,
-        variables,
-        outputs=config.export.outputs,
-        canvas=find_canvas(config, file_format),
-        pad_pixel=pad_pixel(config, info),
-        dtype=info.dtype,
-    )
-    path = folder / file_format.file_name
-    with write_errors(path, "--output"), whole(path) as unfinished:
-        file_format.write(program, unfinished)
-        agreement = check_file(file_format.load(unfinished), program, file_format, model, variables, images)
-        if not agreement.is_good:
-            raise UserError(
-                f"--format={name}: the file's results are not the network's: {summary(agreement)}; wanted are "
-                f"{MAX_LOGIT_DIFFERENCE:g} and {MIN_SAME_PIXELS:.1%}; export it in another format"
-            )
-        content = describe(config, info, name, file_format, program, model.normalization, unfinished, agreement)
-        if path.is_dir():  # a folder would not take its place
-            shutil.rmtree(path)
-    write_whole(folder / f"{path.name}.json", json.dumps(content, indent=1) + "\n")
-    print(f"{path}: {content['bytes'] / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s; {summary(agreement)}")
-
-
-def summary(agreement: Agreement) -> str:
-    """The agreement in a line."""
-    logits = agreement.largest_logit_difference
-    first = "" if logits is None else f"logits within {logits:.1e}, "
-    return f"{first}same class on {agreement.same_pixels:.3%} of the pixels ({len(agreement.images)} images)"
-
-
-def describe(
-    config: Config,
-    info: DatasetInfo,
-    name: str,
-    file_format: Format,
-    program: Program,
-    normalization: Normalization,
-    path: pathlib.Path,
-    agreement: Agreement,
-) -> dict[str, Any]:
-    """What the users of a file must know, ready for JSON."""
-    digest, num_bytes = _digest(path)
-    pixel = {"class_ids": np.dtype(id_dtype(info.num_classes)).name}
-    return {
-        "format": name,
-        "file": file_format.file_name,
-        "sha256": digest,
-        "bytes": num_bytes,
-        "input": {
-            "name": INPUT,
-            "dtype": program.dtype,
-            "axes": ["batch", "height", "width", "channel"],
-            "channels": ["red", "green", "blue"] if info.is_rgb else program.channels,
-            "batch": "any" if file_format.any_batch else 1,
-            **_size_rule(program, file_format),
-            "pad_pixel": list(program.pad_pixel),
-        },
-        "outputs": {
-            output: {
-                "dtype": pixel.get(output, "float32"),
-                "axes": ["batch", "height", "width"] + ["class"] * (output not in pixel),
-            }
-            for output in program.outputs
-        },
-        "inside_the_file": ["padding", "normalization", "network", "resize of the logits", "argmax"],
-        "normalization": {"mean": list(normalization.mean), "std": list(normalization.std)},
-        "class_names": list(info.class_names),
-        "palette": [list(color) for color in info.palette],
-        "ignore_label": info.ignore_label,
-        "compute_dtype": config.model.compute_dtype,
-        "model": {key: value for key, value in to_dict(config.model).items() if key != "pretrained"},
-        "passes": "one, at the image's own size: scales, flip, resize, window and crf of inference are not in the file",
-        "agreement": dataclasses.asdict(agreement),
-        "versions": {"deeplab_jax": deeplab_jax.__version__, "jax": jax.__version__, "flax": flax.__version__},
-    }
-
-
-def _size_rule(program: Program, file_format: Format) -> dict[str, Any]:
-    canvas = program.canvas
-    least = list(canvas.smallest)
-    if not file_format.any_size:
-        return {"size": least}
-    computed_at = f"{least}, each side where needed plus multiples of {canvas.bucket}"
-    return {
-        "size": "any",
-        "smallest": [SMALLEST] * 2,
-        "largest": least if canvas.is_fixed else None,
-        "computed_at": least if canvas.is_fixed else computed_at,
-    }
-
-
-def _digest(path: pathlib.Path) -> tuple[str, int]:
-    """SHA-256 and size in bytes of a file, or of the files of a folder in the order of their names."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    digest, num_bytes = hashlib.sha256(), 0
-    for file in files:
-        data = file.read_bytes()
-        digest.update(data)
-        num_bytes += len(data)
-    return digest.hexdigest(), num_bytes
+        path = folder / file_format.file_name
+        print(f"{path}: {write_program(config, info, variables, name, path, samples)}")

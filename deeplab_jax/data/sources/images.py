@@ -54,6 +54,11 @@ def decode_image(data: bytes, name: str, *, mask_size: tuple[int, int] | None = 
     return _apply_orientation(_decode_rgb(picture, data, name), orientation)
 
 
+def convert_picture(picture: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """As `decode_image`, for a picture that Pillow has opened or made."""
+    return _apply_orientation(_convert(picture, name), _orientation(picture))
+
+
 def decode_mask(data: bytes, name: str) -> UInt8[np.ndarray, "h w"]:
     """Decodes a mask file to class ids: a palette's indices, never its colours.
 
@@ -129,6 +134,10 @@ def _decode_rgb(picture: Image.Image, data: bytes, name: str) -> UInt8[np.ndarra
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if pixels is not None:
             return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    return _convert(picture, name)
+
+
+def _convert(picture: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
     _load(picture, name)
     if picture.mode in _CONVERTIBLE_MODES:
         if picture.mode in ("P", "PA"):  # by way of RGBA, since palettes may hold transparent entries
