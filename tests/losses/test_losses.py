@@ -46,7 +46,8 @@ def test_every_loss_has_its_twin():
         f"{module}.{name}"
         for module in registry.module_names("losses")
         for name, function in vars(importlib.import_module(f"deeplab_jax.losses.{module}")).items()
-        if inspect.isfunction(function) and (function.__module__, function.__name__) == (f"deeplab_jax.losses.{module}", name)
+        if inspect.isfunction(function)
+        and (function.__module__, function.__name__) == (f"deeplab_jax.losses.{module}", name)
         if list(inspect.signature(function).parameters)[:4] == ["logits", "label", "ignore_label", "class_weights"]
     }
     assert found == set(TWINS)
