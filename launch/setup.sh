@@ -5,7 +5,7 @@
 # PYTHON=/path/to/python overrides the search. pip's own settings (PIP_INDEX_URL, pip.conf, ...) are honoured.
 # After make_environment, "$python" is the environment's interpreter. Commands run from the repository's root.
 
-readonly supported_versions="3.11, 3.12 or 3.13"
+readonly supported_versions="3.11 to 3.14"
 readonly venv=.venv
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,7 +22,7 @@ python_version() {
 
 is_supported() {
   case "$1" in
-    3.11 | 3.12 | 3.13) return 0 ;;
+    3.11 | 3.12 | 3.13 | 3.14) return 0 ;;
     *) return 1 ;;
   esac
 }
@@ -49,7 +49,7 @@ find_python() {
       return
     fi
     without_venv="$version"
-  done < <(type -ap python3.12 python3.13 python3.11 python3 python)
+  done < <(type -ap python3.12 python3.13 python3.11 python3.14 python3 python)
   [[ -z "$without_venv" ]] || fail "Python $without_venv has no venv module; install it (Debian, Ubuntu: apt-get install python$without_venv-venv)"
   fail "no Python $supported_versions runs here; install one (Debian, Ubuntu: apt-get install python3 python3-venv) or set PYTHON=/path/to/python"
 }

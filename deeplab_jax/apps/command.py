@@ -105,7 +105,7 @@ def _run(argv: Sequence[str], values: flags.FlagValues) -> int:
         adopted = None if "config" not in given else overrides
         config = _prepare(config, workdir, mode.NEEDS, own.get("checkpoint", ""), adopted)
     _keep_compilations()
-    return mode.run(Request(config or Config(), workdir, own, given if config else given - {"config"}))
+    return mode.run(Request(config or Config(), workdir, own, given))
 
 
 def _find_config(values: flags.FlagValues, workdir: pathlib.Path) -> Config | None:

@@ -38,7 +38,7 @@ class Request:
     config: Config
     workdir: pathlib.Path
     flags: Mapping[str, Any]  # those of the mode, by name
-    given: frozenset[str] = frozenset({"config", "workdir"})  # which of the two there are; else they are the defaults
+    given: frozenset[str] = frozenset({"config", "workdir"})  # which flags of the command itself there were
 
 
 class Mode(Protocol):

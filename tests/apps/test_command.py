@@ -15,7 +15,6 @@ from deeplab_jax.apps.request import Needs
 from deeplab_jax.config import Config, PartConfig, to_dict
 from deeplab_jax.types import UserError
 
-
 CONFIG = """
 from deeplab_jax.config import Config, PartConfig
 
