@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Int
 from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.forward import Forward
 from deeplab_jax.inference.predictor import AsyncPredictor
-from deeplab_jax.inference.tally import Evaluation, Measures, Tally
+from deeplab_jax.inference.settings import MeasureConfig
+from deeplab_jax.inference.tally import Evaluation, Tally
 from deeplab_jax.metrics.calibration import CalibrationCounts, count_confidence
 from deeplab_jax.metrics.confusion import confusion_matrix
 from deeplab_jax.ops.mesh import batch_sharding, replicated, shard_batch, split_height
@@ -36,7 +37,7 @@ NamedBatch = tuple[Batch, tuple[str, ...]]
 
 
 def make_confusion_step(
-    forward: Forward, mesh: Mesh, *, num_classes: int, ignore_label: int, measures: Measures | None = None
+    forward: Forward, mesh: Mesh, *, num_classes: int, ignore_label: int, measures: MeasureConfig | None = None
 ) -> ConfusionStep:
     """Returns (variables, batch) -> `Counts` with one confusion matrix per image, all on every device.
 
@@ -49,7 +50,7 @@ def make_confusion_step(
       ignore_label: pixels of this label do not count.
       measures: what else to return.
     """
-    measures = measures or Measures()
+    measures = measures or MeasureConfig()
 
     def step(variables: Variables, batch: Batch) -> Counts:
         image, label, valid = split_height(tuple(jnp.asarray(rows) for rows in batch), mesh)

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.inference.sliding_windows import sliding_windows
 from deeplab_jax.ops.resize import resize_bilinear
 from deeplab_jax.types import ApplyFn, Image, Logits, Variables
 
 Forward = Callable[[Variables, Image], Float[Array, "b h w c"]]
-FUSIONS = ("mean", "max")
 
 
-def make_forward(
-    apply_fn: ApplyFn,
-    *,
-    scales: Sequence[float],
-    flip: bool,
-    align_corners: bool,
-    fuse: str = "mean",
-    window: tuple[int, int] = (0, 0),
-    stride: tuple[int, int] = (1, 1),
-    blend: str = "smooth",
-) -> Forward:
+def make_forward(apply_fn: ApplyFn, settings: InferenceConfig, *, align_corners: bool) -> Forward:
     """Returns (variables, images) -> probabilities at the images' own size.
 
         mean (v3):  p(x) = mean over s in scales, m in {identity, mirror} of softmax(z_s,m(x))
@@ -38,13 +28,8 @@ def make_forward(
 
     Args:
       apply_fn: (variables, images, train=False) -> logits at its input's size.
-      scales: positive factors on the image's height and width.
-      flip: fuse with each image's mirror image too.
+      settings: scales, mirror images and windows; read when the result is called.
       align_corners: the convention in which images and logits are resized.
-      fuse: 'mean' of the probabilities, or 'max' of the logits.
-      window: (height, width) of the windows in which the network sees each scaled image; (0, 0): whole.
-      stride: pixels between two windows.
-      blend: how windows are weighed where they overlap; see `windows.window_weights`.
     """
 
     def whole(variables: Variables, images: Image) -> Logits:
@@ -52,20 +37,20 @@ def make_forward(
 
     def logits_of(variables: Variables, images: Image) -> Logits:
         apply: Callable[[Image], Logits] = functools.partial(whole, variables)
-        if window != (0, 0):
-            apply = sliding_windows(apply, window=window, stride=stride, blend=blend)
+        if settings.window != (0, 0):
+            apply = sliding_windows(apply, settings)
         return apply(images)
 
     def forward(variables: Variables, images: Image) -> Float[Array, "b h w c"]:
         size = (images.shape[1], images.shape[2])
         passes = []
-        for scale in scales:
+        for scale in settings.scales:
             inputs = _resized(images, scaled_size(size, scale), align_corners)
-            for mirrored in (False, True) if flip else (False,):
+            for mirrored in (False, True) if settings.flip else (False,):
                 logits = logits_of(variables, inputs[:, :, ::-1] if mirrored else inputs)
                 logits = _resized(logits, size, align_corners)
                 passes.append(logits[:, :, ::-1] if mirrored else logits)
-        if fuse == "max":
+        if settings.fuse == "max":
             return jax.nn.softmax(functools.reduce(jnp.maximum, passes))
         probabilities = [jax.nn.softmax(logits) for logits in passes]
         return sum(probabilities[1:], start=probabilities[0]) / len(passes)
@@ -76,12 +61,6 @@ def make_forward(
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """(height, width) times `scale`, the corner pixels' centres kept: size 1 + k becomes 1 + floor(k * scale)."""
     height, width = (int((axis - 1) * scale + 1) for axis in size)
-    return height, width
-
-
-def default_stride(window: tuple[int, int]) -> tuple[int, int]:
-    """Pixels between two windows: two thirds of their size, as is usual; 341 for 512."""
-    height, width = (max(1, axis * 2 // 3) for axis in window)
     return height, width
 
 

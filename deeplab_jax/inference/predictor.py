@@ -13,8 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
 from deeplab_jax.inference.crf import refine
 from deeplab_jax.inference.finite import all_finite, require_finite
-from deeplab_jax.inference.forward import Forward, default_stride, make_forward
-from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image
+from deeplab_jax.inference.forward import make_forward
+from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image, resize_rule
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.ops.crf.parameters import CRFPreset
 from deeplab_jax.types import ApplyFn, Image, Pixel, Variables, bucket_size
 
@@ -27,47 +28,25 @@ Announce = Callable[[tuple[int, ...], int], None]  # (shape of a batch that is c
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PredictorOptions:
-    """How an image goes through the network.
+    """How an image goes through the network: the settings, and what does not follow from them alone.
 
     Padding is at the bottom and on the right, made of `pad_pixel`, and cropped away from the result.
     """
 
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    fuse: str = "mean"  # over scales and mirror images: of probabilities; 'max': of logits
-    window: tuple[int, int] = (0, 0)  # (height, width) that the network sees at a time; (0, 0): the whole image
-    stride: tuple[int, int] = (0, 0)  # between windows; (0, 0): two thirds of one
-    blend: str = "smooth"  # of windows where they overlap, or 'uniform'
+    settings: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
     align_corners: bool = True
-    pad_to: tuple[int, int] = (0, 0)  # (height, width); (0, 0), and for larger images: buckets
-    bucket: int = 64  # each axis is padded to the next bucket * k + 1, so that few sizes are compiled
     pad_pixel: Pixel = (0, 0, 0)
-    resize: ResizeRule | None = None  # before all else; the result is brought back to the image's own size
-    crf: CRFPreset | None = None  # refines the probabilities, on the image's own pixels
+    crf: CRFPreset | None = None  # what `settings.crf` names; refines the probabilities, on the image's own pixels
 
     @property
-    def steps(self) -> tuple[int, int]:
-        """Pixels between two windows."""
-        return self.stride if self.stride != (0, 0) else default_stride(self.window)
+    def resize(self) -> ResizeRule | None:
+        """How images are resized before all else; the result is brought back to the image's own size."""
+        return resize_rule(self.settings)
 
     @property
     def on_host(self) -> bool:
         """Whether probabilities must come to the host to be finished there, image by image."""
         return self.crf is not None or self.resize is not None
-
-
-def options_forward(apply_fn: ApplyFn, options: PredictorOptions) -> Forward:
-    """(variables, images) -> probabilities of a batch, by the options that concern the network's input."""
-    return make_forward(
-        apply_fn,
-        scales=options.scales,
-        flip=options.flip,
-        align_corners=options.align_corners,
-        fuse=options.fuse,
-        window=options.window,
-        stride=options.steps,
-        blend=options.blend,
-    )
 
 
 def padded_size(size: tuple[int, int], *, pad_to: tuple[int, int], bucket: int) -> tuple[int, int]:
@@ -80,7 +59,7 @@ def padded_size(size: tuple[int, int], *, pad_to: tuple[int, int], bucket: int) 
 def canvas_size(size: tuple[int, int], options: PredictorOptions) -> tuple[int, int]:
     """The (height, width) at which an image of `size` is computed; images that share it can share a batch."""
     inner = options.resize.size(size) if options.resize else size
-    return padded_size(inner, pad_to=options.pad_to, bucket=options.bucket)
+    return padded_size(inner, pad_to=options.settings.pad_to, bucket=options.settings.bucket)
 
 
 def pad_image(
@@ -116,7 +95,7 @@ def make_predictor(apply_fn: ApplyFn, variables: Variables, options: PredictorOp
     Args:
       apply_fn: (variables, images, train=False) -> logits at its input's size.
       variables: of `apply_fn`; they stay on the device.
-      options: scales, mirror images, windows, padding and a CRF.
+      options: scales, mirror images, windows, padding, a CRF.
     """
     start = make_async_predictor(apply_fn, variables, options)
     return lambda image: start(image)()
@@ -129,7 +108,7 @@ def make_async_predictor(
 
     What the host does with them, as a CRF, is done when they are asked for, while the device has the next image.
     """
-    forward = jax.jit(options_forward(apply_fn, options))
+    forward = jax.jit(make_forward(apply_fn, options.settings, align_corners=options.align_corners))
     shapes = ShapeLog(announce)
 
     def start(image: UInt8[np.ndarray, "h w 3"]) -> Callable[[], Float[np.ndarray, "h w c"]]:
@@ -156,7 +135,7 @@ def make_batch_segmenter(
     apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, announce: Announce | None = None
 ) -> BatchSegmenter:
     """As `make_segmenter`, for several images of one `canvas_size` at a time. Each number of images is compiled for."""
-    forward = options_forward(apply_fn, options)
+    forward = make_forward(apply_fn, options.settings, align_corners=options.align_corners)
     probabilities_of = jax.jit(forward)
     shapes = ShapeLog(announce)
 

@@ -6,9 +6,12 @@ and the normalization, is not in it.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from deeplab_jax.inference.settings import InferenceConfig
 
 
 class EvaluationProtocol(NamedTuple):
@@ -22,6 +25,7 @@ class EvaluationProtocol(NamedTuple):
 _V3_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 _VOC = {"inference.pad_to": (513, 513)}
 _CITYSCAPES = {"inference.pad_to": (1025, 2049)}
+_RESIZE = ("shorter", "longer", "antialias")  # of `resize_...`
 _V3 = "DeepLab v3 (1706.05587), sec. 4.1"
 _V3PLUS = "DeepLab v3+ (1802.02611), sec. 4.2 and 4.3"
 
@@ -145,3 +149,38 @@ def find_protocol(name: str) -> EvaluationProtocol:
         near = difflib.get_close_matches(name, PROTOCOLS, n=3, cutoff=0.4) or sorted(PROTOCOLS)
         raise ValueError(f"no protocol '{name}'; there are {', '.join(near)}")
     return PROTOCOLS[name]
+
+
+def describe(settings: InferenceConfig) -> dict[str, Any]:
+    """The settings without which a score means nothing, ready for JSON; None where something is not done."""
+    values = dataclasses.asdict(settings) | {"stride": settings.window_stride}
+    for name in ("batch_size", "measures"):  # no score depends on them
+        del values[name]
+    if settings.window == (0, 0):
+        values |= dict.fromkeys(("window", "stride", "blend"))
+    resize = {name: values.pop(f"resize_{name}") for name in _RESIZE}
+    is_resized, with_labels = settings.resize_shorter > 0, values.pop("resize_labels")
+    return {
+        "name": values.pop("protocol") or None,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+        "resize_input": resize if is_resized else None,
+        "labels": "resized" if is_resized and with_labels else "original",
+        "center_crop": list(settings.center_crop) if settings.center_crop != (0, 0) else None,
+        "crf": settings.crf or None,
+    }
+
+
+def as_described(settings: InferenceConfig, described: Mapping[str, Any]) -> InferenceConfig:
+    """The settings, but for those that `describe` gave, which become what they were; older versions gave fewer."""
+    values = dict(described)
+    if "resize_input" in values:
+        values |= {f"resize_{name}": (values["resize_input"] or {}).get(name) for name in _RESIZE}
+    if "labels" in values:
+        values["resize_labels"] = values["labels"] == "resized"
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        if field.name in values:
+            value = values[field.name]
+            value = getattr(InferenceConfig(), field.name) if value is None else value
+            changed[field.name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(settings, **changed)

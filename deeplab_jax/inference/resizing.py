@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.types import Example, ExampleSource
 
 
@@ -30,6 +31,13 @@ class ResizeRule:
         else:  # rounded down, as torchvision does
             new_short, new_long = self.shorter, int(self.shorter * long / short)
         return (new_short, new_long) if size[0] <= size[1] else (new_long, new_short)
+
+
+def resize_rule(settings: InferenceConfig) -> ResizeRule | None:
+    """How the settings resize images before all else; None where not at all."""
+    if not settings.resize_shorter:
+        return None
+    return ResizeRule(settings.resize_shorter, settings.resize_longer, settings.resize_antialias)
 
 
 def resize_image(image: UInt8[np.ndarray, "h w 3"], rule: ResizeRule) -> UInt8[np.ndarray, "h2 w2 3"]:

@@ -12,9 +12,8 @@ from jax import lax
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.types import Image, Logits
-
-BLENDS = ("smooth", "uniform")
 
 
 def window_starts(size: int, window: int, stride: int) -> tuple[int, ...]:
@@ -40,9 +39,7 @@ def window_weights(size: tuple[int, int], blend: str) -> Float[NDArray, "h w"]:
     return np.outer(*ramps)
 
 
-def sliding_windows(
-    function: Callable[[Image], Logits], *, window: tuple[int, int], stride: tuple[int, int], blend: str = "smooth"
-) -> Callable[[Image], Logits]:
+def sliding_windows(function: Callable[[Image], Logits], settings: InferenceConfig) -> Callable[[Image], Logits]:
     """Returns images -> logits of the same height and width, computed by `function` window by window.
 
         logits(x) = sum over windows w that hold x of a_w(x) f(w)(x) / sum over these of a_w(x)
@@ -51,10 +48,10 @@ def sliding_windows(
 
     Args:
       function: images of the window's size -> logits of that size.
-      window: (height, width); an image that is smaller along an axis is taken whole there.
-      stride: pixels between two windows, at most their size.
-      blend: see `window_weights`.
+      settings: size of the windows, distance between them, and how they are averaged. An image that is smaller than
+        a window along an axis is taken whole there.
     """
+    window, stride = settings.window, settings.window_stride
 
     def apply(images: Image) -> Logits:
         batch_size, height, width, num_channels = images.shape
@@ -66,7 +63,7 @@ def sliding_windows(
             for top in window_starts(height, window[0], stride[0])
             for left in window_starts(width, window[1], stride[1])
         ]
-        weights = window_weights(patch, blend)
+        weights = window_weights(patch, settings.blend)
         coverage = np.zeros((height, width))
         for top, left in starts:
             coverage[top : top + patch[0], left : left + patch[1]] += weights

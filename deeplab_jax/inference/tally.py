@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Int
 
+from deeplab_jax.inference.settings import MeasureConfig
 from deeplab_jax.metrics import boundary
 from deeplab_jax.metrics.bootstrap import ClassCounts, class_counts, confidence_interval
 from deeplab_jax.metrics.calibration import CalibrationCounts, calibration
@@ -22,21 +23,6 @@ from deeplab_jax.metrics.confusion import scores
 _MAX_PENDING = 16  # images whose boundaries wait to be counted: bounds the memory of their maps
 
 Counts = TypeVar("Counts", bound=tuple[Any, ...])
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Measures:
-    """What to measure beside the confusion matrix."""
-
-    boundary_iou: bool = False
-    trimap: bool = False
-    trimap_around: str = "auto"  # see `boundary.trimap`
-    calibration: bool = False
-
-    @property
-    def need_maps(self) -> bool:
-        """Whether class maps must come to the host."""
-        return self.boundary_iou or self.trimap
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,9 +41,9 @@ class Tally:
     Close it by `finish`, or use it as a context, so that its threads end.
     """
 
-    def __init__(self, class_names: Sequence[str], *, ignore_label: int, measures: Measures | None = None) -> None:
+    def __init__(self, class_names: Sequence[str], *, ignore_label: int, measures: MeasureConfig | None = None) -> None:
         """Starts with no image."""
-        self.measures = measures or Measures()
+        self.measures = measures or MeasureConfig()
         self._class_names = tuple(class_names)
         self._ignore_label = ignore_label
         num_classes = len(self._class_names)

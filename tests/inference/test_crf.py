@@ -12,6 +12,7 @@ from deeplab_jax.inference.crf import refine
 from deeplab_jax.inference.evaluator import evaluate_images
 from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.predictor import PredictorOptions, make_async_predictor, make_predictor, make_segmenter
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.ops.crf.mean_field import mean_field
 from deeplab_jax.ops.crf.parameters import CRFParams, CRFPreset
 from deeplab_jax.types import DatasetInfo, Example, UserError
@@ -39,7 +40,7 @@ def example(rng):
 def test_a_crf_mends_what_noise_spoilt(example):
     accuracy = {}
     for crf in (None, CRF):
-        options = PredictorOptions(crf=crf, pad_to=(33, 49))
+        options = PredictorOptions(InferenceConfig(pad_to=(33, 49)), crf=crf)
         ids = make_segmenter(_apply, {}, options)(example.image)()
         assert ids.shape == example.label.shape
         accuracy[crf] = (ids == example.label).mean()
@@ -52,7 +53,7 @@ def test_a_crf_mends_what_noise_spoilt(example):
 
 def test_padding_changes_nothing(example):
     probabilities = [
-        make_predictor(_apply, {}, PredictorOptions(crf=CRF, pad_to=size))(example.image)
+        make_predictor(_apply, {}, PredictorOptions(InferenceConfig(pad_to=size), crf=CRF))(example.image)
         for size in ((30, 40), (49, 60))
     ]
     np.testing.assert_allclose(probabilities[0], probabilities[1], atol=1e-6)
@@ -62,7 +63,7 @@ def test_images_are_scored_one_by_one(example):
     label = example.label.copy()
     label[:2] = 255
     source = [example, Example("part", example.image, label)]
-    predict = make_async_predictor(_apply, {}, PredictorOptions(crf=CRF, pad_to=(33, 49)))
+    predict = make_async_predictor(_apply, {}, PredictorOptions(InferenceConfig(pad_to=(33, 49)), crf=CRF))
     evaluation = evaluate_images(predict, source, INFO)
     assert evaluation.num_images == 2
     assert [row["name"] for row in evaluation.per_image] == ["disc", "part"]
@@ -77,7 +78,7 @@ def _fails(variables, images, *, train):
 
 @pytest.mark.parametrize("crf", [None, CRF])
 def test_what_is_not_finite_never_becomes_a_class(example, crf):
-    options = PredictorOptions(crf=crf, pad_to=(30, 40))
+    options = PredictorOptions(InferenceConfig(pad_to=(30, 40)), crf=crf)
     with pytest.raises(UserError, match=r"not finite: .*raise config\.model\.crf\.args capacity"):
         make_segmenter(_fails, {}, options)(example.image)()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deeplab_jax.inference.forward import make_forward, scaled_size
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.ops.resize import resize_bilinear
 
 
@@ -33,7 +34,7 @@ def test_scaled_size_follows_tensorflow():
 
 def test_single_pass_is_the_softmax(toy):
     variables, images = toy
-    forward = make_forward(apply_toy, scales=(1.0,), flip=False, align_corners=True)
+    forward = make_forward(apply_toy, InferenceConfig(), align_corners=True)
     expected = jax.nn.softmax(apply_toy(variables, images, train=False))
     np.testing.assert_array_equal(forward(variables, images), expected)
 
@@ -46,14 +47,14 @@ def test_bytes_reach_the_network_unresized(toy):
         seen.append(images.dtype)
         return apply_toy(variables, images, train=train)
 
-    make_forward(apply_fn, scales=(1.0,), flip=True, align_corners=True)(variables, images)
+    make_forward(apply_fn, InferenceConfig(flip=True), align_corners=True)(variables, images)
     assert seen == [jnp.uint8, jnp.uint8]
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_scales_and_mirrors_are_averaged(toy, align_corners):
     variables, images = toy
-    forward = make_forward(apply_toy, scales=(0.5, 1.0), flip=True, align_corners=align_corners)
+    forward = make_forward(apply_toy, InferenceConfig(scales=(0.5, 1.0), flip=True), align_corners=align_corners)
 
     small = resize_bilinear(images.astype(jnp.float32), (5, 7), align_corners=align_corners)
     passes = []
@@ -67,7 +68,7 @@ def test_scales_and_mirrors_are_averaged(toy, align_corners):
 
 def test_flip_makes_the_result_mirror_symmetric(toy):
     variables, images = toy
-    forward = make_forward(apply_toy, scales=(1.0,), flip=True, align_corners=True)
+    forward = make_forward(apply_toy, InferenceConfig(flip=True), align_corners=True)
     mirrored = forward(variables, images[:, :, ::-1])
     np.testing.assert_allclose(mirrored[:, :, ::-1], forward(variables, images), atol=1e-6)  # order of one addition
 
@@ -78,6 +79,8 @@ def test_probabilities_are_float32_and_sum_to_one(toy):
     def apply_bfloat16(variables, images, *, train):
         return apply_toy(variables, images, train=train).astype(jnp.bfloat16)
 
-    result = make_forward(apply_bfloat16, scales=(0.5, 1.0, 1.5), flip=True, align_corners=True)(variables, images)
+    result = make_forward(apply_bfloat16, InferenceConfig(scales=(0.5, 1.0, 1.5), flip=True), align_corners=True)(
+        variables, images
+    )
     assert result.dtype == jnp.float32
     np.testing.assert_allclose(result.sum(-1), 1.0, atol=1e-6)  # four float32 additions

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deeplab_jax.inference.predictor import PredictorOptions, make_predictor, make_segmenter, pad_image, padded_size
+from deeplab_jax.inference.settings import InferenceConfig
 
 VARIABLES = {"scale": jnp.float32(0.05)}
 
@@ -36,7 +37,7 @@ def test_padded_size(size, pad_to, expected):
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 17)])
 def test_result_has_the_image_size_and_no_trace_of_padding(rng, size):
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    options = PredictorOptions(flip=True, bucket=16, pad_pixel=(255, 0, 255))
+    options = PredictorOptions(InferenceConfig(flip=True, bucket=16), pad_pixel=(255, 0, 255))
     probabilities = make_predictor(apply_toy, VARIABLES, options)(image)
     expected = jax.nn.softmax(apply_toy(VARIABLES, image, train=False))
     assert isinstance(probabilities, np.ndarray)
@@ -46,7 +47,7 @@ def test_result_has_the_image_size_and_no_trace_of_padding(rng, size):
 
 def test_segmenter_is_the_argmax_of_the_predictor(rng):
     image = rng.integers(0, 256, (21, 40, 3), dtype=np.uint8)
-    options = PredictorOptions(bucket=32)
+    options = PredictorOptions(InferenceConfig(bucket=32))
     class_ids = make_segmenter(apply_toy, VARIABLES, options)(image)()
     assert class_ids.dtype == np.uint8
     np.testing.assert_array_equal(class_ids, make_predictor(apply_toy, VARIABLES, options)(image).argmax(-1))
@@ -60,7 +61,7 @@ def test_padding_is_made_of_pad_pixel(rng):
         return apply_toy(variables, images, train=train)
 
     image = rng.integers(0, 256, (3, 5, 3), dtype=np.uint8)
-    make_predictor(apply_fn, VARIABLES, PredictorOptions(pad_to=(4, 6), pad_pixel=(1, 2, 3)))(image)
+    make_predictor(apply_fn, VARIABLES, PredictorOptions(InferenceConfig(pad_to=(4, 6)), pad_pixel=(1, 2, 3)))(image)
     jax.effects_barrier()
     (padded,) = seen
     assert padded.shape == (1, 4, 6, 3)
@@ -82,7 +83,7 @@ def test_sizes_of_one_bucket_share_a_compilation(rng):
         traced.append(images.shape)
         return apply_toy(variables, images, train=train)
 
-    predict = make_predictor(apply_fn, VARIABLES, PredictorOptions(bucket=32))
+    predict = make_predictor(apply_fn, VARIABLES, PredictorOptions(InferenceConfig(bucket=32)))
     for size in [(40, 50), (64, 65), (34, 63), (20, 33)]:
         predict(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
     assert traced == [(1, 65, 65, 3), (1, 33, 33, 3)]

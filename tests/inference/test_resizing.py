@@ -9,6 +9,7 @@ from torch_peers import import_peer
 
 from deeplab_jax.inference.predictor import PredictorOptions, canvas_size, make_predictor
 from deeplab_jax.inference.resizing import ResizedSource, ResizeRule, resize_back, resize_image, resize_label
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.types import Example
 
 
@@ -62,7 +63,7 @@ def test_results_come_back_at_the_images_own_size(rng):
         seen.append(images.shape)
         return images.astype(np.float32) / 10
 
-    options = PredictorOptions(resize=ResizeRule(12), bucket=8)
+    options = PredictorOptions(InferenceConfig(resize_shorter=12, bucket=8))
     probabilities = make_predictor(apply_fn, {}, options)(image)
     assert seen == [(1, 17, 17, 3)]  # 12x17, in buckets of 8
     assert seen[0][1:3] == canvas_size((30, 44), options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.inference.forward import default_stride, make_forward
+from deeplab_jax.inference.forward import make_forward
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.inference.sliding_windows import sliding_windows, window_starts, window_weights
 
 
@@ -55,7 +54,7 @@ def test_a_pixelwise_network_gives_what_the_whole_image_gives(rng, blend):
     """Its logits do not depend on the window: each pixel must count exactly once, whatever covers it."""
     images = rng.integers(0, 256, (2, 21, 34, 3), dtype=np.uint8)
     for window, stride in (((8, 9), (5, 4)), ((30, 12), (30, 11)), ((40, 40), (1, 1))):
-        apply = jax.jit(sliding_windows(pixelwise, window=window, stride=stride, blend=blend))
+        apply = jax.jit(sliding_windows(pixelwise, InferenceConfig(window=window, stride=stride, blend=blend)))
         np.testing.assert_allclose(apply(images), pixelwise(images), rtol=1e-5)
 
 
@@ -72,7 +71,7 @@ def test_uniform_windows_are_averaged_by_count(rng):
             patch = images[:, top : top + 8, left : left + 8]
             total[:, top : top + 8, left : left + 8] += apply(patch)
             count[top : top + 8, left : left + 8] += 1
-    got = sliding_windows(apply, window=(8, 8), stride=(4, 4), blend="uniform")(jnp.asarray(images))
+    got = sliding_windows(apply, InferenceConfig(window=(8, 8), stride=(4, 4), blend="uniform"))(jnp.asarray(images))
     np.testing.assert_allclose(got, total / count[None], atol=1e-5)
 
 
@@ -86,7 +85,9 @@ def test_a_smooth_blend_leaves_no_seam(rng):
 
     steps = {}
     for blend in ("smooth", "uniform"):
-        result = sliding_windows(apply, window=(16, 32), stride=(16, 16), blend=blend)(jnp.asarray(images))
+        result = sliding_windows(apply, InferenceConfig(window=(16, 32), stride=(16, 16), blend=blend))(
+            jnp.asarray(images)
+        )
         steps[blend] = float(jnp.abs(jnp.diff(result[0, 8, :, 0])).max())
     assert steps["smooth"] < 0.05
     assert steps["uniform"] > 0.2
@@ -99,11 +100,17 @@ def test_windows_work_within_scales_and_mirrors(rng):
     def apply_fn(variables, images, *, train):
         return images.astype(jnp.float32) @ variables
 
-    make = functools.partial(make_forward, apply_fn, scales=(0.75, 1.0), flip=True, align_corners=False)
-    whole, slid = (jax.jit(make(**extra))(kernel, images) for extra in ({}, {"window": (9, 12), "stride": (6, 8)}))
+    whole, slid = (
+        jax.jit(make_forward(apply_fn, settings, align_corners=False))(kernel, images)
+        for settings in (
+            InferenceConfig(scales=(0.75, 1.0), flip=True),
+            InferenceConfig(scales=(0.75, 1.0), flip=True, window=(9, 12), stride=(6, 8)),
+        )
+    )
     np.testing.assert_allclose(whole, slid, atol=1e-5)
 
 
 def test_the_default_stride_is_two_thirds():
-    assert default_stride((769, 769)) == (512, 512)
-    assert default_stride((512, 512)) == (341, 341)
+    assert InferenceConfig(window=(769, 769)).window_stride == (512, 512)
+    assert InferenceConfig(window=(512, 512)).window_stride == (341, 341)
+    assert InferenceConfig(window=(769, 769), stride=(513, 513)).window_stride == (513, 513)

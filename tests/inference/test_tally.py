@@ -10,8 +10,10 @@ from jax.sharding import PartitionSpec
 
 from deeplab_jax.inference import tally as tally_module
 from deeplab_jax.inference.evaluator import evaluate, evaluate_images, make_confusion_step
-from deeplab_jax.inference.predictor import PredictorOptions, make_async_predictor, options_forward
-from deeplab_jax.inference.tally import Measures, Tally
+from deeplab_jax.inference.forward import make_forward
+from deeplab_jax.inference.predictor import PredictorOptions, make_async_predictor
+from deeplab_jax.inference.settings import InferenceConfig, MeasureConfig
+from deeplab_jax.inference.tally import Tally
 from deeplab_jax.metrics import boundary
 from deeplab_jax.metrics.bootstrap import class_counts, confidence_interval
 from deeplab_jax.ops.mesh import make_mesh
@@ -20,7 +22,7 @@ from deeplab_jax.types import Batch, DatasetInfo, Example
 NAMES = ("a", "b", "c")
 IGNORE = 255
 INFO = DatasetInfo("toy", 3, IGNORE, NAMES, ((0, 0, 0),) * 3, {"val": 3})
-ALL = Measures(boundary_iou=True, trimap=True, trimap_around="labels", calibration=True)
+ALL = MeasureConfig(boundary_iou=True, trimap=True, trimap_around="labels", calibration=True)
 CANVAS = (17, 33)
 
 
@@ -54,9 +56,13 @@ def as_batch(examples):
 def both(examples):
     """The evaluation on the mesh, and the one image by image."""
     mesh = make_mesh()
-    options = PredictorOptions(pad_to=CANVAS)
+    options = PredictorOptions(InferenceConfig(pad_to=CANVAS))
     step = make_confusion_step(
-        options_forward(apply_fn, options), mesh, num_classes=3, ignore_label=IGNORE, measures=ALL
+        make_forward(apply_fn, options.settings, align_corners=True),
+        mesh,
+        num_classes=3,
+        ignore_label=IGNORE,
+        measures=ALL,
     )
     tallies = [Tally(NAMES, ignore_label=IGNORE, measures=ALL) for _ in range(2)]
     sizes = {example.name: example.label.shape for example in examples}
@@ -96,7 +102,7 @@ def test_the_interval_is_of_the_images(both, examples):
 
 
 def test_what_is_not_asked_for_is_not_there(examples):
-    predict = make_async_predictor(apply_fn, {}, PredictorOptions(pad_to=CANVAS))
+    predict = make_async_predictor(apply_fn, {}, PredictorOptions(InferenceConfig(pad_to=CANVAS)))
     found = evaluate_images(predict, examples, INFO).scores
     assert not {"boundary_iou", "trimap", "calibration"} & set(found)
 
@@ -120,7 +126,7 @@ def test_counts_of_several_processes_are_added_in_64_bits(monkeypatch):
 
 def test_results_are_on_every_device(examples):
     mesh = make_mesh()
-    forward = options_forward(apply_fn, PredictorOptions())
+    forward = make_forward(apply_fn, InferenceConfig(), align_corners=True)
     step = make_confusion_step(forward, mesh, num_classes=3, ignore_label=IGNORE, measures=ALL)
     batch, _ = as_batch(examples)
     for leaf in jax.tree.leaves(step({}, jax.tree.map(jnp.asarray, batch))):

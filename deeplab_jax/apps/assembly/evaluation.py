@@ -16,16 +16,17 @@ from jax.sharding import Mesh
 
 from deeplab_jax.apps.assembly import network
 from deeplab_jax.apps.assembly.crf_settings import find_crf, setting_to_dict
-from deeplab_jax.apps.assembly.predictor_settings import predictor_options, resize_rule
+from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset, example_name, image_sizes
 from deeplab_jax.data.loading.loader import eval_batches
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference import evaluator
-from deeplab_jax.inference.forward import default_stride
-from deeplab_jax.inference.predictor import Announce, ShapeLog, make_async_predictor, options_forward
-from deeplab_jax.inference.resizing import ResizedSource
-from deeplab_jax.inference.tally import Evaluation, Measures, Tally
+from deeplab_jax.inference.forward import make_forward
+from deeplab_jax.inference.predictor import Announce, ShapeLog, make_async_predictor
+from deeplab_jax.inference.protocols import describe
+from deeplab_jax.inference.resizing import ResizedSource, resize_rule
+from deeplab_jax.inference.tally import Evaluation, Tally
 from deeplab_jax.types import ExampleSource, UserError, Variables
 
 
@@ -65,38 +66,37 @@ def make_evaluator(
       mesh: the devices.
       announce: is told of each shape that is compiled for.
     """
-    info, options = dataset.info, config.inference
+    info, settings = dataset.info, config.inference
     source = _scored_source(config, dataset)
-    passes = predictor_options(config, info)
-    if options.resize_labels:
-        passes = dataclasses.replace(passes, resize=None)  # the source has done it
-    if passes.on_host and jax.process_count() > 1:
+    options = predictor_options(config, info)
+    if settings.resize_labels:
+        options.settings.resize_shorter = 0  # the source has done it
+    if options.on_host and jax.process_count() > 1:
         raise UserError(
-            f"config.inference.{'crf' if passes.crf else 'resize_shorter'}: evaluation with it runs in one "
+            f"config.inference.{'crf' if options.crf else 'resize_shorter'}: evaluation with it runs in one "
             "process; score the checkpoint there"
         )
-    if options.compute_dtype:
+    if settings.compute_dtype:
         model = network.build(network.for_inference(config), info)
-    measures = Measures(**dataclasses.asdict(options.measures))
     step = evaluator.make_confusion_step(
-        options_forward(model.apply, passes),
+        make_forward(model.apply, options.settings, align_corners=options.align_corners),
         mesh,
         num_classes=info.num_classes,
         ignore_label=info.ignore_label,
-        measures=measures,
+        measures=settings.measures,
     )
     shapes = ShapeLog(announce)
     # A batch has a row for each device at least; fuller rows change no score.
-    batch_size = -(-options.batch_size // mesh.size) * mesh.size
+    batch_size = -(-settings.batch_size // mesh.size) * mesh.size
 
     def batches() -> Iterator[evaluator.NamedBatch]:
         for batch, names in eval_batches(
             source,
             info,
             batch_size=batch_size,
-            pad_to=options.pad_to,
-            bucket=options.bucket,
-            pad_pixel=passes.pad_pixel,
+            pad_to=settings.pad_to,
+            bucket=settings.bucket,
+            pad_pixel=options.pad_pixel,
             num_workers=config.data.num_workers,
             shard=(jax.process_index(), jax.process_count()),
         ):
@@ -104,12 +104,12 @@ def make_evaluator(
             yield batch, names
 
     def run(variables: Variables) -> Evaluation:
-        tally = Tally(info.class_names, ignore_label=info.ignore_label, measures=measures)
-        if passes.on_host:
-            predict = make_async_predictor(model.apply, variables, passes, announce)
+        tally = Tally(info.class_names, ignore_label=info.ignore_label, measures=settings.measures)
+        if options.on_host:
+            predict = make_async_predictor(model.apply, variables, options, announce)
             evaluation = evaluator.evaluate_images(predict, source, info, tally)
         else:
-            sizes = _sizes_by_name(source) if measures.need_maps else None
+            sizes = _sizes_by_name(source) if settings.measures.need_maps else None
             evaluation = evaluator.evaluate(step, variables, batches(), mesh, tally, sizes)
         complete = {
             **evaluation.scores,
@@ -126,7 +126,7 @@ def _scored_source(config: Config, dataset: Dataset) -> ExampleSource:
     """The evaluation split, at the size at which it is scored."""
     source = dataset.open_split(config.data.eval_split)
     center_crop = config.inference.center_crop
-    rule = resize_rule(config) if config.inference.resize_labels else None
+    rule = resize_rule(config.inference) if config.inference.resize_labels else None
     return ResizedSource(source, rule, center_crop) if rule or center_crop != (0, 0) else source
 
 
@@ -136,30 +136,15 @@ def _sizes_by_name(source: ExampleSource) -> dict[str, tuple[int, int]]:
 
 def protocol(config: Config) -> dict[str, Any]:
     """How images go through the network in evaluation: what a score means nothing without."""
-    options = config.inference
-    rule = resize_rule(config)
-    is_windowed = tuple(options.window) != (0, 0)
-    stride = options.stride if tuple(options.stride) != (0, 0) else default_stride(options.window)
+    crf = find_crf(config.inference.crf)
     return {
-        "name": options.protocol or None,
+        **describe(config.inference),
         "dataset": config.data.dataset,
         "split": config.data.eval_split,
-        "scales": list(options.scales),
-        "flip": options.flip,
-        "fuse": options.fuse,
         "output_stride": config.model.output_stride,
-        "window": list(options.window) if is_windowed else None,  # None: whole images
-        "stride": list(stride) if is_windowed else None,
-        "blend": options.blend if is_windowed else None,
-        "pad_to": list(options.pad_to),
-        "bucket": options.bucket,
         "resize": "align_corners" if config.model.align_corners else "half_pixel",
-        "resize_input": dataclasses.asdict(rule) if rule else None,
-        "labels": "resized" if rule and options.resize_labels else "original",
-        "center_crop": list(options.center_crop) if tuple(options.center_crop) != (0, 0) else None,
-        "compute_dtype": options.compute_dtype or config.model.compute_dtype,
-        "crf": options.crf or None,
-        "crf_setting": setting_to_dict(crf) if (crf := find_crf(options.crf)) else None,  # `crf` may be a file
+        "compute_dtype": config.inference.compute_dtype or config.model.compute_dtype,
+        "crf_setting": setting_to_dict(crf) if crf else None,  # `inference.crf` may be a file
     }
 
 

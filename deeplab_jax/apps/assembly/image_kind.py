@@ -8,15 +8,15 @@ from deeplab_jax.models.build import find_normalization
 from deeplab_jax.types import DatasetInfo, Pixel, UserError
 
 
-def pad_pixel(config: Config, info: DatasetInfo | None) -> Pixel:
+def pad_pixel(config: Config, info: DatasetInfo) -> Pixel:
     """What padding is made of, and missing values are replaced by: it normalises to (nearly) zero.
 
     Args:
       config: names the normalisation.
-      info: of the data set; None: images are RGB bytes.
+      info: of the data set.
     """
     normalization = find_normalization(config.model, info)
-    return normalization.mean if info is not None and info.dtype == "float32" else normalization.pad_pixel
+    return normalization.mean if info.dtype == "float32" else normalization.pad_pixel
 
 
 def check_images(config: Config, info: DatasetInfo) -> None:

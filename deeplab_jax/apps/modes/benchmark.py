@@ -38,8 +38,8 @@ from deeplab_jax.hardware.chips import find_chip
 from deeplab_jax.hardware.program_text import count_bytes
 from deeplab_jax.hardware.roofline import call_times, measure_limits, pace_of
 from deeplab_jax.inference.evaluator import make_confusion_step
-from deeplab_jax.inference.predictor import options_forward, padded_size
-from deeplab_jax.inference.tally import Measures
+from deeplab_jax.inference.forward import make_forward
+from deeplab_jax.inference.predictor import padded_size
 from deeplab_jax.ops.mesh import shard_batch
 from deeplab_jax.train.state import create_train_state, create_variables
 from deeplab_jax.train.step_memory import StepMemory, step_memory
@@ -153,16 +153,17 @@ def _measure_evaluation(
 ) -> dict[str, Any]:
     """What the devices do for a batch of evaluation: every pass over it, its confusion matrices and measures."""
     options = predictor_options(config, info)
-    size = padded_size(config.data.crop_size, pad_to=options.pad_to, bucket=options.bucket)
-    num_images = -(-config.inference.batch_size // mesh.size) * mesh.size
-    if config.inference.compute_dtype:
+    settings = options.settings
+    size = padded_size(config.data.crop_size, pad_to=settings.pad_to, bucket=settings.bucket)
+    num_images = -(-settings.batch_size // mesh.size) * mesh.size
+    if settings.compute_dtype:
         model = network.build(network.for_inference(config), info)
     step = make_confusion_step(
-        options_forward(model.apply, options),
+        make_forward(model.apply, settings, align_corners=options.align_corners),
         mesh,
         num_classes=info.num_classes,
         ignore_label=info.ignore_label,
-        measures=Measures(**dataclasses.asdict(config.inference.measures)),
+        measures=settings.measures,
     )
     batch = shard_batch(_random_batch(info, num_images, size), mesh)
     pace = pace_of(_timed(lambda: step(variables, batch)))
@@ -171,8 +172,8 @@ def _measure_evaluation(
         "images_per_second": num_images / pace.median,
         "batch_size": num_images,
         "size": list(size),
-        "scales": list(options.scales),
-        "flip": options.flip,
+        "scales": list(settings.scales),
+        "flip": settings.flip,
     }
 
 

@@ -66,15 +66,15 @@ def crf_search(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> N
     if jax.process_count() > 1:
         raise UserError("--mode=crf-search runs in one process: start it on one host")
     settings = config.crf_search
-    dataset = open_data.open_dataset(config)
+    dataset = open_data.open_normalized(config, workdir)
     model = network.build(config, dataset.info)
     variables = network.load_variables(config, model, workdir, checkpoint)
-    options = dataclasses.replace(predictor_options(config), crf=None)
+    options = dataclasses.replace(predictor_options(config, dataset.info), crf=None)
     source = dataset.open_split(config.data.eval_split)
     indices = spread(len(source), settings.num_images)
     folder = open_folder(workdir / _FOLDER, fingerprint(config, variables))
     kept = keep_probabilities(folder, make_predictor(model.apply, variables, options), source, indices)
-    size_of = functools.partial(padded_size, pad_to=options.pad_to, bucket=options.bucket)
+    size_of = functools.partial(padded_size, pad_to=config.inference.pad_to, bucket=config.inference.bucket)
     scorer = _Scorer(folder / "scores.json", kept, size_of, dataset.info)
 
     plain = scorer.score(None)

@@ -22,6 +22,7 @@ from deeplab_jax.config import Config, DataConfig, differences, from_dict
 from deeplab_jax.data.dataset import example_name
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference.predictor import Segmenter, make_segmenter
+from deeplab_jax.inference.protocols import as_described
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
 NUM_CHANGED = 4  # images that gained most, and as many that lost most
@@ -206,12 +207,7 @@ def run_config(run: Run) -> Config:
     config = import_weights.adopt_model(from_dict(run.settings), run.workdir, {})
     protocol = run.scores["protocol"]
     config.model.output_stride = protocol.get("output_stride", config.model.output_stride)
-    for name in ("scales", "flip", "fuse", "window", "stride", "blend", "pad_to", "bucket", "crf", "compute_dtype"):
-        if protocol.get(name) is not None:
-            value = protocol[name]
-            setattr(config.inference, name, tuple(value) if isinstance(value, list) else value)
-    for name, value in (protocol.get("resize_input") or {}).items():
-        setattr(config.inference, f"resize_{name}", value)
+    config.inference = as_described(config.inference, protocol)
     return config
 
 

@@ -56,11 +56,13 @@ def run(monkeypatch, tmp_path, rng, capsys):
     monkeypatch.setattr(open_data, "open_dataset", lambda config: dataset)
     monkeypatch.setattr(network, "build", lambda config, info: NoisyEye())
 
-    def run(one=1.0, **changes):
+    def run(one=1.0, normalization="imagenet", **changes):
         monkeypatch.setattr(network, "load_variables", lambda *args: {"params": {"one": jnp.asarray(one)}})
         settings = CRFSearchConfig(2, (0.1, 4.0), (8.0,), (20.0,), num_refinements=0, num_iterations=2)
         config = Config(crf_search=dataclasses.replace(settings, **changes))
         config.inference.pad_to = SIZE
+        config.model.normalization = normalization
+        config.data.train_split = "val"
         calls.clear()
         crf_search.crf_search(config, tmp_path)
         return capsys.readouterr().out.splitlines(), len(calls)
@@ -92,6 +94,11 @@ def test_a_second_search_reuses_what_it_can(run, tmp_path):
     assert num_calls == 2, "other weights: nothing that is kept is true of them"
     assert len(list((tmp_path / "crf_search").iterdir())) == 1
     assert again != lines
+
+
+def test_images_may_be_normalised_by_the_data_sets_own_statistics(run, tmp_path):
+    run(normalization="dataset")
+    assert json.loads((tmp_path / "crf_search.json").read_text())["best"]["bi_w"] == 4.0
 
 
 def test_coarse_then_fine():

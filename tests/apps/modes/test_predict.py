@@ -15,6 +15,7 @@ from deeplab_jax.apps.assembly.workdir import keep_info
 from deeplab_jax.apps.modes import predict as app
 from deeplab_jax.config import Config
 from deeplab_jax.inference.predictor import PredictorOptions
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.types import DatasetInfo, UserError
 
 PALETTE = ((0, 0, 0), (250, 10, 20), (10, 250, 20))
@@ -250,7 +251,7 @@ def test_images_of_many_sizes_do_not_pile_up(tmp_path):
     paths = [pathlib.Path(str(k)) for k in range(1, 200)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segment_files, "_read", read)
-        options = PredictorOptions(bucket=1)
+        options = PredictorOptions(InferenceConfig(bucket=1))
         segment_files.segment_files(segment, options, paths, paths, INFO, files=lambda *result: {}, batch_size=4)
     assert not waiting
     assert most <= 4 * 4 + 2 * 8

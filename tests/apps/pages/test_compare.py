@@ -73,7 +73,7 @@ def test_the_page_shows_what_changed(runs, tmp_path):
     assert html.index("image1") < html.index("image3") < html.index("image2")  # gained most, gained, lost
     assert html.count("data:image/jpeg;base64,") == 6 * 3
     assert "http" not in html
-    assert [options.scales for options in seen[:2]] == [(1.0, 1.5)] * 2  # drawn as they were scored
+    assert [options.settings.scales for options in seen[:2]] == [(1.0, 1.5)] * 2  # drawn as they were scored
 
     data = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert data["iou_per_class"]["never"] == [None, None]
