@@ -16,37 +16,41 @@ from flax import traverse_util
 
 from deeplab_jax import registry
 from deeplab_jax.apps.assembly import open_data
+from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, Description, hashable, read_description
 from deeplab_jax.apps.assembly.stem import load_for_channels
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE
-from deeplab_jax.config import Config, ModelConfig, PartConfig, from_dict
+from deeplab_jax.config import Config, ModelConfig, PartConfig, PretrainedConfig, from_dict, to_dict
+from deeplab_jax.data.datasets import ade20k, cityscapes, voc
 from deeplab_jax.models.build import build_model
 from deeplab_jax.train.checkpoint import FOLDER, load_variables
-from deeplab_jax.types import DATASET_NORMALIZATION, ArrayShapes, UserError, Variables, WeightLayout
-from deeplab_jax.weights.formats.read import read_arrays
+from deeplab_jax.types import DATASET_NORMALIZATION, ArrayShapes, DatasetInfo, UserError, Variables, WeightLayout
+from deeplab_jax.weights.formats.read import read_arrays, read_metadata
 from deeplab_jax.weights.load import load_weights
 from deeplab_jax.weights.rules import LoadReport
 
 IMPORT_FILE = "imported.json"  # inside a workdir: where its network came from, and what it is
+WEIGHTS_FILE = "model.safetensors"  # inside a folder that holds one network
 _LAYOUTS = "weights.layouts"
-_OWN = "deeplab_jax"  # the layout of this project's own workdirs
 # The config's choice, whatever the weights come from: what changes training alone, and VGG's poolings, which
 # DeepLab's authors widen from 2 to 3 when they start from a classifier.
 _FREE_ARGUMENTS = ("dropout", "logits_stddev", "pool_size")
 
 
-class ForeignFile(NamedTuple):
-    """A file of weights, and what is known of its names."""
+class WeightsFile(NamedTuple):
+    """A file of weights, what is known of its names, and what it says of its classes: None where it does not."""
 
     arrays: dict[str, np.ndarray]
     layout_name: str
     layout: WeightLayout
+    info: DatasetInfo | None = None
 
 
 class Imported(NamedTuple):
-    """A network made of a foreign file."""
+    """A network made of a file of weights."""
 
     layout_name: str
     config: ModelConfig
+    info: DatasetInfo | None
     variables: dict[str, Any]
     report: LoadReport
 
@@ -65,7 +69,7 @@ def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str,
     Raises:
       UserError: where the file cannot be read, is of another layout, or has a backbone alone.
     """
-    imported = read_network(path, layout)
+    imported = read_weights(path, layout)
     return imported.config, imported.variables
 
 
@@ -83,7 +87,7 @@ def load_pretrained(
       UserError: where the file does not fit, or the config would silently make something else of its weights.
     """
     start = config.pretrained
-    file = _read(start.source, start.layout)
+    file = read_file(start.source, start.layout)
     check_agreement(config, file.layout.model, start.scope)
 
     def load(target: Variables) -> tuple[dict[str, Any], LoadReport]:
@@ -118,7 +122,7 @@ def adopt_model(config: Config, workdir: pathlib.Path, overrides: Mapping[str, A
 
 def model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """A ModelConfig from nested plain dicts."""
-    return from_dict({"model": fields}).model
+    return from_dict({"model": hashable(fields)}).model
 
 
 def _override(config: Any, path: str, value: Any) -> None:
@@ -132,59 +136,113 @@ def _override(config: Any, path: str, value: Any) -> None:
         setattr(config, field, value)
 
 
-def read_network(path: str, layout_name: str) -> Imported:
-    file = _read(path, layout_name)
+def assumed_info(num_classes: int) -> DatasetInfo:
+    """The classes of a file that does not say which they are: of the data set that has as many, or else numbers."""
+    for known in (voc.INFO, cityscapes.INFO, ade20k.INFO):
+        if known.num_classes == num_classes:
+            return known
+    return open_data.numbered_classes("imported", num_classes)
+
+
+def read_weights(path: str, layout_name: str) -> Imported:
+    """The network of a file of weights, or of a workdir; on the host.
+
+    Raises:
+      UserError: where the file cannot be read, is of another layout, or has a backbone alone.
+    """
+    file = read_file(path, layout_name)
     if "head" not in file.layout.model:
         raise UserError(
             f"{path}: has a backbone alone ({file.layout.model['backbone']['name']}); start training from it with "
             f"--config.model.pretrained.source={path} --config.model.pretrained.layout={file.layout_name}"
         )
     config = model_config(file.layout.model)
-    variables, report = load_weights(file.arrays, file.layout, _empty_variables(build_model(config)), path=path)
-    return Imported(file.layout_name, config, variables, report)
+    try:
+        target = _stand_ins(build_model(config, file.info), file.info)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # whatever a part of ours makes of a stranger's settings
+        raise UserError(f"{path}: its settings build no network ({' '.join(str(error).split())[:200]})") from None
+    variables, report = load_weights(file.arrays, file.layout, target, path=path)
+    return Imported(file.layout_name, config, file.info, variables, report)
 
 
-def _empty_variables(model: nn.Module) -> dict[str, Any]:
-    images = jnp.zeros((1, 65, 65, 3), jnp.uint8)
+def _stand_ins(model: nn.Module, info: DatasetInfo | None) -> dict[str, Any]:
+    """Arrays of the shapes of the network's variables, which take no memory."""
+    images = jnp.zeros((1, 65, 65, info.channels if info else 3), jnp.uint8)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
-    return {"batch_stats": {}} | jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
+    zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), dict(shapes))
+    return {"batch_stats": {}} | zeros
 
 
-def _read(path: str, layout_name: str) -> ForeignFile:
-    """A file of the named layout; '' tries them all."""
-    if layout_name == _OWN or (not layout_name and (pathlib.Path(path) / FOLDER).is_dir()):
-        return _read_own(pathlib.Path(path))
+def read_file(path: str, layout_name: str) -> WeightsFile:
+    """A file, or a workdir, of the named layout; '' recognises it.
+
+    Raises:
+      UserError: where it cannot be read, or is of another layout.
+    """
+    folder = pathlib.Path(path)
+    if (folder / FOLDER).is_dir() and layout_name in ("", OWN_LAYOUT):
+        return _read_own(folder)
+    if (folder / WEIGHTS_FILE).is_file():
+        path = str(folder / WEIGHTS_FILE)
     arrays = read_arrays(path)
     shapes = {name: array.shape for name, array in arrays.items()}
     known = registry.module_names(_LAYOUTS)
     if layout_name and layout_name not in known:
         raise UserError(f"layout '{layout_name}': there are {', '.join(known)}")
+    description = read_metadata(path).get(KEY)
+    if description is not None:
+        return _read_described(path, layout_name, arrays, read_description(description, path))
     if layout_name:
+        fitting = [layout_name]
         try:
-            return ForeignFile(arrays, layout_name, _recognize(layout_name, shapes))
+            layout = _recognize(layout_name, shapes)
         except ValueError as error:
             fitting = _fitting_layouts(shapes)
             hint = f"its names are those of layout {' or '.join(fitting)}" if fitting else "no layout here knows it"
             raise UserError(f"{path}: not of layout '{layout_name}' ({error}); {hint}") from None
-    fitting = _fitting_layouts(shapes)
-    if len(fitting) != 1:
-        several = f"several layouts fit ({', '.join(fitting)})" if fitting else "no layout fits its names"
-        raise UserError(f"{path}: {several}; say which with --layout=NAME, one of {', '.join(known)}")
-    return ForeignFile(arrays, fitting[0], _recognize(fitting[0], shapes))
+    else:
+        fitting = _fitting_layouts(shapes)
+        if len(fitting) != 1:
+            several = f"several layouts fit ({', '.join(fitting)})" if fitting else "no layout fits its names"
+            raise UserError(f"{path}: {several}; say which with --layout=NAME, one of {', '.join(known)}")
+        layout = _recognize(fitting[0], shapes)
+    if fitting == [OWN_LAYOUT]:
+        raise UserError(
+            f"{path}: has this project's names without the metadata that say of which network they are; write it with "
+            "Model.save, or from its workdir with --mode=export --format=safetensors"
+        )
+    return WeightsFile(arrays, fitting[0], layout)
 
 
-def _read_own(workdir: pathlib.Path) -> ForeignFile:
+def _read_described(
+    path: str, layout_name: str, arrays: dict[str, np.ndarray], description: Description
+) -> WeightsFile:
+    """A file that says itself of which network it is."""
+    if layout_name not in ("", description.layout):
+        raise UserError(f"{path}: not of layout '{layout_name}'; it says that it is of '{description.layout}'")
+    try:
+        layout = _recognize(description.layout, {name: array.shape for name, array in arrays.items()})
+    except ValueError as error:
+        raise UserError(f"{path}: says that it is of layout '{description.layout}', but {error}") from None
+    layout = dataclasses.replace(layout, model=to_dict(description.config))
+    return WeightsFile(arrays, description.layout, layout, description.info)
+
+
+def _read_own(workdir: pathlib.Path) -> WeightsFile:
     """The best checkpoint of another run of this project, and what its network is."""
     variables = load_variables(workdir)
     arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
-    layout = _recognize(_OWN, {name: array.shape for name, array in arrays.items()})
+    layout = _recognize(OWN_LAYOUT, {name: array.shape for name, array in arrays.items()})
     path = workdir / CONFIG_FILE
     try:
-        model = json.loads(path.read_text())["model"]
-    except (OSError, ValueError, KeyError) as error:
+        config = from_dict(hashable(json.loads(path.read_text())))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"cannot read {path} ({error}): config.model.pretrained.source wants a workdir") from None
-    info = open_data.find_info(Config(), workdir)
-    return ForeignFile(arrays, _OWN, dataclasses.replace(layout, model=model | {"num_classes": info.num_classes}))
+    info = open_data.find_info(config, workdir)
+    model = dataclasses.replace(config.model, num_classes=info.num_classes, pretrained=PretrainedConfig())
+    return WeightsFile(arrays, OWN_LAYOUT, dataclasses.replace(layout, model=to_dict(model)), info)
 
 
 def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:

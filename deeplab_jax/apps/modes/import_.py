@@ -9,10 +9,9 @@ import pathlib
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
 from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
-from deeplab_jax.apps.import_weights import IMPORT_FILE, read_network
+from deeplab_jax.apps.import_weights import IMPORT_FILE, assumed_info, read_weights
 from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config, to_dict
-from deeplab_jax.data.datasets import voc
 from deeplab_jax.files import write_whole
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
 from deeplab_jax.train.optimizer import make_optimizer
@@ -43,11 +42,11 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
         raise UserError("give --source=PATH, the file to import (and --layout=NAME, whose names it uses)")
     if has_checkpoints(workdir):
         raise UserError(f"{workdir} holds checkpoints already: choose a new --workdir")
-    imported = read_network(source, layout_name)
+    imported = read_weights(source, layout_name)
     config.model = dataclasses.replace(
         imported.config, compute_dtype=config.model.compute_dtype, batch_norm=config.model.batch_norm
     )
-    info = _find_classes(config)
+    info = imported.info or _find_classes(config)
     open_workdir(config, workdir)
     keep_info(info, workdir)
     tx, _ = make_optimizer(config.optimizer, config.train.num_steps, imported.variables["params"])
@@ -64,9 +63,10 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
 
 
 def _find_classes(config: Config) -> DatasetInfo:
-    """What prediction must know of the classes: the config's data set where it is here, VOC for 21, else numbers."""
+    """What prediction must know of the classes: the config's data set where it is here, else the likely ones."""
     num_classes = config.model.num_classes
-    for known in ([open_data.open_dataset(config).info] if config.data.root else []) + [voc.INFO]:
-        if known.num_classes == num_classes:
-            return known
-    return open_data.numbered_classes("imported", num_classes)
+    if config.data.root:
+        info = open_data.open_dataset(config).info
+        if info.num_classes == num_classes:
+            return info
+    return assumed_info(num_classes)

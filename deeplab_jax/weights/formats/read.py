@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -64,19 +65,34 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       UserError: when there is no such file, its format is unknown, it is damaged, or it holds no arrays.
     """
     path = pathlib.Path(path)
+    kind, arrays = _read(path, lambda kind: kind.read(path))
+    if not arrays:
+        raise UserError(f"{path}: {kind.name} without arrays of numbers; name the file with the weights")
+    return arrays
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts by name that lie beside the arrays in the file; {} in formats that have none.
+
+    Raises:
+      UserError: as `read_arrays`.
+    """
+    path = pathlib.Path(path)
+    return _read(path, lambda kind: safetensors_file.read_metadata(path) if kind is _SAFETENSORS else {})[1]
+
+
+def _read(path: pathlib.Path, read: Callable[[_Format], Any]) -> tuple[_Format, Any]:
+    """The file's format, and what `read` makes of it."""
     try:
         kind = _format(path)
         try:
-            arrays = kind.read(path)
+            return kind, read(kind)
         except UnsuitableError as error:
             raise UserError(_line(f"{path}: {error}")) from None
         except ValueError as error:
             raise UserError(_line(f"{path}: damaged {kind.name} ({error}); fetch or save it again")) from None
     except OSError as error:
         raise UserError(_line(f"{path}: cannot be read ({error.strerror or error}); name a file of weights")) from None
-    if not arrays:
-        raise UserError(f"{path}: {kind.name} without arrays of numbers; name the file with the weights")
-    return arrays
 
 
 def _format(path: pathlib.Path) -> _Format:

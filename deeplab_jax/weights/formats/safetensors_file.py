@@ -1,7 +1,7 @@
 """Files of safetensors: a JSON header, then the bytes of all tensors.
 
-The safetensors library reads no bfloat16 into NumPy, which half of all such files hold; the format is simple
-enough to be read without it.
+The safetensors library reads no bfloat16 into NumPy, which half of all such files hold, and is not among the
+requirements; the format is simple enough to be read and written without it.
 
 Source: the format's description in the safetensors repository.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import struct
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -35,6 +35,8 @@ _SCALARS = {
     "C64": "complex64",
 }
 _LENGTH = struct.Struct("<Q")
+_METADATA = "__metadata__"
+_MAX_HEADER_BYTES = 100_000_000  # the library's own bound; the header of a network is below 1 MB
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -43,16 +45,52 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
       ValueError: when the file is damaged, or a tensor is of fewer than 8 bits and unknown to NumPy.
     """
-    data = pathlib.Path(path).read_bytes()
-    if not has_header(data[: _LENGTH.size + 1], len(data)):
-        raise ValueError("no header of the size that it names")
-    (length,) = _LENGTH.unpack_from(data)
-    try:
-        header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
-    except RecursionError:
-        raise ValueError("a header nested too deeply") from None
-    body = memoryview(data)[_LENGTH.size + length :]
-    return {name: _tensor(name, entry, body) for name, entry in header.items() if name != "__metadata__"}
+    with open(path, "rb") as file:
+        header = _read_header(file)
+        body = memoryview(file.read())
+    header.pop(_METADATA, None)
+    tensors, num_bytes = {}, 0
+    for name, entry in header.items():
+        tensors[name] = _tensor(name, entry, body)
+        num_bytes += entry["data_offsets"][1] - entry["data_offsets"][0]
+        if num_bytes > len(body):  # else a small file could fill the memory
+            raise ValueError("tensors that share their bytes")
+    return tensors
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts that the writer added, by name; {} where there are none.
+
+    Raises:
+      ValueError: when the file is damaged, or its metadata are other than texts.
+    """
+    with open(path, "rb") as file:
+        metadata = _read_header(file).get(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError(f"{_METADATA} that are no texts by name")
+    return metadata
+
+
+def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Writes the arrays, of dtypes that the format has, and the texts that go with them, by name.
+
+    Raises:
+      OSError: where the file cannot be written.
+    """
+    names = {np.dtype(name): scalar for scalar, name in _SCALARS.items() if name != "bfloat16"}
+    # The widest first, so that each tensor begins at a multiple of its own width.
+    ordered = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    end = 0
+    for name, array in ordered.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH.size)
+    with open(path, "wb") as file:
+        file.write(_LENGTH.pack(len(text)) + text)
+        for array in ordered.values():
+            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
 
 
 def has_header(start: bytes, num_bytes: int) -> bool:
@@ -60,6 +98,27 @@ def has_header(start: bytes, num_bytes: int) -> bool:
     if len(start) <= _LENGTH.size:
         return False
     return 2 <= _LENGTH.unpack_from(start)[0] <= num_bytes - _LENGTH.size and start[_LENGTH.size :][:1] == b"{"
+
+
+def _read_header(file: BinaryIO) -> dict[str, Any]:
+    """What stands before the tensors; the file is left behind it.
+
+    Raises:
+      ValueError: when it is damaged.
+    """
+    start = file.read(_LENGTH.size)
+    num_bytes = os.fstat(file.fileno()).st_size
+    if not has_header(start + file.read(1), num_bytes):
+        raise ValueError("no header of the size that it names")
+    (length,) = _LENGTH.unpack(start)
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes")
+    file.seek(_LENGTH.size)
+    try:
+        header: dict[str, Any] = json.loads(file.read(length))
+    except RecursionError:
+        raise ValueError("a header nested too deeply") from None
+    return header
 
 
 def _tensor(name: str, entry: Any, body: memoryview) -> np.ndarray:

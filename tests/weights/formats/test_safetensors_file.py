@@ -8,7 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from deeplab_jax.weights.formats.read import read_arrays
+from deeplab_jax.types import UserError
+from deeplab_jax.weights.formats import safetensors_file
+from deeplab_jax.weights.formats.read import read_arrays, read_metadata
 
 
 def _write(path, header, body=b""):
@@ -88,6 +90,59 @@ def test_a_dtype_that_numpy_lacks(tmp_path, refused):
 
 def test_a_header_nested_without_end(tmp_path, refused):
     assert "nested" in refused(_write(tmp_path / "m.safetensors", b'{"w":' + b"[" * 100_000))
+
+
+def test_a_header_too_large_to_be_one(tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(safetensors_file, "_MAX_HEADER_BYTES", 100)
+    assert "a header of 101 bytes" in refused(_write(tmp_path / "m.safetensors", b"{}".ljust(101)))
+
+
+def test_tensors_that_share_their_bytes(tmp_path, refused):
+    """Each bfloat16 becomes a float32 of its own: many names for one tensor would fill the memory."""
+    entry = {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}
+    assert "share their bytes" in refused(_write(tmp_path / "m.safetensors", {"v": entry, "w": entry}, bytes(8)))
+
+
+@pytest.mark.parametrize("metadata", [["text"], {"name": 1}, "text"])
+def test_metadata_that_are_no_texts(metadata, tmp_path):
+    path = _write(tmp_path / "m.safetensors", {"__metadata__": metadata})
+    with pytest.raises(UserError, match="metadata__ that are no texts"):
+        read_metadata(path)
+
+
+def _arrays(rng):
+    kinds = ("bool", "uint8", "int64", "float16", "float32")
+    arrays = {name: rng.integers(2, size=(3, 5)).astype(name) for name in kinds}
+    return {**arrays, "scalar": np.float32(3.5).reshape(()), "transposed": arrays["float32"].T, "empty": np.zeros(0)}
+
+
+def test_what_is_written_comes_back(tmp_path, rng):
+    arrays = _arrays(rng)
+    safetensors_file.write(tmp_path / "m.safetensors", arrays, {"name": "Umlaut ä"})
+    read = read_arrays(tmp_path / "m.safetensors")
+    assert set(read) == set(arrays)
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+    assert read_metadata(tmp_path / "m.safetensors") == {"name": "Umlaut ä"}
+
+
+def test_formats_without_metadata_have_none(tmp_path):
+    np.savez(tmp_path / "m.npz", weight=np.zeros(3))
+    assert read_metadata(tmp_path / "m.npz") == {}
+
+
+@pytest.mark.peer
+def test_the_library_reads_what_is_written(tmp_path, rng):
+    library = pytest.importorskip("safetensors")
+    arrays = _arrays(rng)
+    path = tmp_path / "m.safetensors"
+    safetensors_file.write(path, arrays, {"name": "Umlaut ä"})
+    with library.safe_open(path, "np") as file:
+        assert file.metadata() == {"name": "Umlaut ä"}
+        assert set(file.keys()) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array)
 
 
 @pytest.mark.peer

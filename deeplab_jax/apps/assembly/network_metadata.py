@@ -1,0 +1,157 @@
+"""What a file of weights says of its network: what is needed to build it and to name its classes, and nothing else.
+
+It is a text of JSON beside the arrays. Files come from anywhere: nothing in it is believed before it is checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import deeplab_jax
+from deeplab_jax.config import Config, ModelConfig, PretrainedConfig, from_dict, to_dict
+from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
+from deeplab_jax.validation import validate
+
+KEY = "deeplab_jax"  # of the text, among a file's metadata
+OWN_LAYOUT = "deeplab_jax"  # names of arrays that are our own paths
+_FORMAT_VERSION = 1
+_OF_TRAINING = ("pretrained", "remat")  # settings of the model that no trained network needs
+_INFO_FIELDS = tuple(field.name for field in dataclasses.fields(DatasetInfo) if field.name != "splits")
+_DTYPES = ("uint8", "uint16", "float32")
+_MAX_CLASSES, _MAX_CHANNELS = 65_536, 4_096
+
+
+class Description(NamedTuple):
+    """A network without its weights, and whose names its file has for them."""
+
+    config: ModelConfig
+    info: DatasetInfo
+    layout: str
+
+
+def write_description(config: ModelConfig, info: DatasetInfo, layout: str = OWN_LAYOUT) -> str:
+    """The text for a network's file."""
+    batch_norm = dataclasses.replace(config.batch_norm, group_size=0)
+    model = to_dict(dataclasses.replace(config, num_classes=info.num_classes, batch_norm=batch_norm))
+    description = {
+        "format_version": _FORMAT_VERSION,
+        "version": deeplab_jax.__version__,
+        "layout": layout,
+        "model": {name: value for name, value in model.items() if name not in _OF_TRAINING},
+        "info": {name: getattr(info, name) for name in _INFO_FIELDS},
+    }
+    return json.dumps(description)
+
+
+def read_description(text: str, path: str) -> Description:
+    """What the text of a file says.
+
+    Args:
+      text: as `write_description` gives it.
+      path: of the file, for the message.
+
+    Raises:
+      UserError: where it says no such thing, or was written by a newer version.
+    """
+    try:
+        known = _mapping(json.loads(text, parse_constant=_refuse), "the whole")
+        version = known.get("format_version")
+        if type(version) is not int:
+            raise ValueError(f"format_version {version!r} is no whole number")
+        if version > _FORMAT_VERSION:
+            raise UserError(
+                f"{path}: was written by deeplab_jax {str(known.get('version'))[:20]!r}, whose format {version} this "
+                f"version ({deeplab_jax.__version__}) does not know: update deeplab_jax"
+            )
+        info = _read_info(_mapping(known.get("info"), "info"))
+        model = _mapping(known.get("model"), "model")
+        config = _make_config(model)
+        if config.num_classes != info.num_classes:
+            raise ValueError(f"model.num_classes={config.num_classes}, and {info.num_classes} classes in info")
+        if config.normalization == DATASET_NORMALIZATION and not info.channel_mean:
+            raise ValueError("info.channel_mean is missing, by which images are normalised")
+        layout = known.get("layout")
+        if not isinstance(layout, str):
+            raise ValueError("layout is no text")
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, ValueError) else "nested too deeply"
+        raise UserError(f"{path}: damaged metadata '{KEY}' ({reason}); save the network again") from None
+    return Description(config, info, layout)
+
+
+def hashable(value: Any) -> Any:
+    """JSON knows no tuples, and modules of Flax no lists."""
+    if isinstance(value, dict):
+        return {name: hashable(each) for name, each in value.items()}
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
+
+
+def _make_config(model: Mapping[str, Any]) -> ModelConfig:
+    config = from_dict({"model": hashable(model)}).model
+    config.pretrained = PretrainedConfig()
+    try:
+        validate(Config(model=config))
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    if unknown := _unknown(model, to_dict(config), "model"):
+        raise ValueError(f"{unknown[0]} is no setting of this version ({deeplab_jax.__version__})")
+    return config
+
+
+def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
+    if set(known) != set(_INFO_FIELDS):
+        raise ValueError(f"info must have {', '.join(_INFO_FIELDS)}")
+    for name, (low, high) in {
+        "num_classes": (1, _MAX_CLASSES),
+        "ignore_label": (-(2**31), 2**31 - 1),
+        "channels": (1, _MAX_CHANNELS),
+    }.items():
+        if type(known[name]) is not int or not low <= known[name] <= high:
+            raise ValueError(f"info.{name} is no whole number from {low} to {high}")
+    if known["dtype"] not in _DTYPES or not isinstance(known["name"], str):
+        raise ValueError(f"info.name is no text, or info.dtype none of {', '.join(_DTYPES)}")
+    class_names = _list_of(known["class_names"], str, "info.class_names")
+    palette = tuple(_list_of(color, int, "info.palette") for color in _list_of(known["palette"], list, "info.palette"))
+    if not all(len(color) == 3 and min(color) >= 0 and max(color) <= 255 for color in palette):
+        raise ValueError("info.palette is no list of [red, green, blue], each from 0 to 255")
+    if len(class_names) != known["num_classes"] or len(palette) < known["num_classes"]:
+        raise ValueError("info.class_names and info.palette must have one entry for each class")
+    statistics = {name: _list_of(known[name], (int, float), f"info.{name}") for name in ("channel_mean", "channel_std")}
+    if any(len(values) not in (0, known["channels"]) for values in statistics.values()):
+        raise ValueError("info.channel_mean and info.channel_std must have one number for each channel, or none")
+    if not all(math.isfinite(mean) for mean in statistics["channel_mean"]) or not all(
+        0 < std < math.inf for std in statistics["channel_std"]
+    ):
+        raise ValueError("info.channel_mean must be finite, and info.channel_std positive")
+    return DatasetInfo(**{**known, "class_names": class_names, "palette": palette, "splits": {}, **statistics})
+
+
+def _unknown(settings: Any, known: Any, path: str) -> list[str]:
+    """Paths of the settings that this version has no field for."""
+    if not isinstance(settings, Mapping) or not isinstance(known, Mapping):
+        return []
+    return [
+        unknown
+        for name, value in settings.items()
+        for unknown in ([f"{path}.{name}"] if name not in known else _unknown(value, known[name], f"{path}.{name}"))
+    ]
+
+
+def _mapping(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is no object")
+    return value
+
+
+def _list_of(value: Any, kind: type | tuple[type, ...], path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, kind) and not isinstance(each, bool) for each in value):
+        raise ValueError(f"{path} is no list of the right kind")
+    return tuple(value)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")

@@ -1,0 +1,217 @@
+"""Networks in and out of files: what is written comes back bit for bit, and what is no network is refused in a line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.apps.modes.import_ import import_weights
+from deeplab_jax.apps.network_files import Network, read_network, write_network
+from deeplab_jax.config import Config, PartConfig, PretrainedConfig
+from deeplab_jax.models.build import build_model
+from deeplab_jax.palettes import voc_palette
+from deeplab_jax.types import DatasetInfo, UserError
+from deeplab_jax.weights.formats.safetensors_file import read, read_metadata, write
+
+
+def _config(**changes):
+    backbone = PartConfig("mobilenet_v2.mobilenet_v2", {"width": 0.25})
+    head = PartConfig("aspp.aspp", {"atrous_rates": (), "aspp_channels": 8})
+    fields = {"backbone": backbone, "head": head, "num_classes": 3, "normalization": "minus_one_to_one", **changes}
+    return dataclasses.replace(Config().model, **fields)
+
+
+def _info(**changes):
+    fields = {"class_names": ("soil", "crop", "weed"), "palette": voc_palette(3), "splits": {}, **changes}
+    return DatasetInfo(**{"name": "field", "num_classes": 3, "ignore_label": 255, **fields})
+
+
+@pytest.fixture
+def network(rng):
+    config = _config()
+    model = build_model(config)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3), jnp.uint8)))
+    return Network(config, _info(), jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes))
+
+
+@pytest.fixture
+def file(network, tmp_path):
+    (path,) = write_network(tmp_path / "mine.safetensors", network)
+    return path
+
+
+def assert_same(read, network):
+    assert read.config == dataclasses.replace(network.config, num_classes=network.info.num_classes)
+    assert read.info == network.info
+    assert jax.tree.structure(read.variables) == jax.tree.structure(network.variables)
+    for ours, theirs in zip(jax.tree.leaves(read.variables), jax.tree.leaves(network.variables), strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_network_comes_back(network, file):
+    read = read_network(str(file))
+    assert_same(read, network)
+    assert read.notes == ()
+
+
+def test_a_workdir_gives_its_best_checkpoint(network, tmp_path, file):
+    """With the classes of its data set, whatever the config says of their number."""
+    config = Config()
+    config.data.dataset, config.data.crop_size, config.data.batch_size = "shapes", (33, 33), 8
+    import_weights(config, tmp_path / "run", str(file), "")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["model"]["num_classes"] = 0
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert_same(read_network(str(tmp_path / "run")), network)
+
+
+def test_an_own_file_is_a_start_for_training(network, file):
+    start = PretrainedConfig(source=str(file), layout="deeplab_jax", scope="fitting")
+    config = dataclasses.replace(network.config, num_classes=9, pretrained=start)
+    model = build_model(config)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3), jnp.uint8)))
+    loaded, report, _ = load_pretrained(config, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+    assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
+    ours, theirs = (tree["params"]["head"]["aspp"]["aspp0"]["conv"]["kernel"] for tree in (loaded, network.variables))
+    np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UserError, match=r"normalization='imagenet': .* need 'minus_one_to_one'"):
+        load_pretrained(dataclasses.replace(config, normalization="imagenet"), {})
+
+
+def test_a_file_says_what_is_needed_and_nothing_else(file):
+    assert {name.split("/")[0] for name in read(file)} == {"params", "batch_stats"}
+    metadata = read_metadata(file)
+    assert list(metadata) == ["deeplab_jax"]
+    described = json.loads(metadata["deeplab_jax"])
+    assert set(described) == {"format_version", "version", "layout", "model", "info"}
+    assert not {"pretrained", "remat"} & set(described["model"])
+    assert described["info"]["class_names"] == ["soil", "crop", "weed"]
+
+
+def test_channels_of_ones_own_and_their_statistics_come_back(rng, tmp_path):
+    """Normalised by the data set's statistics, which are in no setting of the model."""
+    mean, std = (1.0, 2.0, 3.0, 4.5, 0.25), (0.5, 1.0, 2.0, 4.0, 8.0)
+    info = _info(channels=5, dtype="uint16", channel_mean=mean, channel_std=std)
+    config = _config(normalization="dataset", num_classes=0)
+    model = build_model(config, info)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 5), jnp.uint8)))
+    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+    network = Network(config, info, variables)
+    write_network(tmp_path / "bands.safetensors", network)
+    read = read_network(str(tmp_path / "bands.safetensors"))
+    assert_same(read, network)
+    assert build_model(read.config, read.info).normalization.mean == mean
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(network, file):
+    before = file.read_bytes()
+    with pytest.raises(UserError, match="cannot write"):
+        write_network(file / "inside.safetensors", network)
+    assert file.read_bytes() == before
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+
+
+def _rewrite(file, change):
+    """The file with its description changed."""
+    described = json.loads(read_metadata(file)["deeplab_jax"])
+    text = change(described) or json.dumps(described)
+    write(file, read(file), {"deeplab_jax": text})
+    return str(file)
+
+
+def _set(path, value):
+    def change(described):
+        *parents, last = path.split(".")
+        for name in parents:
+            described = described[name]
+        described[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _: "[1]", "the whole is no object"),
+        (lambda _: "{", "damaged metadata"),
+        (lambda _: "[" * 100_000, "nested too deeply"),
+        (_set("format_version", "1"), "format_version '1' is no whole number"),
+        (_set("layout", 3), "layout is no text"),
+        (_set("layout", "torchvison"), "says that it is of layout 'torchvison'"),
+        (_set("model", []), "model is no object"),
+        (_set("model.output_stride", "16"), "model.output_stride='16': must be"),
+        (_set("model.output_stride", 12), "config.model.output_stride=12: must be"),
+        (_set("model.align_corners", 1), "model.align_corners=1: must be"),
+        (_set("model.scales", 1.0), "model.scales=1.0: must be"),
+        (_set("model.backbone", "resnet"), "model.backbone='resnet': must be"),
+        (_set("model.backbone.name", "os.system"), "no module 'os'"),
+        (_set("model.backbone.args.width", {}), "config.model: unsupported"),
+        (_set("model.backbone.args.width", float("nan")), "NaN is no number"),
+        (_set("model.backbone.args.width", "wide"), "its settings build no network|config.model"),
+        (_set("model.backbone.args.depth", 3), "takes no argument 'depth'"),
+        (_set("model.attention", True), "model.attention is no setting of this version"),
+        (_set("model.normalization", "dataset"), "channel_mean is missing"),
+        (_set("model.num_classes", 4), "model.num_classes=4, and 3 classes in info"),
+        (_set("info", None), "info is no object"),
+        (_set("info.num_classes", 2**40), "info.num_classes is no whole number"),
+        (_set("info.class_names", ["soil", "crop"]), "one entry for each class"),
+        (_set("info.class_names", [1, 2, 3]), "info.class_names is no list"),
+        (_set("info.palette", [[0, 0, 0], [1, 1, 1], [1, 1, 256]]), "each from 0 to 255"),
+        (_set("info.palette", 3), "info.palette is no list"),
+        (_set("info.dtype", "object"), "info.dtype none of"),
+        (_set("info.channel_std", [0.0, 1.0, 1.0]), "channel_std positive"),
+        (_set("info.channel_mean", [1.0]), "one number for each channel"),
+        (_set("info.owner", "me"), "info must have"),
+    ],
+)
+def test_a_description_that_lies_ends_in_a_line(change, words, file):
+    with pytest.raises(UserError, match=words) as caught:
+        read_network(_rewrite(file, change))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(file))
+
+
+def test_a_newer_file_asks_for_a_newer_version(file):
+    with pytest.raises(UserError, match=r"was written by deeplab_jax '9\.1', whose format 7 .*: update deeplab_jax"):
+        read_network(_rewrite(file, lambda described: described.update(format_version=7, version="9.1")))
+
+
+def test_own_names_without_metadata_have_a_remedy(file):
+    write(file, read(file), {})
+    for layout in ("", "deeplab_jax"):
+        with pytest.raises(UserError, match=r"names without the metadata .*; write it with Model\.save, or .*export"):
+            read_network(str(file), layout=layout)
+
+
+def test_values_that_are_not_finite_are_refused(network, tmp_path):
+    network.variables["params"]["head"]["logits"]["bias"][1] = np.nan
+    write_network(tmp_path / "bad.safetensors", network)
+    with pytest.raises(UserError, match="'params/head/logits/bias' holds values that are not finite"):
+        read_network(str(tmp_path / "bad.safetensors"))
+
+
+def test_another_layout_than_its_own_is_refused(file):
+    with pytest.raises(UserError, match="not of layout 'smp'; it says that it is of 'deeplab_jax'"):
+        read_network(str(file), layout="smp")
+
+
+def test_a_misspelt_path_is_answered_with_the_near_ones(file):
+    with pytest.raises(UserError, match=r"no such file or folder; did you mean .*mine\.safetensors\?"):
+        read_network(str(file.with_name("mime.safetensors")))
+    with pytest.raises(UserError, match="no such file or folder; name a file"):
+        read_network(str(file.parent / "missing" / "else"))
+
+
+def test_a_missing_array_is_named(network, file):
+    arrays = read(file)
+    arrays.pop("params/head/logits/bias")
+    write(file, arrays, read_metadata(file))
+    with pytest.raises(UserError, match="missing: params/head/logits/bias"):
+        read_network(str(file))
