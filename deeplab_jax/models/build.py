@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -29,8 +30,7 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
     num_classes = config.num_classes or (info.num_classes if info else 0)
     if not num_classes:
         raise UserError("config.model.num_classes=0: give the number of classes, or a data set that knows it")
-    norm = config.batch_norm
-    options = LayerOptions(jnp.dtype(config.compute_dtype), norm.decay, norm.group_size, norm.frozen)
+    options = LayerOptions(jnp.dtype(config.compute_dtype), dataclasses.replace(config.batch_norm))
     try:
         backbone = registry.resolve("backbones", config.backbone.name)(
             output_stride=config.output_stride, options=options, **_hashable(config.backbone.args)

@@ -22,7 +22,7 @@ class BatchNorm(nn.Module):
 
     In training, mean and (biased) variance are those of the batch, in float32. Under `jax.jit` with the batch
     sharded over a mesh they are those of the global batch: the partitioner adds the all-reduce, nothing here
-    knows of devices. With `options.bn_group_size` = n, each run of n examples is normalised by its own
+    knows of devices. With `options.batch_norm.group_size` = n, each run of n examples is normalised by its own
     statistics, which needs no communication where groups lie within devices.
 
     A statistic over a single value (image pooling at batch size 1) would turn the layer into a constant and
@@ -45,19 +45,19 @@ class BatchNorm(nn.Module):
 
         group = self._group_size(x.shape[0])
         single_value = group * x.shape[1] * x.shape[2] == 1
-        if not train or self.options.bn_frozen or single_value:
+        if not train or self.options.batch_norm.frozen or single_value:
             mean, var = running_mean.value[None], running_var.value[None]
             return _normalize(x, mean, var, scale, bias, self.epsilon, self.options.dtype)
 
         mean, var = channel_moments(x, running_mean.value, num_groups=x.shape[0] // group)
         if not self.is_initializing():
-            decay = self.options.bn_decay
+            decay = self.options.batch_norm.decay
             running_mean.value = decay * running_mean.value + (1 - decay) * mean.mean(0)
             running_var.value = decay * running_var.value + (1 - decay) * var.mean(0)
         return _normalize(x, mean, var, scale, bias, self.epsilon, self.options.dtype)
 
     def _group_size(self, batch_size: int) -> int:
-        group = self.options.bn_group_size or batch_size
+        group = self.options.batch_norm.group_size or batch_size
         if batch_size % group and batch_size > group:
             raise ValueError(f"a batch of {batch_size} does not divide into batch norm groups of {group}")
         return min(group, batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from deeplab_jax.ops.mesh import shard_batch
 from deeplab_jax.train.checkpoint import Checkpointer
 from deeplab_jax.train.idle import IdleTime
 from deeplab_jax.train.progress import Progress, Window
+from deeplab_jax.train.settings import TrainConfig
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.train.step import TrainStep
@@ -24,18 +24,6 @@ Evaluate = Callable[[int, TrainState], Mapping[str, Any]]  # (step, state) -> sc
 Augment = Callable[[Any], Batch]  # what the loader gives, on the devices -> crops
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class LoopOptions:
-    """How long, and what happens how often; counts are in steps."""
-
-    num_steps: int
-    log_every: int
-    eval_every: int
-    checkpoint_every: int
-    max_nonfinite_steps: int
-    batch_size: int  # images per step, to know the pace
-
-
 def train_loop(
     state: TrainState,
     train_step: TrainStep,
@@ -43,7 +31,8 @@ def train_loop(
     evaluate: Evaluate,
     *,
     mesh: Mesh,
-    options: LoopOptions,
+    settings: TrainConfig,
+    batch_size: int,
     checkpointer: Checkpointer,
     writer: MetricWriter,
     stop: StopSignal,
@@ -63,7 +52,8 @@ def train_loop(
       loader: its position is the state's step.
       evaluate: scores a state; called every `eval_every` steps and at the end.
       mesh: of the train step.
-      options: how long and how often.
+      settings: how long, and what happens how often.
+      batch_size: images per step, to know the pace.
       checkpointer: where the state goes.
       writer: where the curve goes.
       stop: asked after each step.
@@ -77,9 +67,9 @@ def train_loop(
         cannot be saved.
     """
     start = int(state.step)
-    progress = Progress(options.num_steps, start, images_per_step=options.batch_size, enabled=jax.process_index() == 0)
-    window, idle = Window(options.batch_size), IdleTime()
-    guard = _NonfiniteGuard(options.max_nonfinite_steps, loader, checkpointer, progress)
+    progress = Progress(settings.num_steps, start, images_per_step=batch_size, enabled=jax.process_index() == 0)
+    window, idle = Window(batch_size), IdleTime()
+    guard = _NonfiniteGuard(settings.max_nonfinite_steps, loader, checkpointer, progress)
     pending: tuple[int, Any] | None = None
 
     def look_back() -> None:
@@ -89,12 +79,12 @@ def train_loop(
         guard.check(step, skipped=bool(metrics["skipped"]))
         window.add(metrics)
         progress.advance(metrics, window)
-        if step % options.log_every == 0 or step == options.num_steps:
+        if step % settings.log_every == 0 or step == settings.num_steps:
             point = window.flush()
             progress.point(step, point)
             writer.write(step, point)
 
-    for step in range(start + 1, options.num_steps + 1):
+    for step in range(start + 1, settings.num_steps + 1):
         asked = time.perf_counter()
         batch = shard_batch(next(loader), mesh)
         window.add_times(data=idle.since(asked), host=idle.before(asked))
@@ -102,9 +92,9 @@ def train_loop(
         idle.watch(metrics)
         look_back()
         pending = (step, metrics)
-        is_end = stop.requested(step) or step == options.num_steps
-        is_evaluated = step % options.eval_every == 0 or step == options.num_steps
-        is_saved = step % options.checkpoint_every == 0 or is_end
+        is_end = stop.requested(step) or step == settings.num_steps
+        is_evaluated = step % settings.eval_every == 0 or step == settings.num_steps
+        is_saved = step % settings.checkpoint_every == 0 or is_end
         if not (is_evaluated or is_saved):
             continue
         look_back()

@@ -70,7 +70,7 @@ def test_number_of_classes_comes_from_the_config_or_the_data_set():
 def test_batch_norm_settings_reach_every_layer():
     model = build_model(_config(batch_norm=BatchNormConfig(decay=0.5, group_size=2, frozen=True)), INFO)
     for part in (model.backbone, model.head):
-        assert (part.options.bn_decay, part.options.bn_group_size, part.options.bn_frozen) == (0.5, 2, True)
+        assert part.options.batch_norm == BatchNormConfig(decay=0.5, group_size=2, frozen=True)
 
 
 def test_a_part_that_cannot_be_built_is_one_line():

@@ -9,6 +9,7 @@ import pytest
 
 from deeplab_jax.nn.norm import MOMENTS, BatchNorm
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.nn.settings import BatchNormConfig
 from deeplab_jax.ops.mesh import make_mesh, replicated, shard_batch
 
 
@@ -18,7 +19,7 @@ def _variables(channels=3, mean=0.0, var=1.0):
 
 
 def _train(x, variables=None, **options):
-    layer = BatchNorm(epsilon=1e-3, options=LayerOptions(bn_decay=0.9, **options))
+    layer = BatchNorm(epsilon=1e-3, options=LayerOptions(batch_norm=BatchNormConfig(decay=0.9, **options)))
     y, updates = layer.apply(variables or _variables(), x, train=True, mutable=["batch_stats"])
     return np.asarray(y), jax.tree.map(np.asarray, updates["batch_stats"])
 
@@ -41,7 +42,7 @@ def test_normalises_by_the_batch_and_moves_the_statistics(rng):
 def test_groups_have_their_own_statistics(rng):
     x = rng.normal(size=(6, 4, 4, 3)).astype(np.float32)
     x[2:4] += 5
-    y, stats = _train(x, bn_group_size=2)
+    y, stats = _train(x, group_size=2)
     for first in (0, 2, 4):
         # One pass around a shift of 0 where |mean| / std = 5: 25 times float32's rounding.
         np.testing.assert_allclose(y[first : first + 2], _numpy(x[first : first + 2])[0], atol=5e-5)
@@ -52,7 +53,7 @@ def test_groups_have_their_own_statistics(rng):
 @pytest.mark.parametrize("group_size", [0, 1, 2, 8])
 def test_eight_devices_equal_one(rng, group_size):
     x = rng.normal(size=(8, 3, 3, 3)).astype(np.float32)
-    layer = BatchNorm(options=LayerOptions(bn_group_size=group_size))
+    layer = BatchNorm(options=LayerOptions(batch_norm=BatchNormConfig(group_size=group_size)))
 
     @jax.jit
     def loss(x, variables):
@@ -72,7 +73,7 @@ def test_eight_devices_equal_one(rng, group_size):
 def test_eight_devices_equal_numpy(rng, group_size):
     """16 images, two on each device: over all of them, those of one device, and those of two."""
     x = rng.normal(1, 2, size=(16, 3, 3, 3)).astype(np.float32)
-    layer = BatchNorm(epsilon=1e-3, options=LayerOptions(bn_decay=0.9, bn_group_size=group_size))
+    layer = BatchNorm(epsilon=1e-3, options=LayerOptions(batch_norm=BatchNormConfig(decay=0.9, group_size=group_size)))
     apply = jax.jit(lambda x, variables: layer.apply(variables, x, train=True, mutable=["batch_stats"]))
     mesh = make_mesh(8)
     y, updates = jax.device_get(apply(shard_batch(x, mesh), jax.device_put(_variables(), replicated(mesh))))
@@ -86,7 +87,7 @@ def test_eight_devices_equal_numpy(rng, group_size):
 
 def test_a_group_within_a_device_needs_no_communication():
     mesh = make_mesh(8)
-    layer = BatchNorm(options=LayerOptions(bn_group_size=2))
+    layer = BatchNorm(options=LayerOptions(batch_norm=BatchNormConfig(group_size=2)))
     x = shard_batch(np.ones((16, 3, 3, 3), np.float32), mesh)
     apply = jax.jit(lambda x: layer.apply(_variables(), x, train=True, mutable=["batch_stats"])[0])
     assert "all-reduce" not in apply.lower(x).compile().as_text()
@@ -108,7 +109,7 @@ def test_one_value_per_channel_is_normalised_by_the_running_statistics():
 
 def test_frozen_is_evaluation(rng):
     x = rng.normal(size=(2, 3, 3, 3)).astype(np.float32)
-    y, stats = _train(x, _variables(mean=0.5, var=2.0), bn_frozen=True)
+    y, stats = _train(x, _variables(mean=0.5, var=2.0), frozen=True)
     evaluated = BatchNorm(epsilon=1e-3).apply(_variables(mean=0.5, var=2.0), x, train=False)
     np.testing.assert_array_equal(y, evaluated)
     np.testing.assert_array_equal(stats["mean"], 0.5)
@@ -130,4 +131,4 @@ def test_moments_are_recorded_only_on_demand(rng):
 
 def test_a_batch_that_does_not_divide_into_groups_is_refused(rng):
     with pytest.raises(ValueError, match="a batch of 6 does not divide into batch norm groups of 4"):
-        _train(rng.normal(size=(6, 2, 2, 3)), bn_group_size=4)
+        _train(rng.normal(size=(6, 2, 2, 3)), group_size=4)

@@ -19,17 +19,16 @@ from toy import Toy, make_batch, make_init, make_toy, to_host
 from deeplab_jax.config import OptimizerConfig
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
-from deeplab_jax.train.loop import LoopOptions, train_loop
+from deeplab_jax.train.loop import train_loop
 from deeplab_jax.train.optimizer import make_optimizer
+from deeplab_jax.train.settings import TrainConfig
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import abstract_train_state, abstract_variables
 from deeplab_jax.train.writer import MetricWriter
 from deeplab_jax.types import UserError
 
 NUM_STEPS = 12
-OPTIONS = LoopOptions(
-    num_steps=NUM_STEPS, log_every=2, eval_every=5, checkpoint_every=4, max_nonfinite_steps=2, batch_size=16
-)
+SETTINGS = TrainConfig(num_steps=NUM_STEPS, log_every=2, eval_every=5, checkpoint_every=4, max_nonfinite_steps=2)
 
 
 class Killed(BaseException):
@@ -63,7 +62,7 @@ class ToyLoader:
         self.position = state["position"]
 
 
-def run(workdir, loader, *, scores=lambda step: 0.1 * step, options=OPTIONS):
+def run(workdir, loader, *, scores=lambda step: 0.1 * step, settings=SETTINGS):
     """One start of the command: from the newest checkpoint where there is one. Returns (state, steps evaluated)."""
     evaluated = []
     state, step, mesh = make_toy(num_steps=NUM_STEPS, dropout=0.3, ema_decay=0.9)
@@ -86,7 +85,8 @@ def run(workdir, loader, *, scores=lambda step: 0.1 * step, options=OPTIONS):
                 loader,
                 evaluate,
                 mesh=mesh,
-                options=options,
+                settings=settings,
+                batch_size=16,
                 checkpointer=checkpointer,
                 writer=writer,
                 stop=stop,
@@ -179,9 +179,9 @@ def test_a_bad_batch_is_named_and_skipped(tmp_path, capsys):
 
 def test_bad_batches_in_a_row_end_the_run_and_spare_the_checkpoint(tmp_path):
     message = r"step 9: .* 2 times in a row; .*\(image_8a, image_8b\).*learning_rate; last checkpoint: 5"
-    options = dataclasses.replace(OPTIONS, checkpoint_every=100)
+    options = dataclasses.replace(SETTINGS, checkpoint_every=100)
     with pytest.raises(UserError, match=message):
-        run(tmp_path, ToyLoader(spoiled=(5, 7, 8, 9)), options=options)
+        run(tmp_path, ToyLoader(spoiled=(5, 7, 8, 9)), settings=options)
     assert steps_in(tmp_path) == [5]
 
 
@@ -206,8 +206,8 @@ def test_lines_show_the_pace_and_the_time_left(uninterrupted, tmp_path, capsys):
 
 @pytest.mark.parametrize(("seconds", "least", "most"), [(0.1, 0.6, 1.0), (0.0, 0.0, 0.5)])
 def test_the_curve_tells_how_long_the_step_waited_for_data(tmp_path, seconds, least, most):
-    options = dataclasses.replace(OPTIONS, log_every=4, eval_every=100, checkpoint_every=100)
-    run(tmp_path, ToyLoader(lambda position: time.sleep(seconds)), options=options)
+    options = dataclasses.replace(SETTINGS, log_every=4, eval_every=100, checkpoint_every=100)
+    run(tmp_path, ToyLoader(lambda position: time.sleep(seconds)), settings=options)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     waits = [line["data_wait"] for line in lines if "data_wait" in line]
     assert len(waits) == 3

@@ -13,6 +13,7 @@ from deeplab_jax.config import OptimizerConfig
 from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
 from deeplab_jax.nn.norm import BatchNorm
 from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.nn.settings import BatchNormConfig
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import create_train_state, create_variables
@@ -32,7 +33,7 @@ class Backbone(nn.Module):
     def __call__(self, x, *, train):
         x = nn.Conv(6, (3, 3), use_bias=not self.batch_norm, name="conv")(x)
         if self.batch_norm:
-            options = LayerOptions(bn_decay=0.9, bn_group_size=self.group_size)
+            options = LayerOptions(batch_norm=BatchNormConfig(decay=0.9, group_size=self.group_size))
             x = BatchNorm(epsilon=1e-3, options=options, name="bn")(x, train=train)
         return nn.relu(x)
 

@@ -36,7 +36,7 @@ from deeplab_jax.inference.evaluator import Evaluation
 from deeplab_jax.ops.mesh import idle_devices, num_data, replicated, shard_batch
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
 from deeplab_jax.train.compiled_step import CompiledStep
-from deeplab_jax.train.loop import Augment, Evaluate, LoopOptions, train_loop
+from deeplab_jax.train.loop import Augment, Evaluate, train_loop
 from deeplab_jax.train.recalibrate import calibrate_batch_norm
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import (
@@ -114,7 +114,8 @@ def _train(
                 loader,
                 _make_evaluate(evaluator, workdir, checkpointer, writer),
                 mesh=mesh,
-                options=_loop_options(config),
+                settings=config.train,
+                batch_size=config.data.batch_size,
                 checkpointer=checkpointer,
                 writer=writer,
                 stop=stop,
@@ -201,17 +202,6 @@ def _count_classes(config: Config, dataset: Dataset, workdir: pathlib.Path) -> C
     weighting = str(config.loss.class_weights)
     _say(f"weights     {weighting}: {describe(WEIGHTINGS[weighting](counts), dataset.info)}")
     return counts
-
-
-def _loop_options(config: Config) -> LoopOptions:
-    return LoopOptions(
-        num_steps=config.train.num_steps,
-        log_every=config.train.log_every,
-        eval_every=config.train.eval_every,
-        checkpoint_every=config.train.checkpoint_every,
-        max_nonfinite_steps=config.train.max_nonfinite_steps,
-        batch_size=config.data.batch_size,
-    )
 
 
 def _describe(config: Config, dataset: Dataset, mesh: Mesh, params: Any) -> str:

@@ -229,8 +229,8 @@ def test_each_device_may_be_for_itself_in_batch_norm(monkeypatch):
     config.model.batch_norm.group_size = -1
     config.data.batch_size, config.train.accumulation_steps = 16, 2
     info = make_dataset().info
-    assert network.build(config, info, make_mesh(4)).backbone.options.bn_group_size == 2
-    assert network.build(config, info, make_mesh(2, 4)).backbone.options.bn_group_size == 4
+    assert network.build(config, info, make_mesh(4)).backbone.options.batch_norm.group_size == 2
+    assert network.build(config, info, make_mesh(2, 4)).backbone.options.batch_norm.group_size == 4
 
 
 def test_a_broken_config_json_is_refused(config, tmp_path):
