@@ -32,15 +32,17 @@ from jax.sharding import SingleDeviceSharding
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks.depthwise_pallas import with_pallas
+from benchmarks.program_kernels import count_flops, read_kernels
 from benchmarks.shapes import DIRECTIONS, Shape
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
 from deeplab_jax.hardware.chips import CHIPS
-from deeplab_jax.hardware.program_text import count_bytes, count_flops, read_convolutions, read_kernels
+from deeplab_jax.hardware.program_text import count_bytes, read_convolutions
 from deeplab_jax.hardware.topologies import find_topology
 from deeplab_jax.models.build import build_model
 from deeplab_jax.nn.layers import AtrousConv, AtrousDepthwiseConv
 from deeplab_jax.ops.convolution import geometry as convolution
-from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, Implementation
+from deeplab_jax.ops.convolution.implementations import Implementation
 
 TOPOLOGY, BATCH, SIZE, DTYPE = "h100", 16, (513, 513), jnp.bfloat16
 # v3 ResNet-50 has the shapes of v3 ResNet-101, fewer of each.
@@ -123,7 +125,7 @@ def compile_shape(shape: Shape, sharding: Any) -> dict[str, Any]:
 
 def formulations(shape: Shape, direction: str) -> Iterator[tuple[str, Implementation]]:
     """Those that a GPU might run."""
-    for name, function in IMPLEMENTATIONS[shape.kind + DIRECTIONS[direction]].items():
+    for name, function in with_pallas(shape.kind + DIRECTIONS[direction]).items():
         if name not in LEFT_OUT and (name != "phases" or (shape.rate > 1 and shape.stride == 1)):
             yield name, function
 

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.depthwise_pallas import with_pallas
 from benchmarks.pairs import turn_seconds
 from benchmarks.shapes import Shape
 from deeplab_jax.ops.convolution.geometry import geometry_of, output_size
-from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, serves
+from deeplab_jax.ops.convolution.implementations import serves
 
 # Pallas kernels are for GPUs; phases are images of a few pixels, for which the CPU's convolution takes tens of seconds.
 NOT_ON = {"cpu": {"pallas", "phases", "fewer_bytes"}, "gpu": set[str]()}
@@ -46,7 +47,7 @@ class Convolution:
         if operation not in ("dense", "depthwise"):
             arrays.append(draw(self._batch, *output_size(x, kernel, geometry), kernel.shape[-1]))
         self._runs = {}
-        for name, function in IMPLEMENTATIONS[operation].items():
+        for name, function in with_pallas(operation).items():
             if name not in NOT_ON[jax.default_backend()] and serves(name, x, kernel, geometry):
                 program = jax.jit(functools.partial(function, geometry=geometry)).lower(*arrays).compile()
                 self._runs[name] = functools.partial(_wait, program, arrays)

@@ -26,7 +26,7 @@ _CONVOLUTION = re.compile(
     r" = (?P<type>.*?) (?:convolution|custom-call)\(.*?window=\{(?P<window>[^}]*)\}"
     r"(?:.*?custom_call_target=\"(?P<target>[^\"]*)\")?"
 )
-_SHAPE = re.compile(r"\b(pred|bf16|[fsuc]\d+(?:e\dm\d\w*)?)\[([\d,]*)\]")
+SHAPE = re.compile(r"\b(pred|bf16|[fsuc]\d+(?:e\dm\d\w*)?)\[([\d,]*)\]")
 _GROUPS = re.compile(r"feature_group_count=(\d+)")
 _BYTES = {"pred": 1, "bf16": 2}
 
@@ -36,11 +36,8 @@ _INSTRUCTION = re.compile(
 )
 _OPERAND = re.compile(r"%([\w.-]+)")
 _BODY = re.compile(r"body=%?([\w.-]+)")
-_CALLED = re.compile(r"calls=%?([\w.-]+)")
-_KIND = re.compile(r'kind=k(\w+)(?:.*?"fusion_backend_config":\{"kind":"(\w+)")?')
-_TARGET = re.compile(r'custom_call_target="([^"]*)"')
-_KERNEL_LABELS = re.compile(r"dim_labels=\w+_(\w+)->")
-_CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
+
+
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 # What names memory without touching it.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier"}
@@ -78,7 +75,7 @@ def read_collectives(text: str) -> Mapping[str, Traffic]:
     """Kind -> its traffic. What stands in a loop is counted once, however often it runs."""
     found: dict[str, Traffic] = {}
     for match in _COLLECTIVE.finditer(text):
-        sizes = [_shape_bytes(*shape) for shape in _SHAPE.findall(match["type"])]
+        sizes = [_shape_bytes(*shape) for shape in SHAPE.findall(match["type"])]
         if match["start"] and match["kind"] != "all-reduce":
             # The started form gives (operands, results, ...): the second half of what is as large as the operands.
             sizes = sizes[len(sizes) // 2 :] if match["kind"] == "all-gather" else sizes[:1]
@@ -95,14 +92,6 @@ def read_convolutions(text: str) -> collections.Counter[Convolution]:
     )
 
 
-def read_kernels(text: str) -> collections.Counter[str]:
-    """How often the program starts each kind of kernel: a library's function, 'fusion' with its kind, or an opcode."""
-    counts: collections.Counter[str] = collections.Counter()
-    for instruction, times, _ in _kernels(_parse(text)):
-        counts[_kernel_name(instruction)] += times
-    return counts
-
-
 def count_bytes(text: str) -> int:
     """Bytes that the program's kernels read and write: the operands and results of each, fused ones counted once.
 
@@ -110,35 +99,21 @@ def count_bytes(text: str) -> int:
     operand again and does not. A loop counts as often as it is known to run.
     """
     total = 0
-    for instruction, times, types in _kernels(_parse(text)):
-        total += times * sum(_type_bytes(types[name]) for name in {instruction["name"], *_operands(instruction, types)})
+    for instruction, times, types in kernels_of(parse_program(text)):
+        names = {instruction["name"], *operands_of(instruction, types)}
+        total += times * sum(_type_bytes(types[name]) for name in names)
     return total
 
 
-def count_flops(text: str) -> int:
-    """Operations of all products: two for each multiplication in matrix products, cuDNN's convolutions and fusions.
+class Program(NamedTuple):
+    """The instructions of each computation; the program begins at `entry`."""
 
-    What other calls of libraries compute is not known.
-    """
-    program = _parse(text)
-    total = 0
-    for instruction, times, types in _kernels(program):
-        inner = _CALLED.search(instruction["rest"])
-        if instruction["opcode"] == "fusion" and inner:
-            body = program.bodies[inner[1]]
-            inner_types = {each["name"]: each["type"] for each in body}
-            total += times * sum(_flops(each, inner_types) for each in body)
-        else:
-            total += times * _flops(instruction, types)
-    return total
-
-
-class _Program(NamedTuple):
     entry: str
     bodies: Mapping[str, list[re.Match[str]]]
 
 
-def _parse(text: str) -> _Program:
+def parse_program(text: str) -> Program:
+    """A program's text, split into its instructions."""
     bodies: dict[str, list[re.Match[str]]] = {}
     name, entry = "", ""
     for line in text.splitlines():
@@ -148,10 +123,10 @@ def _parse(text: str) -> _Program:
             bodies[name] = []
         elif instruction := _INSTRUCTION.match(line):
             bodies[name].append(instruction)
-    return _Program(entry, bodies)
+    return Program(entry, bodies)
 
 
-def _kernels(program: _Program, name: str = "", times: int = 1) -> Iterator[tuple[re.Match[str], int, dict[str, str]]]:
+def kernels_of(program: Program, name: str = "", times: int = 1) -> Iterator[tuple[re.Match[str], int, dict[str, str]]]:
     """The instructions that touch memory, how often each runs, and the types of the names around it."""
     body = program.bodies[name or program.entry]
     types = {instruction["name"]: instruction["type"] for instruction in body}
@@ -160,52 +135,22 @@ def _kernels(program: _Program, name: str = "", times: int = 1) -> Iterator[tupl
         if opcode == "while":
             trips, inner = _TRIPS.search(rest), _BODY.search(rest)
             if inner:
-                yield from _kernels(program, inner[1], times * (int(trips[1]) if trips else 1))
+                yield from kernels_of(program, inner[1], times * (int(trips[1]) if trips else 1))
         elif opcode not in _FREE and not opcode.endswith("-done"):
             yield instruction, times, types
 
 
-def _operands(instruction: re.Match[str], types: Mapping[str, str]) -> list[str]:
+def operands_of(instruction: re.Match[str], types: Mapping[str, str]) -> list[str]:
+    """Names of what an instruction reads."""
     rest = instruction["rest"]
     return [name for name in _OPERAND.findall(rest[: rest.index(")")]) if name in types]
-
-
-def _kernel_name(instruction: re.Match[str]) -> str:
-    if target := _TARGET.search(instruction["rest"]):
-        return target[1]
-    if instruction["opcode"] != "fusion":
-        return instruction["opcode"]
-    kind = _KIND.search(instruction["rest"])
-    return f"fusion {kind[2] or kind[1]}" if kind else "fusion"
-
-
-def _flops(instruction: re.Match[str], types: Mapping[str, str]) -> int:
-    operands = [types[name] for name in _operands(instruction, types)]
-    result = math.prod(_dimensions(instruction["type"]))
-    if instruction["opcode"] == "multiply":
-        return 2 * result if instruction["type"].startswith(("f", "bf")) else 0
-    if instruction["opcode"] == "dot":
-        contracted = _CONTRACTED.search(instruction["rest"])
-        sizes = _dimensions(operands[0])
-        return 2 * result * math.prod(sizes[int(axis)] for axis in contracted[1].split(",")) if contracted else 0
-    labels, target = _KERNEL_LABELS.search(instruction["rest"]), _TARGET.search(instruction["rest"])
-    if not labels or not target or len(operands) < 2:
-        return 0
-    # The labels are those of the forward convolution, also where its kernel or its input is the result.
-    outputs, kernel = instruction["type"], operands[1]
-    if "BackwardFilter" in target[1]:
-        outputs, kernel = operands[1], instruction["type"]
-    elif "BackwardInput" in target[1]:
-        outputs = operands[0]
-    sizes = _dimensions(kernel)
-    return 2 * math.prod(_dimensions(outputs)) * math.prod(sizes) // sizes[labels[1].index("o")]
 
 
 def _convolution(match: re.Match[str], line: str) -> Convolution:
     window = dict(item.split("=") for item in match["window"].split())
     size = _numbers(window.get("size", ""))
     groups = _GROUPS.search(line)
-    result = _SHAPE.search(match["type"])
+    result = SHAPE.search(match["type"])
     stride, dilation, base_dilation = (
         _numbers(window.get(name, "")) or (1,) * len(size) for name in ("stride", "rhs_dilate", "lhs_dilate")
     )
@@ -220,14 +165,8 @@ def _convolution(match: re.Match[str], line: str) -> Convolution:
     )
 
 
-def _dimensions(type_text: str) -> tuple[int, ...]:
-    """Of an array, or of the first in a tuple."""
-    shape = _SHAPE.search(type_text)
-    return tuple(int(size) for size in shape[2].split(",") if size) if shape else ()
-
-
 def _type_bytes(type_text: str) -> int:
-    return sum(_shape_bytes(*shape) for shape in _SHAPE.findall(type_text))
+    return sum(_shape_bytes(*shape) for shape in SHAPE.findall(type_text))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

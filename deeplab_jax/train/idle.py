@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
+import weakref
 from typing import Any
 
 import jax
+
+_Watched = tuple[Any, list[float]]  # what the work makes; where the time of its end goes
 
 
 class IdleTime:
     """Knows when the last work that was dispatched came to its end.
 
     The host cannot tell by its own clock whether the devices waited for a batch: while it waits itself, they may still
-    be at work on the step before. So a thread waits for the end of each step and notes the time.
+    be at work on the step before. So a thread waits for the end of each step, in turn, and notes the time.
     """
 
     def __init__(self) -> None:
         self._ended: list[float] = []  # of the work watched last: one entry once it is done
+        self._watched: queue.SimpleQueue[_Watched | None] = queue.SimpleQueue()
+        threading.Thread(target=_note_ends, args=(self._watched,), name="step-end", daemon=True).start()
+        weakref.finalize(self, self._watched.put, None)  # the thread ends with its owner
 
     def watch(self, results: Any) -> None:
         """Work has been dispatched; `results` are arrays that it makes, none of them donated afterwards."""
-        self._ended = ended = []
-
-        def note_end() -> None:
-            try:
-                jax.block_until_ready(results)
-            except Exception:
-                return  # it is raised where the results are read
-            ended.append(time.perf_counter())
-
-        threading.Thread(target=note_end, name="step-end", daemon=True).start()
+        self._ended = []
+        self._watched.put((results, self._ended))
 
     def since(self, moment: float) -> float:
         """Seconds since `moment` (of `time.perf_counter`) in which the devices had nothing to do."""
@@ -41,3 +41,13 @@ class IdleTime:
     def before(self, moment: float) -> float:
         """Seconds before `moment` in which the devices had nothing to do since the last work's end."""
         return max(0.0, moment - self._ended[0]) if self._ended else 0.0
+
+
+def _note_ends(watched: queue.SimpleQueue[_Watched | None]) -> None:
+    # A function, not a method: a thread must not keep its owner alive.
+    while (work := watched.get()) is not None:
+        results, ended = work
+        with contextlib.suppress(Exception):  # it is raised where the results are read
+            jax.block_until_ready(results)
+            ended.append(time.perf_counter())
+        del work, results  # not kept alive while waiting for the next ones

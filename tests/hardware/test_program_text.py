@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deeplab_jax.hardware.program_text import count_bytes, count_flops, read_kernels
+from benchmarks.program_kernels import count_flops, read_kernels
+from deeplab_jax.hardware.program_text import count_bytes
 
 # As XLA for GPU prints them, but for layouts and metadata: a product inside a fusion, one in a loop that runs thrice,
 # and the three calls of cuDNN, whose labels are always those of the forward convolution.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -65,6 +66,24 @@ def test_new_work_forgets_the_old_end(work):
     idle.watch(None)
     time.sleep(0.02)
     assert idle.since(asked) == 0.0
+
+
+def test_one_thread_watches_all_steps_and_ends_with_its_owner(work):
+    def watchers():
+        return [thread for thread in threading.enumerate() if thread.name == "step-end"]
+
+    gc.collect()
+    time.sleep(0.05)
+    before = len(watchers())
+    idle = IdleTime()
+    work.set()
+    for _ in range(10):
+        idle.watch(None)
+    assert len(watchers()) == before + 1
+    del idle
+    gc.collect()
+    time.sleep(0.05)
+    assert len(watchers()) == before
 
 
 def test_work_that_fails_is_left_to_whoever_reads_it(monkeypatch):

@@ -13,7 +13,6 @@ window is the whole map; chosen by the bytes of the compiled programs (benchmark
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -42,17 +41,6 @@ from deeplab_jax.ops.convolution.geometry import (
 # (x, kernel, geometry) forward, (x, kernel, dy, geometry) for the two gradients
 Implementation = Callable[..., Array]
 
-
-def _pallas(name: str) -> Implementation:
-    """Of depthwise_pallas.py, imported when it is called: importing Pallas takes longer than all the rest."""
-
-    def run(*arrays: Array, geometry: Geometry) -> Array:
-        kernels = importlib.import_module("deeplab_jax.ops.convolution.depthwise_pallas")
-        return getattr(kernels, name)(*arrays, geometry=geometry)
-
-    return run
-
-
 LAX = "lax"
 IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
     "dense": {
@@ -77,20 +65,17 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
         LAX: lax_depthwise,
         "regions": depthwise_regions.depthwise_regions,
         "fused": depthwise_fused.depthwise_fused,
-        "pallas": _pallas("depthwise_pallas"),
     },
     "depthwise_input": {
         LAX: lax_depthwise_input,
         "regions": depthwise_regions.depthwise_input_regions,
         "fused": depthwise_fused.depthwise_input_fused,
-        "pallas": _pallas("depthwise_input_pallas"),
     },
     "depthwise_kernel": {
         LAX: lax_depthwise_kernel,
         "taps": depthwise_regions.depthwise_kernel_taps,
         "joint": depthwise_regions.depthwise_kernel_joint,
         "fused": depthwise_fused.depthwise_kernel_fused,
-        "pallas": _pallas("depthwise_kernel_pallas"),
     },
 }
 

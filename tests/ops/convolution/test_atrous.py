@@ -11,8 +11,8 @@ import pytest
 from jax import lax
 
 from deeplab_jax.hardware.program_text import read_collectives
-from deeplab_jax.ops.convolution.geometry import atrous, space_to_batch
-from deeplab_jax.ops.convolution.geometry import geometry as convolution
+from deeplab_jax.ops.convolution import atrous, space_to_batch
+from deeplab_jax.ops.convolution import geometry as convolution
 from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, LAX, TABLE, deciding_row, serves
 from deeplab_jax.ops.mesh import batch_sharding, make_mesh, replicated
 
@@ -76,12 +76,12 @@ def test_equals_lax_with_rhs_dilation(rng, height, width, taps, stride, rate, pa
         np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
 
 
-# Phases and Winograd's tiles have tests of their own (they know strides of 1 alone), and so has the Pallas kernel.
+# Phases and Winograd's tiles have tests of their own: they know strides of 1 alone.
 ON_ANY_PLATFORM = [
     (operation, name)
     for operation, found in IMPLEMENTATIONS.items()
     for name in found
-    if name not in (LAX, "phases", "winograd", "pallas")
+    if name not in (LAX, "phases", "winograd")
 ]
 
 

@@ -8,9 +8,9 @@ import pytest
 from jax import export
 
 from deeplab_jax.ops import resize
+from deeplab_jax.ops.convolution import tap_windows as windows
 from deeplab_jax.ops.convolution.atrous import atrous_conv, atrous_depthwise_conv
 from deeplab_jax.ops.convolution.geometry import Geometry, lax_dense
-from deeplab_jax.ops.convolution.geometry import tap_windows as windows
 
 
 @pytest.mark.parametrize("align_corners", [True, False])

@@ -11,8 +11,8 @@ read comes from the caches. Taps outside the image are masked, nothing is padded
 a fixed order: no atomics.
 
 Batches that are shared by devices stay so; images that are shared are gathered first. On anything but CUDA these run,
-slowly, with `interpret=True`. Nothing calls them before a GPU has timed them beside the other formulations: what is to
-be gained there is in benchmarks/results/convolutions_h100.json.
+slowly, with `interpret=True`. They join the package when a GPU has timed them beside its implementations: what is to be
+gained there is in benchmarks/results/convolutions_h100.json.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +34,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from deeplab_jax.ops.convolution.geometry import Geometry, output_size, spatial_size
+from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, Implementation
 
 _MAX_CHANNELS = 64  # of a tile: 128 bytes in bfloat16, what a GPU reads at once
 _PIXELS = 32  # of a tile
@@ -267,3 +268,16 @@ def _image_of(x: Float[Array, "b h w c"]) -> pl.BlockSpec:
     return pl.BlockSpec(
         (None, x.shape[1] * x.shape[2], _block(x.shape[-1])), lambda channel, tile, image: (image, 0, channel)
     )
+
+
+_KERNELS = {
+    "depthwise": depthwise_pallas,
+    "depthwise_input": depthwise_input_pallas,
+    "depthwise_kernel": depthwise_kernel_pallas,
+}
+
+
+def with_pallas(operation: str) -> Mapping[str, Implementation]:
+    """The package's implementations of an operation, and these kernels where they are for it."""
+    own = {"pallas": _KERNELS[operation]} if operation in _KERNELS else {}
+    return {**IMPLEMENTATIONS[operation], **own}

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from benchmarks import depthwise_pallas
 from deeplab_jax.hardware.program_text import count_bytes
 from deeplab_jax.hardware.topologies import find_topology
-from deeplab_jax.ops.convolution.geometry import depthwise_fused, depthwise_pallas
-from deeplab_jax.ops.convolution.geometry import geometry as convolution
+from deeplab_jax.ops.convolution import depthwise_fused
+from deeplab_jax.ops.convolution import geometry as convolution
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import UserError
 
