@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float, Int, Num, UInt8, UInt16
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer, Num, UInt8, UInt16
 
 if TYPE_CHECKING:
-    import numpy as np
     from jax import Array
 else:
     Array = Any
 
 # RGB in [0, 255]; or the channels of a data set that has others, in its own units.
 Image = UInt8[Array, "b h w bands"] | UInt16[Array, "b h w bands"] | Float[Array, "b h w bands"]
+Pixels = Num[np.ndarray, "h w bands"]  # one image, in the data set's type
 Pixel = tuple[float, ...]  # one value for each channel
-Label = Int[Array, "b h w"]  # class ids, or the data set's ignore label
+Label = Integer[Array, "b h w"]  # class ids, or the data set's ignore label
 Logits = Float[Array, "b h w c"]  # float32 whatever the compute dtype
 Features = Mapping[str, Float[Array, "b h w c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
@@ -174,6 +175,7 @@ class Example(NamedTuple):
     label: UInt8[np.ndarray, "h w"]
 
 
+@runtime_checkable
 class ExampleSource(Protocol):
     """Random access to the samples of one split."""
 
@@ -182,6 +184,7 @@ class ExampleSource(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
 
+@runtime_checkable
 class Loader(Protocol):
     """An endless iterator of batches whose position is one number.
 

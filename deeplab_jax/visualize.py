@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, Num, UInt8
+from jaxtyping import Integer, Num, UInt8
 
 Color = tuple[int, int, int]
 RGBImage = UInt8[np.ndarray, "h w 3"]
-LabelMap = Int[np.ndarray, "h w"]
+LabelMap = Integer[np.ndarray, "h w"]
 
 IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's border
 _DARKEST, _BRIGHTEST = 2, 98  # percentiles of a channel that are shown as black and white

@@ -103,7 +103,7 @@ class MobileNetV2(nn.Module):
         return tuple(FeatureInfo(f"stride{s}", channels, s) for s, channels in last.items() if s >= 4)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
+    def __call__(self, x: Float[Array, "b h w bands"], *, train: bool) -> Features:
         shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         stem = self._channels(_STEM_CHANNELS)
         stem_padding = {"padding": self.stem_padding or self.padding}

@@ -169,7 +169,7 @@ class MobileNetV3(nn.Module):
         return *infos, FeatureInfo(f"stride{self.output_stride}", self._last_channels(), self.output_stride)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
+    def __call__(self, x: Float[Array, "b h w bands"], *, train: bool) -> Features:
         shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         activation = "relu" if self.minimalistic else "hard_swish"
         stem = ConvNorm(self._channels(_STEM_CHANNELS), 3, stride=2, activation=activation, name="stem", **shared)

@@ -111,7 +111,7 @@ class ResNet(nn.Module):
         return *earlier, FeatureInfo("penultimate", _EXPANSION * width, plan.output_stride), deepest
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
+    def __call__(self, x: Float[Array, "b h w bands"], *, train: bool) -> Features:
         units = self._units()
         shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         x = max_pool(self._stem(x, train=train, **shared), 3, stride=2, padding=self.pool_padding or self.padding)
@@ -124,7 +124,7 @@ class ResNet(nn.Module):
                 features["penultimate"] = x
         return features
 
-    def _stem(self, x: Float[Array, "b h w 3"], *, train: bool, **shared: Any) -> Float[Array, "b h2 w2 c"]:
+    def _stem(self, x: Float[Array, "b h w bands"], *, train: bool, **shared: Any) -> Float[Array, "b h2 w2 c"]:
         if self.stem == "plain":
             return ConvNorm(self._channels(64), 7, stride=2, name="stem", **shared)(x, train=train)
         for conv_id, channels in enumerate(_DEEP_STEMS[self.stem], start=1):

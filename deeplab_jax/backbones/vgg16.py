@@ -55,7 +55,7 @@ class VGG16(nn.Module):
         return tuple(infos)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
+    def __call__(self, x: Float[Array, "b h w bands"], *, train: bool) -> Features:
         image, *pooled = self.feature_info
         features = {image.name: x}
         for stage_id, (info, (num_convs, _), (conv_plan, pool_plan)) in enumerate(

@@ -144,7 +144,7 @@ class Xception(nn.Module):
         return *infos, FeatureInfo(f"stride{self.output_stride}", units[-1][1][-1], self.output_stride)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Features:
+    def __call__(self, x: Float[Array, "b h w bands"], *, train: bool) -> Features:
         units = self._units()
         shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
         stem = shared | {"padding": self.stem_padding or self.padding}

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import UInt8
+
+from deeplab_jax.data.sources.samples import IdTable, Sample
 from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import DatasetInfo, ExampleSource
-
-if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import UInt8
-
-    from deeplab_jax.data.sources.samples import IdTable, Sample
 
 
 IGNORE_LABEL = 255  # of pixels that nobody knows, unless a data set says otherwise

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Integer
 
 from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.forward import Forward
@@ -29,7 +29,7 @@ class Counts(NamedTuple):
     valid: Bool[Array | np.ndarray, " b"]  # False where the row is no image
     finite: Bool[Array | np.ndarray, " b"]  # whether the row's probabilities are numbers
     confidence: CalibrationCounts | None = None  # of the whole batch
-    prediction: Int[Array | np.ndarray, "b h w"] | None = None  # class ids, padding included
+    prediction: Integer[Array | np.ndarray, "b h w"] | None = None  # class ids, padding included
 
 
 ConfusionStep = Callable[[Variables, Batch], Counts]
@@ -57,7 +57,7 @@ def make_confusion_step(
         probabilities = forward(variables, image)
         prediction = jnp.argmax(probabilities, axis=-1)
 
-        def count(label: Int[Array, "h w"], predicted: Int[Array, "h w"]) -> Int[Array, "c c"]:
+        def count(label: Integer[Array, "h w"], predicted: Integer[Array, "h w"]) -> Int[Array, "c c"]:
             return confusion_matrix(label, predicted, num_classes=num_classes, ignore_label=ignore_label)
 
         confusions = jax.vmap(count)(label, prediction)
@@ -149,7 +149,7 @@ def evaluate_images(
         return tally.finish()
 
 
-def _count(label: Int[np.ndarray, "h w"], prediction: Int[np.ndarray, "h w"], info: DatasetInfo) -> np.ndarray:
+def _count(label: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"], info: DatasetInfo) -> np.ndarray:
     """On the host, where a new size compiles nothing."""
     num_cells = info.num_classes * info.num_classes
     known = (label != info.ignore_label) & (label < info.num_classes)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num, UInt8
+from jaxtyping import Array, Bool, Float, Integer, Num
 
 from deeplab_jax.inference.crf import refine
 from deeplab_jax.inference.finite import all_finite, require_finite
@@ -17,12 +17,12 @@ from deeplab_jax.inference.forward import make_forward
 from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image, resize_rule
 from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.ops.crf.parameters import CRFPreset
-from deeplab_jax.types import ApplyFn, Image, Pixel, Variables, bucket_size
+from deeplab_jax.types import ApplyFn, Image, Pixel, Pixels, Variables, bucket_size
 
-Predictor = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w c"]]
-AsyncPredictor = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Float[np.ndarray, "h w c"]]]
-Segmenter = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Int[np.ndarray, "h w"]]]
-BatchSegmenter = Callable[[Sequence[UInt8[np.ndarray, "h w 3"]]], list[Callable[[], Int[np.ndarray, "h w"]]]]
+Predictor = Callable[[Pixels], Float[np.ndarray, "h w c"]]
+AsyncPredictor = Callable[[Pixels], Callable[[], Float[np.ndarray, "h w c"]]]
+Segmenter = Callable[[Pixels], Callable[[], Integer[np.ndarray, "h w"]]]
+BatchSegmenter = Callable[[Sequence[Pixels]], list[Callable[[], Integer[np.ndarray, "h w"]]]]
 Announce = Callable[[tuple[int, ...], int], None]  # (shape of a batch that is compiled for, how many there are by now)
 
 
@@ -62,9 +62,7 @@ def canvas_size(size: tuple[int, int], options: PredictorOptions) -> tuple[int, 
     return padded_size(inner, pad_to=options.settings.pad_to, bucket=options.settings.bucket)
 
 
-def pad_image(
-    image: Num[np.ndarray, "h w bands"], size: tuple[int, int], pad_pixel: Pixel
-) -> Num[np.ndarray, "ph pw bands"]:
+def pad_image(image: Pixels, size: tuple[int, int], pad_pixel: Pixel) -> Num[np.ndarray, "ph pw bands"]:
     """`image` in the upper left corner of a canvas of `size` made of `pad_pixel`, which is in missing values' place."""
     canvas = np.empty((*size, image.shape[-1]), image.dtype)
     canvas[:] = pad_pixel
@@ -111,7 +109,7 @@ def make_async_predictor(
     forward = jax.jit(make_forward(apply_fn, options.settings, align_corners=options.align_corners))
     shapes = ShapeLog(announce)
 
-    def start(image: UInt8[np.ndarray, "h w 3"]) -> Callable[[], Float[np.ndarray, "h w c"]]:
+    def start(image: Pixels) -> Callable[[], Float[np.ndarray, "h w c"]]:
         canvas = _canvas(image, options)[None]
         shapes.note(canvas.shape)
         return functools.partial(_finish, forward(variables, canvas), 0, image, options)
@@ -140,11 +138,11 @@ def make_batch_segmenter(
     shapes = ShapeLog(announce)
 
     @jax.jit
-    def class_ids(variables: Variables, images: Image) -> tuple[Int[Array, "b h w"], Bool[Array, " b"]]:
+    def class_ids(variables: Variables, images: Image) -> tuple[Integer[Array, "b h w"], Bool[Array, " b"]]:
         probabilities = forward(variables, images)
         return jnp.argmax(probabilities, axis=-1).astype(_id_type(probabilities)), all_finite(probabilities)
 
-    def segment(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Callable[[], Int[np.ndarray, "h w"]]]:
+    def segment(images: Sequence[Pixels]) -> list[Callable[[], Integer[np.ndarray, "h w"]]]:
         canvases = np.stack([_canvas(image, options) for image in images])
         shapes.note(canvases.shape)
         if options.on_host:
@@ -158,20 +156,20 @@ def make_batch_segmenter(
     return segment
 
 
-def _canvas(image: UInt8[np.ndarray, "h w 3"], options: PredictorOptions) -> UInt8[np.ndarray, "ph pw 3"]:
+def _canvas(image: Pixels, options: PredictorOptions) -> Num[np.ndarray, "ph pw bands"]:
     size = canvas_size((image.shape[0], image.shape[1]), options)
     return pad_image(resize_image(image, options.resize) if options.resize else image, size, options.pad_pixel)
 
 
 def _fetch_ids(
-    ids: Int[Array, "b h w"], finite: Bool[Array, " b"], row: int, size: tuple[int, int]
-) -> Int[np.ndarray, "h w"]:
+    ids: Integer[Array, "b h w"], finite: Bool[Array, " b"], row: int, size: tuple[int, int]
+) -> Integer[np.ndarray, "h w"]:
     require_finite(np.asarray(finite)[row])
     return np.asarray(ids)[row, : size[0], : size[1]]
 
 
 def _finish(
-    probabilities: Float[Array, "b ph pw c"], row: int, image: UInt8[np.ndarray, "h w 3"], options: PredictorOptions
+    probabilities: Float[Array, "b ph pw c"], row: int, image: Pixels, options: PredictorOptions
 ) -> Float[np.ndarray, "h w c"]:
     """A row's probabilities at its image's own size, refined where that is wanted."""
     size = (image.shape[0], image.shape[1])
@@ -188,8 +186,8 @@ def _finish(
 
 
 def _finish_ids(
-    probabilities: Float[Array, "b ph pw c"], row: int, image: UInt8[np.ndarray, "h w 3"], options: PredictorOptions
-) -> Int[np.ndarray, "h w"]:
+    probabilities: Float[Array, "b ph pw c"], row: int, image: Pixels, options: PredictorOptions
+) -> Integer[np.ndarray, "h w"]:
     finished = _finish(probabilities, row, image, options)
     return finished.argmax(axis=-1).astype(_id_type(finished))
 

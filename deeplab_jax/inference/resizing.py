@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, Num
 from PIL import Image
 
 from deeplab_jax.inference.settings import InferenceConfig
@@ -40,7 +40,7 @@ def resize_rule(settings: InferenceConfig) -> ResizeRule | None:
     return ResizeRule(settings.resize_shorter, settings.resize_longer, settings.resize_antialias)
 
 
-def resize_image(image: UInt8[np.ndarray, "h w 3"], rule: ResizeRule) -> UInt8[np.ndarray, "h2 w2 3"]:
+def resize_image(image: Num[np.ndarray, "h w bands"], rule: ResizeRule) -> Num[np.ndarray, "h2 w2 bands"]:
     """Bilinear, by cells' areas (half-pixel centres); only RGB bytes can be smoothed where they shrink."""
     height, width = rule.size((image.shape[0], image.shape[1]))
     if (height, width) == image.shape[:2]:
@@ -50,7 +50,7 @@ def resize_image(image: UInt8[np.ndarray, "h w 3"], rule: ResizeRule) -> UInt8[n
     return _bilinear(image, (height, width))
 
 
-def resize_label(label: Int[np.ndarray, "h w"], rule: ResizeRule) -> Int[np.ndarray, "h2 w2"]:
+def resize_label(label: Integer[np.ndarray, "h w"], rule: ResizeRule) -> Integer[np.ndarray, "h2 w2"]:
     """Each pixel takes the value of the one under its centre."""
     height, width = rule.size(label.shape)
     return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 from deeplab_jax.inference.settings import MeasureConfig
 from deeplab_jax.metrics import boundary
@@ -78,7 +78,7 @@ class Tally:
         parts = (np.asarray(part, dtype) for part, dtype in zip(counts, wide, strict=True))
         self._confidence = _added(self._confidence, CalibrationCounts(*parts))
 
-    def add_maps(self, label: Int[np.ndarray, "h w"], prediction: Int[np.ndarray, "h w"]) -> None:
+    def add_maps(self, label: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"]) -> None:
         """Class maps of one of this process's images, without padding; counted by a thread."""
         self._pending.append(self._pool.submit(self._count_maps, label, prediction))
         while len(self._pending) > _MAX_PENDING:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Integer
 
 from deeplab_jax.types import Label, Logits
 
@@ -33,7 +33,9 @@ def add_losses(terms: Sequence[tuple[float, Loss]]) -> Loss:
         factor, loss = terms[0]
         return lambda logits, label: _scaled(factor, loss(logits, label))
 
-    def of_image(logits: Float[Array, "h w c"], label: Label) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
+    def of_image(
+        logits: Float[Array, "h w c"], label: Integer[Array, "h w"]
+    ) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
         totals = [loss(logits[None], label[None]) for _, loss in terms]
         sums, weights = zip(*totals, strict=True)
         return jnp.stack(sums), jnp.stack(weights)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from deeplab_jax.types import Label
 
 
 def negative_log_likelihood(
-    logits: Float[Array, "b h w c"], label: Int[Array, "b h w"], *, ignore_label: int
+    logits: Float[Array, "b h w c"], label: Integer[Array, "b h w"], *, ignore_label: int
 ) -> Float[Array, "b h w"]:
     """-log softmax(logits)[label]; 0 where the label is ignored, NaN where it is no class."""
     class_id = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)

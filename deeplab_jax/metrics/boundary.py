@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from numpy.typing import NDArray
 
 from deeplab_jax.metrics.confusion import scores
@@ -56,8 +56,8 @@ def inner_band(mask: Bool[NDArray, "h w"], width: int) -> Bool[NDArray, "h w"]:
 
 
 def count_boundaries(
-    label: Int[NDArray, "h w"],
-    prediction: Int[NDArray, "h w"],
+    label: Integer[NDArray, "h w"],
+    prediction: Integer[NDArray, "h w"],
     *,
     num_classes: int,
     ignore_label: int,
@@ -110,8 +110,8 @@ def boundary_iou(
 
 
 def count_trimap(
-    label: Int[NDArray, "h w"],
-    prediction: Int[NDArray, "h w"],
+    label: Integer[NDArray, "h w"],
+    prediction: Integer[NDArray, "h w"],
     *,
     num_classes: int,
     ignore_label: int,
@@ -169,7 +169,7 @@ def _distance(inside: Bool[NDArray, "h w"]) -> Float[NDArray, "h w"]:
     return cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_C, 3)
 
 
-def _edges(label: Int[NDArray, "h w"], known: Bool[NDArray, "h w"]) -> Bool[NDArray, "h w"]:
+def _edges(label: Integer[NDArray, "h w"], known: Bool[NDArray, "h w"]) -> Bool[NDArray, "h w"]:
     """Labelled pixels with one of another class among their eight neighbours.
 
     The nearest pixel of another class is one step further than the nearest such pixel.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 NUM_BINS = 15  # as in the paper
 
@@ -21,7 +21,7 @@ class CalibrationCounts(NamedTuple):
 
 
 def count_confidence(
-    label: Int[Array, "h w"],
+    label: Integer[Array, "h w"],
     probabilities: Float[Array, "h w c"],
     *,
     ignore_label: int,

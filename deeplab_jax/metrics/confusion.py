@@ -7,12 +7,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Integer
 from numpy.typing import NDArray
 
 
 def confusion_matrix(
-    label: Int[Array, "*pixels"], prediction: Int[Array, "*pixels"], *, num_classes: int, ignore_label: int
+    label: Integer[Array, "*pixels"], prediction: Integer[Array, "*pixels"], *, num_classes: int, ignore_label: int
 ) -> Int[Array, "c c"]:
     """Counts pixels by (true class, predicted class): rows are the truth.
 

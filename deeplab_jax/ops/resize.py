@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 
 def resize_bilinear(
@@ -45,7 +45,7 @@ def resize_bilinear(
     return x
 
 
-def resize_nearest(x: Int[Array, "b h w"], size: tuple[int, int]) -> Int[Array, "b h2 w2"]:
+def resize_nearest(x: Integer[Array, "b h w"], size: tuple[int, int]) -> Integer[Array, "b h2 w2"]:
     """Labels at another size: each cell takes the nearest pixel, the corners' centres kept.
 
     From 8 k + 1 to k + 1 it is every eighth pixel, as DeepLab v1 and v2 shrink their labels.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from deeplab_jax import visualize
@@ -22,7 +22,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # as Pillow name
 _NAME = "image"  # of what was sent, in messages
 _JPEG_QUALITY = 90
 
-Segment = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Int[np.ndarray, "h w"]]]
+Segment = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Integer[np.ndarray, "h w"]]]
 
 
 class Service:
@@ -83,12 +83,12 @@ class Service:
             "timings_ms": clock.laps,
         }
 
-    def segment(self, image: UInt8[np.ndarray, "h w 3"]) -> Int[np.ndarray, "h w"]:
+    def segment(self, image: UInt8[np.ndarray, "h w 3"]) -> Integer[np.ndarray, "h w"]:
         """The image's class ids."""
         with self._device:
             return self._run(image)[0]
 
-    def _run(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Int[np.ndarray, "h w"], bool]:
+    def _run(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Integer[np.ndarray, "h w"], bool]:
         """The class ids, and whether a program had to be compiled for them."""
         is_new = self._keep_shape((image.shape[0], image.shape[1]))
         return self._segment(image)(), is_new
@@ -134,20 +134,20 @@ def decode(data: bytes, limits: ServeConfig) -> UInt8[np.ndarray, "h w 3"]:
         raise RefusedError(422, str(error)) from None
 
 
-def encode_mask(ids: Int[np.ndarray, "h w"], info: DatasetInfo) -> str:
+def encode_mask(ids: Integer[np.ndarray, "h w"], info: DatasetInfo) -> str:
     """Class ids as a palette PNG, base64."""
     picture = Image.fromarray(ids.astype(np.uint8))
     picture.putpalette(visualize.full_palette(info.palette, info.ignore_label).tobytes())
     return _base64(picture, "PNG")
 
 
-def encode_overlay(image: UInt8[np.ndarray, "h w 3"], ids: Int[np.ndarray, "h w"], info: DatasetInfo) -> str:
+def encode_overlay(image: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray, "h w"], info: DatasetInfo) -> str:
     """The image tinted by class as a JPEG, base64."""
     tinted = visualize.overlay(image, ids, info.palette, ignore_label=info.ignore_label)
     return _base64(Image.fromarray(tinted), "JPEG", quality=_JPEG_QUALITY)
 
 
-def found_classes(ids: Int[np.ndarray, "h w"], info: DatasetInfo) -> list[dict[str, Any]]:
+def found_classes(ids: Integer[np.ndarray, "h w"], info: DatasetInfo) -> list[dict[str, Any]]:
     """id, name, RGB color and share of the pixels of each class that is there, the largest first."""
     counts = np.bincount(ids.ravel(), minlength=info.num_classes)
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]

@@ -12,18 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 import tqdm
-from jaxtyping import Int, Num
+from jaxtyping import Integer
 from PIL import Image
 
 from deeplab_jax import visualize
 from deeplab_jax.data.sources.bands import decode_pixels
 from deeplab_jax.inference.predictor import BatchSegmenter, PredictorOptions, canvas_size
-from deeplab_jax.types import DatasetInfo, UserError
+from deeplab_jax.types import DatasetInfo, Pixels, UserError
 
 _NUM_AHEAD = 8  # images decoded before the device asks for them, and results not yet written, at least
 
-Pixels = Num[np.ndarray, "h w bands"]
-Files = Callable[[pathlib.Path, Pixels, Int[np.ndarray, "h w"]], dict[pathlib.Path, bytes]]  # of one result
+Files = Callable[[pathlib.Path, Pixels, Integer[np.ndarray, "h w"]], dict[pathlib.Path, bytes]]  # of one result
 
 
 class Job(NamedTuple):
@@ -39,7 +38,7 @@ def result_paths(target: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def ids_and_overlay(
-    target: pathlib.Path, image: Pixels, ids: Int[np.ndarray, "h w"], info: DatasetInfo
+    target: pathlib.Path, image: Pixels, ids: Integer[np.ndarray, "h w"], info: DatasetInfo
 ) -> dict[pathlib.Path, bytes]:
     """The two files of a result: class ids in the data set's palette, and the image tinted by class."""
     ids_path, overlay_path = result_paths(target)
@@ -143,7 +142,7 @@ def _read(path: pathlib.Path, info: DatasetInfo) -> Pixels:
     return decode_pixels(data, str(path), info)
 
 
-def _write(job: Job, wait_for_ids: Callable[[], Int[np.ndarray, "h w"]], files: Files) -> None:
+def _write(job: Job, wait_for_ids: Callable[[], Integer[np.ndarray, "h w"]], files: Files) -> None:
     for path, data in files(job.target, job.image, wait_for_ids()).items():
         try:
             path.write_bytes(data)

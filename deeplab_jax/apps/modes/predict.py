@@ -16,12 +16,12 @@ from PIL import Image
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.image_files import find_images, name_members, name_results
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
-from deeplab_jax.apps.assembly.segment_files import Pixels, segment_files
+from deeplab_jax.apps.assembly.segment_files import segment_files
 from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.data.sources.submission import Submission, check_archive, pack, submission
 from deeplab_jax.inference.predictor import make_batch_segmenter
-from deeplab_jax.types import UserError
+from deeplab_jax.types import Pixels, UserError
 
 FLAGS = (
     CHECKPOINT,

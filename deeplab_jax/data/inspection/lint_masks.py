@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from deeplab_jax.data.inspection.lint_findings import Finding
@@ -66,7 +66,7 @@ def invalid_values(values: UInt8[np.ndarray, "h w"], table: IdTable) -> dict[int
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts) if table[value] == UNKNOWN_ID}
 
 
-def invalid_value_finding(values: Int[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable) -> Finding:
+def invalid_value_finding(values: Integer[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable) -> Finding:
     """The finding for a mask that holds at least one value that is no class; values may exceed 255."""
     every, counts = np.unique(values, return_counts=True)
     is_known = [0 <= value < 256 and table[value] != UNKNOWN_ID for value in every]
@@ -184,7 +184,7 @@ def _code(color: tuple[int, ...] | list[int]) -> int:
     return red << 16 | green << 8 | blue
 
 
-def _codes(pixels: UInt8[np.ndarray, "h w 3"]) -> Int[np.ndarray, "h w"]:
+def _codes(pixels: UInt8[np.ndarray, "h w 3"]) -> Integer[np.ndarray, "h w"]:
     red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
 

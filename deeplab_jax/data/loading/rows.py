@@ -6,7 +6,7 @@ nothing else (see ops/augment.py).
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Num, UInt8
@@ -23,6 +23,7 @@ PASTE_STREAM = 2  # of a sample's random numbers; 1 is the order's
 Buffers = TypeVar("Buffers")
 
 
+@runtime_checkable
 class RowMaker(Protocol[Buffers]):
     """How a loader's batches are filled."""
 

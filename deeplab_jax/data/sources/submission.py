@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from deeplab_jax.data.datasets import cityscapes, voc
@@ -30,7 +30,7 @@ class Submission(NamedTuple):
     num_classes: int
     archive: str  # its name
     member: Callable[[str], str]  # image's name -> path of its result in the archive
-    encode: Callable[[Int[np.ndarray, "h w"]], bytes]  # class ids -> the file
+    encode: Callable[[Integer[np.ndarray, "h w"]], bytes]  # class ids -> the file
     check: Callable[[Mapping[str, bytes], Sizes], list[str]]  # (files of an archive, images) -> faults
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 KernelWeight = Any  # a number for all classes, one per class, or a matrix from class to class
 
@@ -101,7 +101,7 @@ def unary_from_probabilities(
 
 
 def unary_from_labels(
-    label: Int[Array, "*b h w"], num_classes: int, *, gt_prob: float = 0.7, ignore_label: int | None = None
+    label: Integer[Array, "*b h w"], num_classes: int, *, gt_prob: float = 0.7, ignore_label: int | None = None
 ) -> Float[Array, "*b h w c"]:
     """log p of hard labels that are right with probability `gt_prob`; uniform where they are `ignore_label`.
 
