@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from deeplab_jax.config import Config
 
@@ -41,6 +41,7 @@ class Request:
     given: frozenset[str] = frozenset({"config", "workdir"})  # which flags of the command itself there were
 
 
+@runtime_checkable
 class Mode(Protocol):
     """A module of apps/modes."""
 

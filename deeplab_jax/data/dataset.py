@@ -13,7 +13,6 @@ from deeplab_jax.data.sources.samples import IdTable, Sample
 from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import DatasetInfo, ExampleSource
 
-
 IGNORE_LABEL = 255  # of pixels that nobody knows, unless a data set says otherwise
 
 
