@@ -1,6 +1,7 @@
-"""The only import by string: 'module.factory' inside one package of the house.
+"""The only import by string: 'module.factory' inside one package of the house, 'package.module:factory' from anywhere.
 
-Adding a part is adding a file: nothing is registered by hand.
+Adding a part is adding a file: nothing is registered by hand. What is not of the house is found as `import` finds it,
+on Python's path, to which the command line adds the folder of the config file.
 """
 
 from __future__ import annotations
@@ -11,36 +12,52 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 _ROOT = __package__
 
 
 def resolve(package: str, name: str) -> Callable[..., Any]:
-    """Returns the callable `name` = 'module.factory' of deeplab_jax.`package`.
+    """The callable `name`: 'module.factory' of deeplab_jax.`package`, or 'package.module:factory' from anywhere.
 
     Raises:
-      ValueError: when the module or the factory does not exist; the message
-        lists the nearest names.
+      ValueError: where the module or the factory does not exist, with the nearest names; where a module from elsewhere
+        fails, with its own message and the line.
     """
-    module_name, _, factory_name = name.rpartition(".")
+    outside = ":" in name
+    module_name, _, factory_name = name.rpartition(":" if outside else ".")
     if not module_name:
-        raise ValueError(f"'{name}' must read 'module.factory' (in {_folder(package)})")
-    modules = module_names(package)
-    if module_name not in modules:
-        raise ValueError(f"no module '{module_name}' in {_folder(package)}{near(module_name, modules)}")
-    module = importlib.import_module(f"{_ROOT}.{package}.{module_name}")
+        raise ValueError(f"'{name}' must read 'module.factory' (in {_folder(package)}) or 'package.module:factory'")
+    if outside:
+        module = _import_outside(module_name)
+        place = module.__file__ or module_name
+    else:
+        modules = module_names(package)
+        if module_name not in modules:
+            raise ValueError(f"no module '{module_name}' in {_folder(package)}{near(module_name, modules)}")
+        module = importlib.import_module(f"{_ROOT}.{package}.{module_name}")
+        place = f"{_folder(package)}{module_name}.py"
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ValueError(f"no '{factory_name}' in {_folder(package)}{module_name}.py{near(factory_name, public)}")
+        raise ValueError(f"no '{factory_name}' in {place}{near(factory_name, public)}")
     return factory
+
+
+def entry(name: str, factory: str) -> str:
+    """What `resolve` takes for a part that is named by its module: a name from elsewhere says its factory itself."""
+    return name if ":" in name else f"{name}.{factory}"
 
 
 def check_arguments(function: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> None:
     """Raises ValueError, with the nearest names, where `arguments` does not fit `function`."""
-    accepted = inspect.signature(function).parameters
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    accepted = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     for argument in arguments:
         if argument not in accepted:
             raise ValueError(f"'{name}' takes no argument '{argument}'{near(argument, accepted)}")
@@ -65,6 +82,36 @@ def _is_its_own(value: Any, name: str, module_name: str) -> bool:
     while isinstance(value, functools.partial):
         value = value.func
     return value.__module__.rpartition(".")[2] == module_name
+
+
+def _import_outside(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(_not_found(error.name)) from None
+        raise ValueError(_failure(name, error)) from error
+    except Exception as error:  # whatever the module does
+        raise ValueError(_failure(name, error)) from error
+
+
+def _not_found(name: str) -> str:
+    parent, _, last = name.rpartition(".")
+    path = getattr(sys.modules[parent], "__path__", []) if parent else None
+    close = difflib.get_close_matches(last, [module.name for module in pkgutil.iter_modules(path)], n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(repr(each) for each in close)}?" if close else ""
+    place = f"in {parent}" if parent else "on Python's path or beside the config file"
+    return f"no module '{last}' {place}{hint}"
+
+
+def _failure(name: str, error: Exception) -> str:
+    """The error of a module that cannot be imported, with the innermost line of a file that is not `importlib`'s."""
+    if isinstance(error, SyntaxError):
+        place = f"{error.filename}:{error.lineno}"
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = next((f"{f.filename}:{f.lineno}" for f in reversed(frames) if "importlib" not in f.filename), name)
+    return f"cannot import '{name}': {place}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _folder(package: str) -> str:

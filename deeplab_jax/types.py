@@ -23,8 +23,8 @@ Image = UInt8[Array, "b h w bands"] | UInt16[Array, "b h w bands"] | Float[Array
 Pixels = Num[np.ndarray, "h w bands"]  # one image, in the data set's type
 Pixel = tuple[float, ...]  # one value for each channel
 Label = Integer[Array, "b h w"]  # class ids, or the data set's ignore label
-Logits = Float[Array, "b h w c"]  # float32 whatever the compute dtype
-Features = Mapping[str, Float[Array, "b h w c"]]  # keyed as FeatureInfo.name
+Logits = Float[Array, "b h w classes"]  # float32 whatever the compute dtype
+Features = Mapping[str, Float[Array, "b _h _w _c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
 Metrics = Mapping[str, Float[Array, ""]]
 

@@ -64,9 +64,13 @@ def _parts(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
     yield "loss", "losses", PartConfig(loss.name, loss.args)
     for position, each in enumerate(loss.added):
         yield f"loss.added[{position}]", "losses", PartConfig(each.name, each.args)
-    yield "data.dataset", "data.datasets", PartConfig(f"{config.data.dataset}.open_dataset")
+    yield "data.dataset", "data.datasets", PartConfig(registry.entry(config.data.dataset, "open_dataset"))
     if model.pretrained.layout:
-        yield "model.pretrained.layout", "weights.layouts", PartConfig(f"{model.pretrained.layout}.recognize")
+        yield (
+            "model.pretrained.layout",
+            "weights.layouts",
+            PartConfig(registry.entry(model.pretrained.layout, "recognize")),
+        )
 
 
 def _require(condition: bool, path: str, value: Any, wanted: str) -> None:

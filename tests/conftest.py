@@ -1,7 +1,6 @@
-"""A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products, checked types.
+"""A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products.
 
-Every call of the package is checked against its annotations, shapes and dtypes included. Warnings are errors
-(pyproject.toml). Compilations are kept between runs, since they are most of the time.
+Warnings are errors (pyproject.toml). Compilations are kept between runs, since they are most of the time.
 """
 
 import os
@@ -11,13 +10,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
-import jaxtyping
 import numpy as np
 import pytest
-
-jaxtyping.Array = jax.Array | np.ndarray  # JAX takes the one where the other is asked for, and so do the tests
-# Before anything of the package is imported. As for static checkers, an int is a float.
-jaxtyping.install_import_hook("deeplab_jax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

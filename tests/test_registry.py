@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from deeplab_jax import losses, metrics, ops, registry
@@ -58,3 +60,53 @@ def test_every_public_name_of_a_package_is_there_and_a_wrong_one_is_answered(pac
     assert all(callable(getattr(package, name)) for name in names)
     with pytest.raises(AttributeError, match=f"no attribute '{names[0][:-1]}'; did you mean .*'{names[0]}'"):
         getattr(package, names[0][:-1])
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder on Python's path with a package of someone else's."""
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "parts.py").write_text("class Part:\n    def __init__(self, *, width=3): ...\n\ndef made(**rest): ...\n")
+    (package / "broken.py").write_text("import os\n\nimport no_such_library\n")
+    (package / "failing.py").write_text("\n\nraise RuntimeError('the disk\\nis full')\n")
+    (package / "unreadable.py").write_text("def f(:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "their_package"]:
+        del sys.modules[name]
+
+
+def test_resolves_from_anywhere(elsewhere):
+    part = registry.resolve("heads", "their_package.parts:Part")
+    assert registry.defaults(part) == {"width": 3}
+    registry.check_arguments(part, "their_package.parts:Part", {"width": 5})
+    registry.check_arguments(registry.resolve("heads", "their_package.parts:made"), "made", {"anything": 1})
+    assert registry.entry("their_package.data:open_mine", "open_dataset") == "their_package.data:open_mine"
+    assert registry.entry("voc", "open_dataset") == "voc.open_dataset"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "their_pakage.parts:Part",
+            r"^no module 'their_pakage' on Python's path .*; did you mean 'their_package'\?$",
+        ),
+        ("their_package.part:Part", r"^no module 'part' in their_package; did you mean 'parts'\?$"),
+        ("their_package.parts:Prt", r"^no 'Prt' in .*their_package/parts\.py; did you mean 'Part'\?$"),
+        (
+            "their_package.broken:f",
+            r"^cannot import 'their_package\.broken': .*broken\.py:3: ModuleNotFoundError: ",
+        ),
+        ("their_package.failing:f", r"^cannot import .*failing\.py:3: RuntimeError: the disk is full$"),
+        ("their_package.unreadable:f", r"^cannot import .*unreadable\.py:1: SyntaxError: "),
+        (":Part", "must read 'module.factory' .* or 'package.module:factory'"),
+    ],
+)
+def test_what_is_wrong_elsewhere_is_said_in_one_line(elsewhere, name, words):
+    with pytest.raises(ValueError, match=words):
+        registry.resolve("heads", name)
+    with pytest.raises(ValueError, match="'Part' takes no argument 'widht'; did you mean 'width'"):
+        registry.check_arguments(registry.resolve("heads", "their_package.parts:Part"), "Part", {"widht": 1})

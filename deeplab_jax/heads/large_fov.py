@@ -92,7 +92,7 @@ class LargeFOVHead(nn.Module):
     def _rate(self) -> int:
         return scaled_rate(self.rate, given_at=RATES_OUTPUT_STRIDE, output_stride=self.feature_info[-1].stride)
 
-    def _branch(self, x: Float[Array, "b h w c"], branch_id: int, stride: int, *, train: bool) -> Logits:
+    def _branch(self, x: Float[Array, "b fh fw c"], branch_id: int, stride: int, *, train: bool) -> Logits:
         x = connected_layers(
             x,
             (f"branch{branch_id}_conv", f"branch{branch_id}_fc"),
@@ -112,7 +112,9 @@ class LargeFOVHead(nn.Module):
         )
         return classifier(x)
 
-    def _add(self, first: Logits, second: Logits) -> Logits:
+    def _add(
+        self, first: Float[Array, "b h1 w1 classes"], second: Float[Array, "b h2 w2 classes"]
+    ) -> Float[Array, "b h3 w3 classes"]:
         """The sum on the finer of the two grids."""
         size = max(first.shape[1], second.shape[1]), max(first.shape[2], second.shape[2])
         same_size = [resize_bilinear(logits, size, align_corners=self.align_corners) for logits in (first, second)]

@@ -34,7 +34,7 @@ class DeepLab(nn.Module):
     crf: nn.Module | None = None
     upsample_in_training: bool = True
 
-    def __call__(self, images: Image, *, train: bool = False) -> Logits:
+    def __call__(self, images: Image, *, train: bool = False) -> Float[Array, "b lh lw classes"]:
         logits = self.scores(self.normalize(images), train=train)
         return self.finished(logits, images, train=train)
 
@@ -44,7 +44,7 @@ class DeepLab(nn.Module):
         std = jnp.asarray(self.normalization.std, jnp.float32)
         return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
 
-    def scores(self, x: Float[Array, "b h w bands"], *, train: bool) -> Logits:
+    def scores(self, x: Float[Array, "b h w bands"], *, train: bool) -> Float[Array, "b lh lw classes"]:
         """Logits of normalised images at the head's own stride."""
         features = self.backbone(x, train=train)
         if self.auxiliary is not None and (train or self.is_initializing()):
@@ -52,12 +52,14 @@ class DeepLab(nn.Module):
             self.record(self.at_size(side, (x.shape[1], x.shape[2]), train=train))
         return self.head(features, train=train)
 
-    def finished(self, scores: Float[Array, "b h2 w2 c"], images: Image, *, train: bool) -> Logits:
+    def finished(
+        self, scores: Float[Array, "b h2 w2 classes"], images: Image, *, train: bool
+    ) -> Float[Array, "b lh lw classes"]:
         """The network's result: the scores at the size that is wanted, refined by the CRF where there is one."""
         logits = self.at_size(scores, (images.shape[1], images.shape[2]), train=train)
         return logits if self.crf is None else self.crf(logits, images, train=train)
 
-    def at_size(self, logits: Float[Array, "b h2 w2 c"], size: tuple[int, int], *, train: bool) -> Logits:
+    def at_size(self, logits: Float[Array, "b h2 w2 classes"], size: tuple[int, int], *, train: bool) -> Logits:
         """The logits as they leave the network: float32, resized to `size` unless training wants them as they are."""
         logits = logits.astype(jnp.float32)
         if train and not self.upsample_in_training:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.ops.resize import resize_bilinear
-from deeplab_jax.types import Image, Logits
+from deeplab_jax.types import Image
 
 
 class MultiScaleDeepLab(DeepLab):
@@ -26,7 +27,7 @@ class MultiScaleDeepLab(DeepLab):
 
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
 
-    def __call__(self, images: Image, *, train: bool = False) -> Logits:
+    def __call__(self, images: Image, *, train: bool = False) -> Float[Array, "b lh lw classes"]:
         size = (images.shape[1], images.shape[2])
         x = self.normalize(images)
         pyramid = []

@@ -50,7 +50,7 @@ def find_format(name: str) -> Format:
       UserError: where there is none of that name, or packages are missing that it needs.
     """
     try:
-        file_format: Format = registry.resolve(FORMATS, f"{name}.file_format")()
+        file_format: Format = registry.resolve(FORMATS, registry.entry(name, "file_format"))()
     except ValueError as error:
         raise UserError(f"--format={name}: {error}") from None
     require_packages(name, file_format)

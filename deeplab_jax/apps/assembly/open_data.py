@@ -24,7 +24,7 @@ from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
 
 def open_dataset(config: Config) -> Dataset:
     """The data set, prepared first where it has to be."""
-    factory = registry.resolve("data.datasets", f"{config.data.dataset}.open_dataset")
+    factory = registry.resolve("data.datasets", registry.entry(config.data.dataset, "open_dataset"))
     dataset = factory(config.data.root, config.data.prepared_dir)
     return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
 
@@ -91,7 +91,7 @@ def module_info(config: Config) -> DatasetInfo | None:
     Raises:
       UserError: where the module says nothing.
     """
-    factory = registry.resolve("data.datasets", f"{config.data.dataset}.open_dataset")
+    factory = registry.resolve("data.datasets", registry.entry(config.data.dataset, "open_dataset"))
     module = sys.modules[factory.__module__]
     try:
         info: DatasetInfo | None = module.INFO
