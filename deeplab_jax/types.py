@@ -7,7 +7,7 @@ the input pipeline, which live in the NumPy world, can use the same words.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -205,4 +205,16 @@ class Loader(Protocol):
     def set_state(self, state: Mapping[str, int]) -> None: ...
 
 
-ApplyFn = Callable[..., Any]
+@runtime_checkable
+class ApplyFn(Protocol):
+    """`module.apply` of a network: logits; (logits, what became of the mutable collections) where there are such."""
+
+    def __call__(
+        self,
+        variables: Variables,
+        images: Num[Array | np.ndarray, "b h w bands"],
+        *,
+        train: bool,
+        mutable: Sequence[str] = ...,
+        rngs: dict[str, Array] | None = None,
+    ) -> Any: ...

@@ -162,7 +162,7 @@ def _canvas(image: Pixels, options: PredictorOptions) -> Num[np.ndarray, "ph pw 
 
 
 def _fetch_ids(
-    ids: Integer[Array, "b h w"], finite: Bool[Array, " b"], row: int, size: tuple[int, int]
+    ids: Integer[Array, "b ph pw"], finite: Bool[Array, " b"], row: int, size: tuple[int, int]
 ) -> Integer[np.ndarray, "h w"]:
     require_finite(np.asarray(finite)[row])
     return np.asarray(ids)[row, : size[0], : size[1]]

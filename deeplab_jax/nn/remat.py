@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
+from jaxtyping import Array, Num
 
-from deeplab_jax.types import ApplyFn, UserError
+from deeplab_jax.types import ApplyFn, UserError, Variables
 
 
 def rematerialized(apply_fn: ApplyFn, patterns: Sequence[str]) -> ApplyFn:
@@ -35,10 +37,12 @@ def rematerialized(apply_fn: ApplyFn, patterns: Sequence[str]) -> ApplyFn:
     except re.error as error:
         raise UserError(f"config.model.remat={tuple(patterns)}: no regular expression ({error})") from None
 
-    def apply(variables: Any, *args: Any, **kwargs: Any) -> Any:
+    def apply(
+        variables: Variables, images: Num[Array | np.ndarray, "b h w bands"], *, train: bool, **recording: Any
+    ) -> Any:
         wrapper = _Wrapper(compiled)
         with nn.intercept_methods(wrapper):
-            result = apply_fn(variables, *args, **kwargs)
+            result = apply_fn(variables, images, train=train, **recording)
         wrapper.check()
         return result
 

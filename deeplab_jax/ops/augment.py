@@ -108,7 +108,7 @@ def change_colors(pixels: Float[Array, "h w 3"], colors: Float[Array, "5"]) -> F
     return jnp.where(contrast_first > 0, pixels, _to_levels(pixels * contrast))
 
 
-def _to_levels(pixels: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
+def _to_levels(pixels: Float[Array, "*pixels"]) -> Float[Array, "*pixels"]:
     return jnp.clip(jnp.round(pixels), 0, 255)
 
 

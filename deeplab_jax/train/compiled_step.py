@@ -40,7 +40,7 @@ class CompiledStep:
           tell: called once, before the step runs for the first time.
           warn: called with the shape of a batch, and that of the first one, where the step is to be compiled again.
         """
-        self._step: Any = train_step
+        self._step = train_step
         self._tell, self._warn = tell, warn
         self._programs: dict[Any, Any] = {}  # by the shapes and types of a batch
         self._ahead: dict[Any, concurrent.futures.Future[Any]] = {}  # likewise

@@ -16,9 +16,8 @@ from deeplab_jax.train.progress import Progress, Window
 from deeplab_jax.train.settings import TrainConfig
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import TrainState
-from deeplab_jax.train.step import TrainStep
 from deeplab_jax.train.writer import MetricWriter
-from deeplab_jax.types import Batch, Loader, UserError
+from deeplab_jax.types import Batch, Loader, Metrics, UserError
 
 Evaluate = Callable[[int, TrainState], Mapping[str, Any]]  # (step, state) -> scores
 Augment = Callable[[Any], Batch]  # what the loader gives, on the devices -> crops
@@ -26,7 +25,7 @@ Augment = Callable[[Any], Batch]  # what the loader gives, on the devices -> cro
 
 def train_loop(
     state: TrainState,
-    train_step: TrainStep,
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     loader: Loader,
     evaluate: Evaluate,
     *,

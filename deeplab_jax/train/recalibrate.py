@@ -13,17 +13,18 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
-from jax.typing import ArrayLike
+from jaxtyping import Array, Num
 
 from deeplab_jax.types import ApplyFn, Variables
 
 MOMENTS = "bn_moments"  # the collection into which nn/norm.py sows what its batch norms are fed
 
+Images = Num[Array | np.ndarray, "b h w bands"]
 _Path = tuple[str, ...]
 
 
 def calibrate_batch_norm(
-    apply_fn: ApplyFn, variables: Variables, batches: Iterable[ArrayLike], *, part: str = "backbone"
+    apply_fn: ApplyFn, variables: Variables, batches: Iterable[Images], *, part: str = "backbone"
 ) -> dict[str, Any]:
     """Re-estimates the statistics of each batch norm under `part`; the evaluated function is unchanged.
 
@@ -54,11 +55,11 @@ def calibrate_batch_norm(
     return {**variables, "params": unflatten(params), "batch_stats": unflatten(stats)}
 
 
-def _mean_moments(apply_fn: ApplyFn, variables: Variables, batches: Iterable[ArrayLike]) -> dict[_Path, np.ndarray]:
+def _mean_moments(apply_fn: ApplyFn, variables: Variables, batches: Iterable[Images]) -> dict[_Path, np.ndarray]:
     """What each layer sowed, averaged over the batches in float64."""
 
     @jax.jit
-    def moments_of(variables: Variables, image: ArrayLike) -> Mapping[str, Any]:
+    def moments_of(variables: Variables, image: Images) -> Mapping[str, Any]:
         return apply_fn(variables, image, train=False, mutable=[MOMENTS])[1][MOMENTS]
 
     sums: dict[_Path, np.ndarray] = {}
@@ -71,7 +72,7 @@ def _mean_moments(apply_fn: ApplyFn, variables: Variables, batches: Iterable[Arr
         num_batches += 1
     if not num_batches:
         raise ValueError("calibration needs at least one batch")
-    return {path: value / num_batches for path, value in sums.items()}
+    return {path: np.asarray(value / num_batches) for path, value in sums.items()}
 
 
 def _calibrate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.struct
 import jax
@@ -19,6 +19,7 @@ from deeplab_jax.types import Variables
 Init = Callable[[jax.Array], Variables]
 
 
+@no_type_check  # JAX also makes it of shapes and of shardings
 @flax.struct.dataclass
 class TrainState:
     """One point of a training run; with the seed and the data position it fixes all that follows."""

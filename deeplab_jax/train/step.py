@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,18 @@ from deeplab_jax.ops.resize import resize_nearest
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.types import SIDE_LOGITS, ApplyFn, Batch, Label, Logits, Metrics
 
-TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 StepLoss: TypeAlias = Callable[[Logits, Label, Int[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]]
+
+
+@runtime_checkable
+class TrainStep(Protocol):
+    """(state, batch) -> (state, metrics), jitted."""
+
+    def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, Metrics]: ...
+
+    def lower(self, state: TrainState, batch: Batch, /) -> jax.stages.Lowered:
+        """The program for arguments of these shapes, not yet compiled."""
+        ...
 
 
 class _Totals(NamedTuple):
@@ -32,6 +42,9 @@ class _Totals(NamedTuple):
     weight: Float[Array, ""]
     num_correct: Float[Array, ""]
     num_counted: Float[Array, ""]
+
+
+_Slice: TypeAlias = tuple[Any, Any, _Totals]  # gradient of the loss's SUM, new statistics, totals
 
 
 def make_train_step(
@@ -83,7 +96,9 @@ def make_train_step(
       clipping), pixel_accuracy, skipped.
     """
 
-    def totals_of(params: Any, batch_stats: Any, batch: Batch, key: jax.Array, step: Int[Array, ""]) -> tuple:
+    def totals_of(
+        params: Any, batch_stats: Any, batch: Batch, key: jax.Array, step: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], tuple[Any, _Totals]]:
         batch = split_height(batch, mesh)
         logits, updated = apply_fn(
             {"params": params, "batch_stats": batch_stats},
@@ -102,19 +117,19 @@ def make_train_step(
         totals = _Totals(loss, weight, _count(correct), _count(counted))
         return loss, (updated.get("batch_stats", batch_stats), totals)
 
-    def slice_gradient(state: TrainState, batch_stats: Any, batch: Batch, key: jax.Array) -> tuple:
+    def slice_gradient(state: TrainState, batch_stats: Any, batch: Batch, key: jax.Array) -> _Slice:
         """(gradient of the loss's SUM, new statistics, totals) of one slice."""
         gradient, (batch_stats, totals) = jax.grad(totals_of, has_aux=True)(
             state.params, batch_stats, batch, key, state.step
         )
         return gradient, batch_stats, totals
 
-    def batch_gradient(state: TrainState, batch: Batch, key: jax.Array) -> tuple:
+    def batch_gradient(state: TrainState, batch: Batch, key: jax.Array) -> _Slice:
         """The same of the whole batch."""
         if accumulation_steps == 1:
             return slice_gradient(state, state.batch_stats, batch, key)
 
-        def add_slice(carry: tuple, item: tuple[Batch, jax.Array]) -> tuple[tuple, None]:
+        def add_slice(carry: _Slice, item: tuple[Batch, jax.Array]) -> tuple[_Slice, None]:
             gradient, batch_stats, totals = carry
             part, index = item
             more, batch_stats, more_totals = slice_gradient(state, batch_stats, part, jax.random.fold_in(key, index))

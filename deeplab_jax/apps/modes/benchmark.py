@@ -121,10 +121,9 @@ def _measure_step(
     init_seconds = time.perf_counter() - started
 
     batch = shard_batch(_random_batch(info, config.data.batch_size, config.data.crop_size), mesh)
-    lower: Any = step.train_step  # a jitted function, whose type says no more than that it can be called
     with _noticing_kept_programs() as kept:
         started = time.perf_counter()
-        program = lower.lower(state, batch).compile()
+        program = step.train_step.lower(state, batch).compile()
         compile_seconds = time.perf_counter() - started
     needs.append(step_memory(state, batch, program))
 

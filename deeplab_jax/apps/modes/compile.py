@@ -71,8 +71,7 @@ def lower_train_step(config: Config, info: DatasetInfo, devices: list[Any]) -> j
     mesh = make_mesh(config, devices)
     check_batch(config, mesh)
     step = build_step(config, info, mesh)
-    lower: Any = step.train_step  # a jitted function, whose type says no more than that it can be called
-    return lower.lower(step.state, abstract_batch(config, info, mesh))
+    return step.train_step.lower(step.state, abstract_batch(config, info, mesh))
 
 
 def compile_report(config: Config, info: DatasetInfo, topology: Topology) -> dict[str, Any]:

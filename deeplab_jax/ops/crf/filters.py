@@ -7,7 +7,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Num
 
 from deeplab_jax.ops.crf.fan_in import safe_sizes
 from deeplab_jax.ops.crf.gaussian_filter import Filter, filter_exactly, filter_positions, normalized
@@ -25,7 +25,7 @@ def position_lattice(shape: tuple[int, int], params: CRFParams, mask: Mask, *, c
     return _lattice_in_program(position_features(*shape, params.pos_xy_std, jnp), mask, params, capacity)
 
 
-def bilateral_lattice(image: Float[Array, "h w 3"], params: CRFParams, mask: Mask, *, capacity: int) -> Lattice:
+def bilateral_lattice(image: Num[Array, "h w 3"], params: CRFParams, mask: Mask, *, capacity: int) -> Lattice:
     """The filter over position and colour, built in the program."""
     features = bilateral_features(image, params.bi_xy_std, params.bi_rgb_std, jnp)
     return _lattice_in_program(features, mask, params, capacity)
@@ -45,14 +45,14 @@ def bilateral_on_host(image: np.ndarray, params: CRFParams, mask: np.ndarray | N
     return _lattice_on_host(features if mask is None else features[:, mask.ravel()], num_points)
 
 
-def count_bilateral(image: Float[Array, "h w 3"], params: CRFParams, mask: Mask) -> tuple[Array, Array]:
+def count_bilateral(image: Num[Array, "h w 3"], params: CRFParams, mask: Mask) -> tuple[Array, Array]:
     """The capacity that `bilateral_lattice` needs, and whether its keys can tell the vertices apart."""
     features = bilateral_features(image, params.bi_xy_std, params.bi_rgb_std, jnp)
     flat_mask = None if mask is None else mask.reshape(-1)
     return count_vertices(features, flat_mask, touch_origin=_touches_origin(features.shape[1], flat_mask))
 
 
-def exact_filters(image: Float[Array, "h w 3"], params: CRFParams, mask: Mask) -> tuple[Filter, Filter]:
+def exact_filters(image: Num[Array, "h w 3"], params: CRFParams, mask: Mask) -> tuple[Filter, Filter]:
     """Both filters over all pairs of pixels, differentiable with respect to their widths."""
     height, width = image.shape[:2]
     flat_mask = None if mask is None else mask.reshape(-1)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Num
 
 from deeplab_jax.ops.crf import filters as crf_filters
 from deeplab_jax.ops.crf.gaussian_filter import Filter
@@ -35,7 +35,7 @@ FILTERINGS = ("auto", "host", "program", "exact")
 
 def mean_field(
     unary: Float[Array, "h w c"],
-    image: Float[Array, "h w 3"],
+    image: Num[Array, "h w 3"],
     params: CRFParams,
     *,
     num_iterations: int = 10,
@@ -79,7 +79,7 @@ def mean_field(
 
 def mean_field_batch(
     unary: Float[Array, "b h w c"],
-    image: Float[Array, "b h w 3"],
+    image: Num[Array, "b h w 3"],
     params: CRFParams,
     *,
     num_iterations: int = 10,
