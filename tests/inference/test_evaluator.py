@@ -97,7 +97,7 @@ def test_fetches_a_batch_after_the_next_one_was_dispatched(rng):
 
         def __array__(self, dtype=None, copy=None):
             events.append(f"fetch {self.k}")
-            return np.zeros((8, 4, 4), dtype)
+            return np.zeros((8, 4, 4), np.int32)
 
     def step(variables, batch):
         k = sum(event.startswith("dispatch") for event in events)

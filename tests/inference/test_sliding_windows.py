@@ -98,10 +98,10 @@ def test_windows_work_within_scales_and_mirrors(rng):
     kernel = jnp.asarray(rng.normal(size=(3, 4)) / 100, jnp.float32)
 
     def apply_fn(variables, images, *, train):
-        return images.astype(jnp.float32) @ variables
+        return images.astype(jnp.float32) @ variables["kernel"]
 
     whole, slid = (
-        jax.jit(make_forward(apply_fn, settings, align_corners=False))(kernel, images)
+        jax.jit(make_forward(apply_fn, settings, align_corners=False))({"kernel": kernel}, images)
         for settings in (
             InferenceConfig(scales=(0.75, 1.0), flip=True),
             InferenceConfig(scales=(0.75, 1.0), flip=True, window=(9, 12), stride=(6, 8)),

@@ -25,6 +25,7 @@ def hosts(num_hosts: int, each: int) -> list[Any]:
     return [Device(host, host * each + k) for host in reversed(range(num_hosts)) for k in range(each)]
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_devices_that_share_an_image_are_of_one_process():
     mesh = make_mesh(0, 2, hosts(2, 4))
     assert mesh.shape == {"data": 4, "space": 2}
@@ -32,6 +33,7 @@ def test_devices_that_share_an_image_are_of_one_process():
     assert all(len({device.process_index for device in row}) == 1 for row in mesh.devices)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("num_data", "num_space", "num_hosts", "message"),
     [

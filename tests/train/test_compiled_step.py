@@ -50,6 +50,8 @@ def test_what_goes_wrong_ahead_is_raised_where_the_step_is_called():
         def lower(self, *args):
             raise ValueError("no such step")
 
+        __call__ = lower
+
     compiled = CompiledStep(Refused(), lambda memory: None)
     batch = make_batch(0)
     compiled.begin(None, batch)

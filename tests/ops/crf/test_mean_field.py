@@ -207,6 +207,7 @@ def test_presets_are_found_by_name():
         crf_preset("v2_resnet")
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
