@@ -7,7 +7,7 @@ The range stands beside the field and nowhere else. Types are checked too, since
 anywhere.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here, nor in any settings.py: fields' types must not be strings.
 
 import dataclasses
 import sys
@@ -19,6 +19,14 @@ from deeplab_jax.types import UserError
 
 _MAX_SHOWN = 100  # characters of a value, in messages
 _NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
+
+
+@dataclasses.dataclass(slots=True)
+class PartConfig:
+    """A part found by name: `args` are the keyword arguments of its factory."""
+
+    name: str = ""  # 'module.factory' of the part's package, or 'package.module:factory' from anywhere
+    args: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def checked(holds: Callable[[Any], bool], words: str, *, default: Any) -> Any:

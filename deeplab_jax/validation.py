@@ -64,6 +64,8 @@ def _parts(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
     yield "loss", "losses", PartConfig(loss.name, loss.args)
     for position, each in enumerate(loss.added):
         yield f"loss.added[{position}]", "losses", PartConfig(each.name, each.args)
+    for position, part in enumerate(config.data.augment):
+        yield f"data.augment[{position}]", "data.augment", part
     yield "data.dataset", "data.datasets", PartConfig(registry.entry(config.data.dataset, "open_dataset"))
     if model.pretrained.layout:
         yield (
@@ -112,6 +114,12 @@ def _check_data(config: Config) -> None:
         "data.device_augmentation",
         data.device_augmentation,
         "False with data.copy_paste, which pastes on the host",
+    )
+    _require(
+        not (data.augment and data.device_augmentation),
+        "data.device_augmentation",
+        data.device_augmentation,
+        "False with data.augment, which works on the host's crops",
     )
     _require(
         data.batch_size % slices == 0,

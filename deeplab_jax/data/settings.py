@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from deeplab_jax.fields import above, at_least, each_at_least, one_of, within
+from deeplab_jax.fields import PartConfig, above, at_least, each_at_least, one_of, within
 
 
 @dataclasses.dataclass(slots=True)
@@ -29,6 +29,8 @@ class DataConfig:
     copy_paste: float = within(0, 1, default=0.0, words="a probability, in [0, 1]")
     # Class ids to paste; empty: classes at most half as frequent as the median class.
     copy_paste_classes: tuple[int, ...] = each_at_least(0, default=(), words="class ids, 0 or more")
+    # Further augmentations of the finished crop, in this order, each by its name in deeplab_jax/data/augment.
+    augment: tuple[PartConfig, ...] = ()
     device_augmentation: bool = False  # the host only decodes; the devices scale, flip, colour and pad
     prepared_form: str = one_of("files", "raw", default="files")  # 'raw': decoded; reads faster, takes far more room
     # Threads that make batches.

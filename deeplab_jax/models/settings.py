@@ -2,19 +2,10 @@
 
 import dataclasses
 from dataclasses import field
-from typing import Any
 
-from deeplab_jax.fields import at_least, each_above, one_of
+from deeplab_jax.fields import PartConfig, at_least, each_above, one_of
 from deeplab_jax.nn.settings import BatchNormConfig
 from deeplab_jax.types import COMPUTE_DTYPES, DATASET_NORMALIZATION, NORMALIZATIONS
-
-
-@dataclasses.dataclass(slots=True)
-class PartConfig:
-    """A part found by name: `args` are the keyword arguments of its factory."""
-
-    name: str = ""  # 'module.factory'
-    args: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deeplab_jax.data.augment import transforms
+from deeplab_jax.data.augment.by_name import make_augmentations
 from deeplab_jax.data.augment.copy_paste import find_donors
 from deeplab_jax.data.dataset import example_name, image_sizes
 from deeplab_jax.data.loading.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, canvas_size
@@ -48,7 +49,7 @@ def make_loader(
         p * batch_size / P up to (p + 1) * batch_size / P of each batch.
 
     Raises:
-      UserError: when the source is empty, P does not divide the batch size, or
+      UserError: when the source is empty, P does not divide the batch size, an augmentation cannot be made, or
         there is nothing to copy and paste though the config says so.
     """
     if len(source) == 0:
@@ -61,7 +62,8 @@ def make_loader(
         donors = None
         if config.copy_paste:
             donors = find_donors(source, info, config.copy_paste_classes, num_workers=config.num_workers)
-        maker = CropMaker(config, info, pad_pixel=pad_pixel, donors=donors)
+        further = make_augmentations(config.augment)
+        maker = CropMaker(config, info, pad_pixel=pad_pixel, donors=donors, further=further)
     return TrainLoader(config, source, rows=rows, seed=seed, maker=maker)
 
 

@@ -6,19 +6,21 @@ nothing else (see ops/augment.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Num, UInt8
 
 from deeplab_jax.data.augment import transforms
+from deeplab_jax.data.augment.by_name import NamedAugmentation, apply_in_turn
 from deeplab_jax.data.augment.copy_paste import Donors, paste_object
 from deeplab_jax.data.dataset import image_sizes
 from deeplab_jax.data.settings import DataConfig
 from deeplab_jax.data.sources.bands import fill_missing
 from deeplab_jax.types import Batch, DatasetInfo, Example, ExampleSource, Pixel, WindowBatch
 
-PASTE_STREAM = 2  # of a sample's random numbers; 1 is the order's
+PASTE_STREAM = 2  # of a sample's random numbers; 1 is the order's, 3 and more are those of data.augment
 
 Buffers = TypeVar("Buffers")
 
@@ -66,9 +68,18 @@ class WindowBuffers(NamedTuple):
 class CropMaker(RowMaker[CropBuffers]):
     """Everything on the host."""
 
-    def __init__(self, config: DataConfig, info: DatasetInfo, *, pad_pixel: Pixel, donors: Donors | None = None):
-        """`donors`: what to paste from, or None."""
+    def __init__(
+        self,
+        config: DataConfig,
+        info: DatasetInfo,
+        *,
+        pad_pixel: Pixel,
+        donors: Donors | None = None,
+        further: Sequence[NamedAugmentation] = (),
+    ):
+        """`donors`: what to paste from, or None; `further`: augmentations of the finished crop."""
         self._config, self._info, self._pad_pixel, self._donors = config, info, pad_pixel, donors
+        self._further = further
 
     def empty(self, num_rows: int) -> CropBuffers:
         return CropBuffers.empty(num_rows, self._config.crop_size, self._info)
@@ -98,6 +109,7 @@ class CropMaker(RowMaker[CropBuffers]):
         fill_missing(image, self._pad_pixel)
         if config.photometric:
             transforms.change_colors(transforms.draw_colors(rng), image)
+        apply_in_turn(self._further, buffers.image[row], buffers.label[row], seed=seed, sample=sample)
         buffers.valid[row] = True
 
 

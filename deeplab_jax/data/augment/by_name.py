@@ -1,0 +1,67 @@
+"""Augmentations that a config adds by name, applied in turn to a finished crop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+
+from deeplab_jax import registry
+from deeplab_jax.data.augment.transforms import sample_rng
+from deeplab_jax.fields import PartConfig
+from deeplab_jax.types import Pixels, UserError
+
+PACKAGE = "data.augment"
+_FIRST_STREAM = 3  # of a sample's random numbers; each augmentation draws from one of its own
+
+Augmentation: TypeAlias = Callable[
+    [Pixels, UInt8[np.ndarray, "h w"], np.random.Generator], tuple[Pixels, UInt8[np.ndarray, "h w"]]
+]
+
+
+class NamedAugmentation(NamedTuple):
+    """(image, label, rng) -> (image, label) of the same sizes and types, and its name in the config."""
+
+    name: str
+    augment: Augmentation
+
+
+def make_augmentations(parts: Sequence[PartConfig]) -> list[NamedAugmentation]:
+    """The augmentations of a config, in its order.
+
+    Raises:
+      UserError: where one does not exist, or does not take its arguments.
+    """
+    found = []
+    for position, part in enumerate(parts):
+        try:
+            found.append(NamedAugmentation(part.name, registry.resolve(PACKAGE, part.name)(**part.args)))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"config.data.augment[{position}]: '{part.name}': {error}") from None
+    return found
+
+
+def apply_in_turn(
+    augmentations: Sequence[NamedAugmentation],
+    image: Pixels,
+    label: UInt8[np.ndarray, "h w"],
+    *,
+    seed: int,
+    sample: int,
+) -> None:
+    """Augments one crop in place, padding included: a function of the crop, the seed and the sample's number.
+
+    Raises:
+      UserError: where an augmentation returns another size or type than it was given.
+    """
+    for position, (name, augment) in enumerate(augmentations):
+        results = augment(image, label, sample_rng(seed, sample, _FIRST_STREAM + position))
+        for what, result, target in zip(("an image", "a label"), results, (image, label), strict=True):
+            if (result.shape, result.dtype) != (target.shape, target.dtype):
+                raise UserError(
+                    f"config.data.augment[{position}]: '{name}' returned {what} {result.shape} of {result.dtype} for "
+                    f"one {target.shape} of {target.dtype}; both must stay as they are"
+                )
+        image[...], label[...] = results

@@ -1,0 +1,26 @@
+"""Mirroring upside down, for images without an up: from above, or through a microscope."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import UInt8
+
+from deeplab_jax.data.augment.by_name import Augmentation
+from deeplab_jax.types import Pixels
+
+
+def vertical(*, probability: float = 0.5) -> Augmentation:
+    """Mirrors image and label upside down with a probability.
+
+    Raises:
+      ValueError: for a probability outside [0, 1].
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability={probability} must be in [0, 1]")
+
+    def augment(
+        image: Pixels, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator
+    ) -> tuple[Pixels, UInt8[np.ndarray, "h w"]]:
+        return (image[::-1], label[::-1]) if rng.random() < probability else (image, label)
+
+    return augment
