@@ -189,7 +189,7 @@ def read_file(path: str, layout_name: str) -> WeightsFile:
     arrays = read_arrays(path)
     shapes = {name: array.shape for name, array in arrays.items()}
     known = registry.module_names(_LAYOUTS)
-    if layout_name and layout_name not in known:
+    if layout_name and ":" not in layout_name and layout_name not in known:
         raise UserError(f"layout '{layout_name}': there are {', '.join(known)}")
     description = read_metadata(path).get(KEY)
     if description is not None:
@@ -246,7 +246,7 @@ def _read_own(workdir: pathlib.Path) -> WeightsFile:
 
 
 def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:
-    return registry.resolve(_LAYOUTS, f"{layout_name}.recognize")(shapes)
+    return registry.resolve(_LAYOUTS, registry.entry(layout_name, "recognize"))(shapes)
 
 
 def _fitting_layouts(shapes: ArrayShapes) -> list[str]:
