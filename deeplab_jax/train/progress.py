@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from tqdm import tqdm
 
+from deeplab_jax.types import Metrics
+
 _TIMES = ("images_per_second", "step_seconds", "fetch_seconds", "data_wait", "host_wait")
 
 
@@ -18,11 +20,11 @@ class Window:
 
     def __init__(self, images_per_step: int) -> None:
         self._images_per_step = images_per_step
-        self._rows: list[Mapping[str, float]] = []
+        self._rows: list[Metrics | Mapping[str, float]] = []
         self._start: float | None = None
         self._num_timed, self._data, self._host, self._fetch = 0, 0.0, 0.0, 0.0
 
-    def add(self, metrics: Mapping[str, float]) -> None:
+    def add(self, metrics: Metrics | Mapping[str, float]) -> None:
         """Takes the metrics of one step; the first after a pause starts the clock, so compilation does not count."""
         self._rows.append(metrics)
         if self._start is None:
