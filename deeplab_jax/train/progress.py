@@ -103,7 +103,7 @@ class Progress:
             else None
         )
 
-    def advance(self, metrics: Mapping[str, float], window: Window) -> None:
+    def advance(self, metrics: Metrics | Mapping[str, float], window: Window) -> None:
         """One step further."""
         if self._bar is not None:
             self._bar.set_postfix_str(_summary({**metrics, **window.times()}), refresh=False)

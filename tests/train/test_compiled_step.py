@@ -47,6 +47,7 @@ def test_a_step_begun_ahead_is_the_one_that_runs():
     assert told[0].temporaries > 0
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_what_goes_wrong_ahead_is_raised_where_the_step_is_called():
     class Refused:
         def lower(self, *args):
