@@ -106,7 +106,8 @@ class Progress:
     def advance(self, metrics: Metrics | Mapping[str, float], window: Window) -> None:
         """One step further."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_summary({**metrics, **window.times()}), refresh=False)
+            numbers = {name: float(value) for name, value in metrics.items()}
+            self._bar.set_postfix_str(_summary(numbers | window.times()), refresh=False)
             self._bar.update()
 
     def point(self, step: int, point: Mapping[str, float]) -> None:
