@@ -14,10 +14,9 @@ from typing import Any
 
 from deeplab_jax.data.settings import DataConfig
 from deeplab_jax.export.settings import ExportConfig
-from deeplab_jax.fields import PartConfig
 from deeplab_jax.inference.settings import CRFSearchConfig, InferenceConfig, MeasureConfig
 from deeplab_jax.losses.settings import AddedLoss, LossConfig
-from deeplab_jax.models.settings import ModelConfig, PretrainedConfig
+from deeplab_jax.models.settings import ModelConfig, PartConfig, PretrainedConfig
 from deeplab_jax.nn.settings import BatchNormConfig
 from deeplab_jax.ops.settings import MeshConfig
 from deeplab_jax.serving.settings import ServeConfig
