@@ -109,7 +109,7 @@ def _check_colors(pixels: UInt8[np.ndarray, "h w 3"], path: str, info: DatasetIn
         told = "the same class id in three channels"
         kind, values = "ids_as_rgb", levels
     else:
-        return CheckedMask(None, size, [_foreign_colors(path, unknown, counts.sum())])
+        return CheckedMask(None, size, [_foreign_colors(path, unknown, int(counts.sum()))])
     finding = Finding(kind, path, f"{path}: holds {told}; {_HOW_TO_CONVERT}", convertible=True)
     return CheckedMask(None, size, [finding], values.astype(np.uint8)[places].reshape(size))
 

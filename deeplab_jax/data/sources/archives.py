@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import dataclasses
 import hashlib
+import io
 import os
 import pathlib
 import re
@@ -212,9 +213,9 @@ def _tar_members(file: pathlib.Path) -> Iterator[_Member]:
                 yield info.name, info.mtime, lambda info=info: _content(archive, info)
 
 
-def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> io.BufferedReader:
     content = archive.extractfile(info)
-    assert content is not None, "a regular file has content"
+    assert isinstance(content, io.BufferedReader), "a regular file has content"
     return content
 
 
