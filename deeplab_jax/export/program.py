@@ -139,7 +139,7 @@ def make_program(
     return Program(run, tuple(outputs), canvas, pad_pixel, dtype)
 
 
-def pad_images(images: Image, size: tuple[int, int], pad_pixel: Pixel) -> Image:
+def pad_images(images: Image, size: tuple[int, int], pad_pixel: Pixel) -> Num[Array, "b ph pw bands"]:
     """Images in the upper left corner of a canvas of `size` made of `pad_pixel`; either size may be symbolic."""
     if images.shape[1:3] == size:
         return images

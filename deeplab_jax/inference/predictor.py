@@ -142,7 +142,7 @@ def make_batch_segmenter(
         probabilities = forward(variables, images)
         return jnp.argmax(probabilities, axis=-1).astype(_id_type(probabilities)), all_finite(probabilities)
 
-    def segment(images: Sequence[Pixels]) -> list[Callable[[], Integer[np.ndarray, "h w"]]]:
+    def segment(images: Sequence[Num[np.ndarray, "_h _w bands"]]) -> list[Callable[[], Integer[np.ndarray, "h w"]]]:
         canvases = np.stack([_canvas(image, options) for image in images])
         shapes.note(canvases.shape)
         if options.on_host:

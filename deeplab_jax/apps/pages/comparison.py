@@ -236,7 +236,7 @@ def _settings_that_differ(first: Run, second: Run) -> list[str]:
     return differences(first.settings, second.settings) if first.settings and second.settings else []
 
 
-def _colors(run: Run) -> list[tuple[int, int, int]]:
+def _colors(run: Run) -> list[list[int]]:
     """RGB of each class, as the workdir knows it; VOC's where it does not."""
     known = (read_json(run.workdir / DATASET_FILE) or {}).get("palette")
     num_classes = len(run.scores["iou_per_class"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ ITEM_SIZES = {
 
 
 def array_from_bytes(
-    data: bytes | bytearray | memoryview, scalar: str, shape: Sequence[int], *, big_endian: bool = False
+    data: bytes | bytearray | memoryview, scalar: str, shape: Any, *, big_endian: bool = False
 ) -> np.ndarray:
     """The array that the bytes are, in C order; a view on them wherever the byte order is the machine's.
 

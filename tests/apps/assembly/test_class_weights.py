@@ -159,6 +159,7 @@ def test_mistakes_that_show_in_the_config_alone(config, message):
         validate(Config(loss=config))
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -191,6 +191,7 @@ def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
     assert "No space left on device" in message
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_an_image_is_read_once_ahead_and_in_order(tmp_path):
     """Reading runs ahead of the device by a bounded number of images."""
     waiting = []

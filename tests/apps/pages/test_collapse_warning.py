@@ -51,6 +51,7 @@ def test_not_collapsed(confusion):
     assert warning_of(np.array(confusion).tolist()) is None
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_training_says_it_after_an_evaluation(capsys, tmp_path):
     scores = {"confusion": [[7, 0], [3, 0]], "iou_per_class": {"ground": 0.7, "red": 0.0}, "mean_iou": 0.35}
     evaluation = Evaluation(np.array(scores["confusion"]), scores, [], 1)
