@@ -145,6 +145,18 @@ class WeightLayout:
     folded: bool = False
 
 
+class PeerNetwork(NamedTuple):
+    """A network of another system that has our weights: what a layout's `peer` makes of the settings of ours.
+
+    Attributes:
+      layout: its names, and the settings with which ours computes the same.
+      constructor: Python that builds it there, images and logits as in its documentation.
+    """
+
+    layout: WeightLayout
+    constructor: str
+
+
 class Batch(NamedTuple):
     """One batch, as the loader makes it (NumPy) and the step takes it (sharded)."""
 

@@ -199,11 +199,11 @@ def read_file(path: str, layout_name: str) -> WeightsFile:
         try:
             layout = _recognize(layout_name, shapes)
         except ValueError as error:
-            fitting = _fitting_layouts(shapes)
+            fitting = fitting_layouts(shapes)
             hint = f"its names are those of layout {' or '.join(fitting)}" if fitting else "no layout here knows it"
             raise UserError(f"{path}: not of layout '{layout_name}' ({error}); {hint}") from None
     else:
-        fitting = _fitting_layouts(shapes)
+        fitting = fitting_layouts(shapes)
         if len(fitting) != 1:
             several = f"several layouts fit ({', '.join(fitting)})" if fitting else "no layout fits its names"
             raise UserError(f"{path}: {several}; say which with --layout=NAME, one of {', '.join(known)}")
@@ -249,7 +249,8 @@ def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:
     return registry.resolve(_LAYOUTS, registry.entry(layout_name, "recognize"))(shapes)
 
 
-def _fitting_layouts(shapes: ArrayShapes) -> list[str]:
+def fitting_layouts(shapes: ArrayShapes) -> list[str]:
+    """The layouts whose names these are."""
     fitting = []
     for name in registry.module_names(_LAYOUTS):
         try:

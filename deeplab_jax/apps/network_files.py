@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,13 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
+from deeplab_jax.apps.assembly.model_card import MARK, model_card
 from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, write_description
-from deeplab_jax.apps.import_weights import assumed_info, read_weights
+from deeplab_jax.apps.assembly.peer_network import find_peer, is_same, peer_arrays
+from deeplab_jax.apps.import_weights import WEIGHTS_FILE, assumed_info, fitting_layouts, read_weights
 from deeplab_jax.config import ModelConfig
 from deeplab_jax.files import whole, write_errors
 from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE
 from deeplab_jax.types import DatasetInfo, UserError
 from deeplab_jax.weights.formats import safetensors_file
+from deeplab_jax.weights.formats.read import FORMATS, read_arrays
 
 SUFFIX = ".safetensors"
 
@@ -29,12 +34,14 @@ class Network(NamedTuple):
       info: its classes and images.
       variables: {'params', 'batch_stats'}, float32.
       notes: a line for each thing that its file does not say, and that was assumed.
+      scores: as scores.json has them; None: they are not known.
     """
 
     config: ModelConfig
     info: DatasetInfo
     variables: dict[str, Any]
     notes: tuple[str, ...] = ()
+    scores: Mapping[str, Any] | None = None
 
 
 def read_network(source: str, *, layout: str = "") -> Network:
@@ -55,45 +62,81 @@ def read_network(source: str, *, layout: str = "") -> Network:
         hint = f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else "name a file"
         raise UserError(f"{path}: no such file or folder; {hint}")
     found = read_weights(str(path), layout)
-    for name, array in _flatten(found.variables).items():
-        if not np.isfinite(array).all():
-            raise UserError(f"{path}: '{name}' holds values that are not finite; take an earlier checkpoint")
+    _check_finite(_flatten(found.variables), path)
     if found.info is not None:
-        return Network(found.config, found.info, found.variables)
+        return Network(found.config, found.info, found.variables, scores=_read_scores(path))
     info = assumed_info(found.config.num_classes)
     return Network(found.config, info, found.variables, _assumptions(found.config, info, found.layout_name))
 
 
 def write_network(path: str | pathlib.Path, network: Network, *, layout: str = "") -> list[pathlib.Path]:
-    """Writes a network so that `read_network` takes it back, and nothing else is needed; each file whole or not at all.
+    """Writes a network so that it comes back bit for bit, which is checked before anything is kept.
 
     Args:
-      path: of a file, which ends in '.safetensors'.
+      path: of a file, which ends in '.safetensors'; else of a folder, which gets 'model.safetensors' and a model card.
       network: to write.
-      layout: whose names its arrays get; '': our own.
+      layout: whose names its arrays get, one of those with a `peer`, whose state dict the file then is; '': our own.
 
     Returns:
       The files that were written.
 
     Raises:
-      UserError: where the path is no such file or cannot be written.
+      UserError: where the layout's system has no such network, or the path cannot be written.
     """
     path = pathlib.Path(path).expanduser()
-    if path.suffix != SUFFIX:
+    is_file = path.suffix == SUFFIX
+    if not is_file and path.suffix in {suffix for known in FORMATS for suffix in known.suffixes}:
         raise UserError(f"{path}: networks are written as {SUFFIX} files; call it {path.with_suffix(SUFFIX).name}")
-    if layout not in ("", OWN_LAYOUT):
-        raise UserError(f"layout '{layout}': there is {OWN_LAYOUT}")
-    arrays = _flatten(network.variables)
-    description = write_description(network.config, network.info)
-    with write_errors(path, "path"), whole(path) as unfinished:
-        safetensors_file.write(unfinished, arrays, {KEY: description})
-    return [path]
+    file, card = (path, None) if is_file else (path / WEIGHTS_FILE, path / "README.md")
+    if card is not None and card.exists() and MARK not in card.read_text(errors="replace"):
+        raise UserError(f"{card}: is no model card of this project's, and would be lost; choose another folder")
+    config = dataclasses.replace(network.config, num_classes=network.info.num_classes)
+    peer = None if layout in ("", OWN_LAYOUT) else find_peer(config, network.info.channels, layout)
+    flat = _flatten(network.variables)
+    _check_finite(flat, path)
+    arrays = flat if peer is None else peer_arrays(flat, peer)
+    metadata = {} if peer is None else {"format": "pt"}
+    if peer is None or "head" in peer.layout.model:
+        metadata[KEY] = write_description(config, network.info, layout or OWN_LAYOUT)
+    with write_errors(file, "path"), whole(file) as unfinished:
+        safetensors_file.write(unfinished, arrays, metadata)
+        found = read_arrays(unfinished)
+        if not (_equal(found, flat) if peer is None else is_same(found, flat, peer)):
+            raise UserError(f"{file}: what was written is not what is read; the disk may be damaged")
+    if card is None:
+        return [file]
+    known_as = fitting_layouts({name: array.shape for name, array in arrays.items()})[0]
+    text = model_card(config, network.info, network.scores, folder=path.name, layout=known_as, peer=peer)
+    with write_errors(card, "path"), whole(card) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    return [file, card]
+
+
+def _check_finite(flat: Mapping[str, np.ndarray], path: pathlib.Path) -> None:
+    for name, array in flat.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: '{name}' holds values that are not finite; take an earlier checkpoint")
+
+
+def _equal(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> bool:
+    return found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
 def _flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Path of ours -> array, float32."""
     wanted = {name: variables[name] for name in ("params", "batch_stats") if variables.get(name)}
     return {name: np.asarray(leaf, np.float32) for name, leaf in traverse_util.flatten_dict(wanted, sep="/").items()}
+
+
+def _read_scores(workdir: pathlib.Path) -> Mapping[str, Any] | None:
+    path = workdir / "scores.json"
+    if not path.is_file():
+        return None
+    try:
+        scores = json.loads(path.read_text())
+    except ValueError:
+        raise UserError(f"cannot read {path}: write it again with --mode=evaluate") from None
+    return scores if isinstance(scores, dict) else None
 
 
 def _assumptions(config: ModelConfig, info: DatasetInfo, layout: str) -> tuple[str, ...]:

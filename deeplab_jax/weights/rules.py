@@ -1,8 +1,9 @@
-"""The rule engine of weight import: foreign names in, a tree of ours and a report of everything left over out."""
+"""The rule engine: foreign names in, a tree of ours and a report of what is left over out; and the way back."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,15 +18,23 @@ _PERMUTATIONS = {
     "1hwc": (1, 2, 0, 3),  # TFLite depthwise
     "hwc1": (0, 1, 3, 2),  # TensorFlow depthwise
 }
-# What differs in the order of a kernel's input channels (its third axis, once permuted).
-_CHANNEL_ORDERS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+# What differs in the order of a kernel's input channels (its third axis, once permuted), and how it is undone.
+_Order = Callable[[np.ndarray], np.ndarray]
+_MOVE_TO_FRONT: tuple[_Order, _Order] = (
+    lambda kernel: np.roll(kernel, kernel.shape[3], axis=2),
+    lambda kernel: np.roll(kernel, -kernel.shape[3], axis=2),
+)
+_CHANNEL_ORDERS: Mapping[str, tuple[_Order, _Order]] = {
     # The first convolution of a network that reads blue, green, red.
-    "bgr": lambda kernel: kernel[:, :, ::-1],
+    "bgr": (lambda kernel: kernel[:, :, ::-1],) * 2,
     # The projection behind an ASPP whose image pooling is concatenated last; ours, as TensorFlow's, comes first.
-    "pool_last": lambda kernel: np.roll(kernel, kernel.shape[3], axis=2),
+    "pool_last": _MOVE_TO_FRONT,
     # A decoder that concatenates [low-level, ASPP]; ours is [ASPP, low-level].
-    "low_level_first": lambda kernel: np.roll(kernel, kernel.shape[3], axis=2),
+    "low_level_first": _MOVE_TO_FRONT,
 }
+# A part of a pattern: a group, a set of characters, an escaped character or a plain one.
+_PIECE = re.compile(r"\((?P<free>\?:)?(?P<group>[^()]*)\)|\[(?P<set>[^]])[^]]*\]|\\(?P<escaped>.)|(?P<plain>.)")
+_FIELD = re.compile(r"\{(\d)([+-]\d+)?\}")  # of a target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +124,60 @@ def place(name: str, rules: Sequence[WeightRule]) -> tuple[str, str]:
     return "", "copy"
 
 
+def names_of(source: Mapping[str, np.ndarray], rules: Sequence[WeightRule]) -> dict[str, np.ndarray]:
+    """Undoes `load_pretrained`: arrays of ours by the names, and in the order of axes, of the file that they fit.
+
+    Args:
+      source: path of ours -> array.
+      rules: as of `load_pretrained`; of a pattern's alternatives without a number the first is written.
+
+    Raises:
+      ValueError: where no rule leads to a path.
+    """
+    written = {}
+    for path, array in source.items():
+        name, transform = _name_of(path, rules)
+        written[name] = restore(array, transform)
+    return written
+
+
+def _name_of(path: str, rules: Sequence[WeightRule]) -> tuple[str, str]:
+    """(foreign name, transform) of a path of ours."""
+    for rule in rules:
+        match = _path_pattern(rule.target).fullmatch(path)
+        if match is None:
+            continue
+        name = _spell(rule, match.groups())
+        if place(name, rules) == (path, rule.transform):
+            return name, rule.transform
+    raise ValueError(f"there is no place for '{path}'")
+
+
+@functools.cache
+def _path_pattern(target: str) -> re.Pattern[str]:
+    """Matches the paths that a rule with this target can lead to; a group for each of its fields."""
+    return re.compile("([^/]*)".join(map(re.escape, _FIELD.split(target)[::3])))
+
+
+def _spell(rule: WeightRule, values: Sequence[str]) -> str:
+    """The name that `rule` takes to the path with these values of its target's fields."""
+    groups = {}
+    for (number, offset), value in zip(_FIELD.findall(rule.target), values, strict=True):
+        groups[int(number)] = str(int(value) - int(offset)) if offset and value.isdecimal() else value
+    count = 0
+
+    def spelled(piece: re.Match[str]) -> str:
+        nonlocal count
+        if piece["group"] is None:
+            return piece["set"] or piece["escaped"] or piece["plain"]
+        if not piece["free"]:
+            count += 1
+        known = None if piece["free"] else groups.get(count)
+        return piece["group"].partition("|")[0] if known is None else known
+
+    return _PIECE.sub(spelled, rule.pattern)
+
+
 def reorder(array: np.ndarray, transform: str) -> np.ndarray:
     """Puts the axes and channels of a foreign array in our order.
 
@@ -126,16 +189,38 @@ def reorder(array: np.ndarray, transform: str) -> np.ndarray:
     Raises:
       ValueError: for an unknown transform.
     """
-    axes, _, channels = transform.partition("+")
+    axes, channels = _parse(transform)
     if axes == "oi" and array.ndim == 2:
         height, width = (int(cells) for cells in (channels or "1x1").split("x"))
         return array.reshape(array.shape[0], -1, height, width).transpose(_PERMUTATIONS["oihw"])
-    if axes not in ("copy", *_PERMUTATIONS) or (channels and channels not in _CHANNEL_ORDERS):
+    if array.ndim == 4:
+        if axes in _PERMUTATIONS:
+            array = array.transpose(_PERMUTATIONS[axes])
+        if channels in _CHANNEL_ORDERS:
+            array = _CHANNEL_ORDERS[channels][0](array)
+    return array
+
+
+def restore(array: np.ndarray, transform: str) -> np.ndarray:
+    """Undoes `reorder`: an array of ours as its file has it."""
+    axes, channels = _parse(transform)
+    if array.ndim == 4:
+        if channels in _CHANNEL_ORDERS:
+            array = _CHANNEL_ORDERS[channels][1](array)
+        if axes == "oi":
+            return array.transpose(np.argsort(_PERMUTATIONS["oihw"])).reshape(array.shape[3], -1)
+        if axes in _PERMUTATIONS:
+            array = array.transpose(np.argsort(_PERMUTATIONS[axes]))
+    return array
+
+
+def _parse(transform: str) -> tuple[str, str]:
+    """(order of axes, order of input channels or size of a matrix' window)."""
+    axes, _, channels = transform.partition("+")
+    if axes not in ("copy", "oi", *_PERMUTATIONS) or (axes != "oi" and channels and channels not in _CHANNEL_ORDERS):
         known = ", ".join(("copy", "oi", *_PERMUTATIONS))
         raise ValueError(f"unknown transform '{transform}'; there are {known}, with + {', '.join(_CHANNEL_ORDERS)}")
-    if axes != "copy" and array.ndim == 4:
-        array = array.transpose(_PERMUTATIONS[axes])
-    return _CHANNEL_ORDERS[channels](array) if channels and array.ndim == 4 else array
+    return axes, channels
 
 
 def _expand(target: str, match: re.Match[str]) -> str:
@@ -145,7 +230,7 @@ def _expand(target: str, match: re.Match[str]) -> str:
         text = match[int(field[1])]
         return str(int(text) + int(field[2])) if field[2] else text
 
-    return re.sub(r"\{(\d)([+-]\d+)?\}", value, target)
+    return _FIELD.sub(value, target)
 
 
 def _part(path: str) -> str:

@@ -9,6 +9,10 @@ from deeplab_jax.weights.names import TORCH, count, require
 
 _RESNETS = {6: "resnet.resnet50", 23: "resnet.resnet101"}  # by the units of the third stage
 _MOBILENET_V3S = {13: "mobilenet_v3.mobilenet_v3_small", 17: "mobilenet_v3.mobilenet_v3_large"}  # by layers
+_GATED_BLOCKS = {  # those with squeeze-and-excite
+    "mobilenet_v3.mobilenet_v3_small": (0, *range(3, 11)),
+    "mobilenet_v3.mobilenet_v3_large": (3, 4, 5, *range(10, 15)),
+}
 _MOBILENET_V2_CHANNELS = 320  # of the last block, at width 1
 _XCEPTIONS = {13: "xception.xception41", 21: "xception.xception65", 23: "xception.xception71"}  # by blocks
 _XCEPTION71_BLOCKS = 23
@@ -71,25 +75,27 @@ def mobilenet_v2_width(shapes: ArrayShapes, name: str) -> float:
     return require(shapes, name)[0] / _MOBILENET_V2_CHANNELS
 
 
-def mobilenet_v3_rules(shapes: ArrayShapes, prefix: str) -> tuple[WeightRule, ...]:
-    """torchvision's MobileNetV3, its names behind `prefix`.
+def mobilenet_v3_rules(name: str, prefix: str) -> tuple[WeightRule, ...]:
+    """torchvision's MobileNetV3 `name` of ours, its names behind `prefix`.
 
-    A block's parts are numbered, and those that it lacks are left out: its names tell which number is which part.
+    A block's parts are numbered, and those that it lacks are left out.
     """
-    start, last = re.escape(prefix), _num_mobilenet_v3_layers(shapes, prefix) - 1
-    gate = rf"{start}(\d+)\.block\.\d\."
+    start, gated = re.escape(prefix), _GATED_BLOCKS[name]
+    last = gated[-1] + 2
     rules = [
         *TORCH.conv_norm(rf"{start}0\.0", rf"{start}0\.1", "backbone/stem"),
-        *TORCH.conv(f"{gate}fc1", "backbone/block{1-1}/squeeze_excite/reduce", bias=True),
-        *TORCH.conv(f"{gate}fc2", "backbone/block{1-1}/squeeze_excite/expand", bias=True),
         *TORCH.conv_norm(rf"{start}{last}\.0", rf"{start}{last}\.1", "backbone/last"),
     ]
-    for layer_id in range(1, last):
-        convs = [part for part in range(4) if f"{prefix}{layer_id}.block.{part}.0.weight" in shapes]
-        for part, name in zip(convs, ("expand", "depthwise", "project")[-len(convs) :], strict=True):
-            layer = rf"{start}{layer_id}\.block\.{part}\."
-            kind = TORCH.depthwise_norm if name == "depthwise" else TORCH.conv_norm
-            rules += kind(rf"{layer}0", rf"{layer}1", f"backbone/block{layer_id - 1}/{name}")
+    for block_id in range(last - 1):
+        parts = ["expand"] * (block_id > 0) + ["depthwise"] + ["squeeze_excite"] * (block_id in gated) + ["project"]
+        for part_id, part in enumerate(parts):
+            layer, target = rf"{start}{block_id + 1}\.block\.{part_id}\.", f"backbone/block{block_id}/{part}"
+            if part == "squeeze_excite":
+                rules += TORCH.conv(f"{layer}fc1", f"{target}/reduce", bias=True)
+                rules += TORCH.conv(f"{layer}fc2", f"{target}/expand", bias=True)
+            else:
+                kind = TORCH.depthwise_norm if part == "depthwise" else TORCH.conv_norm
+                rules += kind(rf"{layer}0", rf"{layer}1", target)
     return tuple(rules)
 
 
@@ -104,14 +110,15 @@ def mobilenet_v3_name(shapes: ArrayShapes, prefix: str) -> str:
     return _known(_MOBILENET_V3S, num_layers, f"'{prefix}' has {num_layers} layers")
 
 
-def xception_rules(shapes: ArrayShapes, prefix: str) -> tuple[WeightRule, ...]:
-    """timm's aligned Xception, which numbers its blocks through all three flows.
+def xception_rules(name: str, prefix: str, dot: str = r"\.") -> tuple[WeightRule, ...]:
+    """timm's aligned Xception `name` of ours, which numbers its blocks through all three flows.
 
     Args:
-      shapes: of the file.
+      name: of ours.
       prefix: of its names, a regular expression without groups.
+      dot: between the name of a flow and a number, likewise.
     """
-    num_blocks = _num_xception_blocks(shapes, prefix)
+    num_blocks = next(count for count, known in _XCEPTIONS.items() if known == name)
     num_entry_blocks = 5 if num_blocks == _XCEPTION71_BLOCKS else 3
     middle = range(num_entry_blocks, num_blocks - 2)
     flows = (
@@ -119,10 +126,10 @@ def xception_rules(shapes: ArrayShapes, prefix: str) -> tuple[WeightRule, ...]:
         (middle, f"middle_unit{{1-{num_entry_blocks - 1}}}"),
         (range(middle.stop, num_blocks), f"exit_block{{1-{middle.stop - 1}}}"),
     )
-    stem = rf"{prefix}stem[._](\d)\."
+    stem = rf"{prefix}stem{dot}(\d)\."
     rules = [*TORCH.conv_norm(f"{stem}conv", f"{stem}bn", "backbone/entry_conv{1+1}")]
     for block_ids, unit in flows:
-        block = rf"{prefix}blocks[._]({'|'.join(map(str, block_ids))})\."
+        block = rf"{prefix}blocks{dot}({'|'.join(map(str, block_ids))})\."
         conv, module = rf"{block}stack\.conv(\d)\.", f"backbone/{unit}/separable_conv{{2}}"
         rules += TORCH.conv_norm(rf"{block}shortcut\.conv", rf"{block}shortcut\.bn", f"backbone/{unit}/shortcut")
         rules += TORCH.depthwise_norm(f"{conv}conv_dw", f"{conv}bn_dw", f"{module}/depthwise")

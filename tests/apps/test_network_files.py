@@ -190,11 +190,51 @@ def test_own_names_without_metadata_have_a_remedy(file):
             read_network(str(file), layout=layout)
 
 
-def test_values_that_are_not_finite_are_refused(network, tmp_path):
-    network.variables["params"]["head"]["logits"]["bias"][1] = np.nan
-    write_network(tmp_path / "bad.safetensors", network)
+def test_values_that_are_not_finite_are_refused(network, file):
+    arrays = {name: np.array(array) for name, array in read(file).items()}
+    arrays["params/head/logits/bias"][1] = np.nan
+    write(file, arrays, read_metadata(file))
     with pytest.raises(UserError, match="'params/head/logits/bias' holds values that are not finite"):
-        read_network(str(tmp_path / "bad.safetensors"))
+        read_network(str(file))
+    network.variables["params"]["head"]["logits"]["bias"][1] = np.inf
+    with pytest.raises(UserError, match="'params/head/logits/bias' holds values that are not finite"):
+        write_network(file, network)
+
+
+def test_a_folder_has_a_card_and_comes_back(network, tmp_path):
+    scored = network._replace(scores={"mean_iou": 0.75, "num_images": 7, "protocol": {"scales": [1.0]}})
+    written = write_network(tmp_path / "field", scored)
+    assert [path.name for path in written] == ["model.safetensors", "README.md"]
+    card = written[1].read_text()
+    for words in ("license: unknown", "soil, crop, weed", "mean_iou 0.7500 on 7 images", 'dl.load("field")'):
+        assert words in card
+    assert_same(read_network(str(tmp_path / "field")), network)
+    write_network(tmp_path / "field", network)  # over its own
+    assert "Not scored" in written[1].read_text()
+
+
+def test_a_strangers_readme_is_not_overwritten(network, tmp_path):
+    (tmp_path / "README.md").write_text("# Mine")
+    with pytest.raises(UserError, match=r"README\.md: is no model card of this project's"):
+        write_network(tmp_path, network)
+    assert [each.name for each in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_another_suffix_is_answered(network, tmp_path):
+    with pytest.raises(UserError, match=r"written as \.safetensors files; call it mine\.safetensors"):
+        write_network(tmp_path / "mine.pth", network)
+
+
+def test_what_is_none_of_theirs_is_refused_by_its_first_setting(network, tmp_path):
+    for layout, words in {
+        "torchvision": r"layout 'torchvision': no network there has head aspp\.aspp on backbone mobilenet_v2",
+        "timm": r"layout 'timm': no network there has backbone mobilenet_v2\.mobilenet_v2",
+        "smp": r"layout 'smp': no network there has .* atrous rates \(\): .*; write it with our own names instead",
+        "mmseg": r"layout 'mmseg': networks can be written as smp, timm, torchvision, or with our own names",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            write_network(tmp_path / "theirs", network, layout=layout)
+    assert not (tmp_path / "theirs").exists()
 
 
 def test_another_layout_than_its_own_is_refused(file):

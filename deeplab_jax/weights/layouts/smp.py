@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from deeplab_jax.presets import PRESETS
-from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
+from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout, WeightRule
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
 from deeplab_jax.weights.torch_parts import (
     aspp_rules,
@@ -21,6 +22,17 @@ _PRESET = PRESETS["smp"]
 _IGNORED = (r"classification_head\..*", TORCH_COUNTERS)
 _V3PLUS_PYRAMID = "decoder.aspp.0."
 _PYRAMIDS = (_V3PLUS_PYRAMID, "decoder.aspp.", "decoder.0.")  # the last: v3 before its decoder's parts had names
+
+
+_DECODERS = {"aspp.aspp": "DeepLabV3", "v3plus.v3plus": "DeepLabV3Plus"}  # our head -> its network
+_ENCODERS = {  # our backbone -> its encoder; ResNets are there once more, from timm
+    "resnet.resnet50": "resnet50",
+    "resnet.resnet101": "resnet101",
+    "mobilenet_v2.mobilenet_v2": "mobilenet_v2",
+    "xception.xception41": "tu-xception41",
+    "xception.xception65": "tu-xception65",
+    "xception.xception71": "tu-xception71",
+}
 
 
 class _Encoder(NamedTuple):
@@ -43,37 +55,85 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     is_v3plus = pyramid == _V3PLUS_PYRAMID
     if is_v3plus != (f"{pyramid}convs.1.0.0.weight" in shapes):
         raise ValueError(f"'{pyramid}convs': there are full branches in v3 and separable ones in v3+ alone")
-    encoder = _encoder(shapes)
-    if is_v3plus:
-        arguments = {"aspp_channels": channels, "decoder_channels": channels, "atrous_rates": (12, 24, 36)}
-        head, head_rules = _PRESET.part("v3plus.v3plus", **arguments), _v3plus_rules()
-    else:
-        arguments = {"aspp_channels": channels, "atrous_rates": (6, 12, 18)}
-        head, head_rules = _PRESET.part("aspp.aspp", **arguments), _v3_rules()
+    num_classes = require(shapes, "segmentation_head.0.weight")[0]
+    head, stride, rates = ("v3plus.v3plus", 16, (12, 24, 36)) if is_v3plus else ("aspp.aspp", 8, (6, 12, 18))
+    return _network(_encoder(shapes), head, channels, rates, num_classes=num_classes, output_stride=stride)
+
+
+def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
+    """The network of this system that a network of ours with these settings may be; arguments as for torchvision.
+
+    Raises:
+      ValueError: where there is none, whatever the other settings are.
+    """
+    backbone, head = model["backbone"], model["head"]
+    if backbone["name"] not in _ENCODERS or head["name"] not in _DECODERS:
+        known = f"{', '.join(_DECODERS.values())} on {', '.join(_ENCODERS.values())}"
+        raise ValueError(f"head {head['name']} on backbone {backbone['name']}: there are {known}")
+    stride, rates = model["output_stride"], tuple(head["args"].get("atrous_rates", (6, 12, 18)))
+    if stride not in (8, 16) or len(rates) != 3:
+        raise ValueError(
+            f"output stride {stride} and atrous rates {rates}: there are three rates, and strides 8 and 16"
+        )
+    name = _ENCODERS[backbone["name"]]
+    if name.startswith("resnet") and backbone["args"].get("carrier_rate", "old") == "old":
+        name = f"tu-{name}"
+    aspp_channels = head["args"].get("aspp_channels", 256)
+    layout = _network(
+        _make_encoder(name), head["name"], aspp_channels, rates, num_classes=model["num_classes"], output_stride=stride
+    )
+    actual = tuple(rate * 16 // stride for rate in rates)  # ours are given at 16
+    options = (
+        f'"{name}", encoder_weights=None, encoder_output_stride={stride}, decoder_channels={aspp_channels}, '
+        f"decoder_atrous_rates={actual}, in_channels={channels}, classes={model['num_classes']}"
+    )
+    return PeerNetwork(layout, f"segmentation_models_pytorch.{_DECODERS[head['name']]}({options})")
+
+
+def _network(
+    encoder: _Encoder, head: str, channels: int, rates: tuple[int, ...], *, num_classes: int, output_stride: int
+) -> WeightLayout:
+    """The layout of the network with our `head`, whose rates are given at output stride 16."""
+    arguments: dict[str, Any] = {"aspp_channels": channels, "atrous_rates": rates}
+    if head == "v3plus.v3plus":
+        arguments["decoder_channels"] = channels
     model = _PRESET.model(
-        num_classes=require(shapes, "segmentation_head.0.weight")[0],
-        output_stride=16 if is_v3plus else 8,
+        num_classes=num_classes,
+        output_stride=output_stride,
         backbone=encoder.config,
-        head=head,
+        head=_PRESET.part(head, **arguments),
         normalization=encoder.normalization,
     )
     logits = TORCH.conv(r"segmentation_head\.0", "head/logits", bias=True)
+    head_rules = _v3plus_rules() if head == "v3plus.v3plus" else _v3_rules()
     return WeightLayout((*encoder.rules, *head_rules, *logits), _IGNORED, model)
 
 
 def _encoder(shapes: ArrayShapes) -> _Encoder:
     if "encoder.features.0.0.weight" in shapes:
-        width = mobilenet_v2_width(shapes, "encoder.features.17.conv.2.weight")
+        return _make_encoder("mobilenet_v2", mobilenet_v2_width(shapes, "encoder.features.17.conv.2.weight"))
+    if "encoder.model.stem_0.conv.weight" in shapes:
+        name = xception_name(shapes, r"encoder\.model\.")
+    elif "encoder.model.conv1.weight" in shapes:
+        return _make_encoder(f"tu-{resnet_name(shapes, 'encoder.model.').partition('.')[2]}")
+    else:
+        name = resnet_name(shapes, "encoder.")
+    return _make_encoder(_ENCODERS[name])
+
+
+def _make_encoder(name: str, width: float = 1.0) -> _Encoder:
+    """The encoder that the system calls `name`."""
+    kind = name.removeprefix("tu-")
+    if kind == "mobilenet_v2":
         config = _PRESET.part("mobilenet_v2.mobilenet_v2", width=width)
         return _Encoder(config, mobilenet_v2_rules(r"encoder\.features\."), "imagenet")
-    if "encoder.model.stem_0.conv.weight" in shapes:
-        prefix = r"encoder\.model\."
-        config = _PRESET.part(xception_name(shapes, prefix))
-        return _Encoder(config, xception_rules(shapes, prefix), "minus_one_to_one")
-    if "encoder.model.conv1.weight" in shapes:  # of timm, which plans its rates itself
-        config = _PRESET.part(resnet_name(shapes, "encoder.model."), carrier_rate="old")
+    if kind.startswith("xception"):
+        rules = xception_rules(f"xception.{kind}", r"encoder\.model\.", "_")
+        return _Encoder(_PRESET.part(f"xception.{kind}"), rules, "minus_one_to_one")
+    if kind != name:  # of timm, which plans its rates itself
+        config = _PRESET.part(f"resnet.{kind}", carrier_rate="old")
         return _Encoder(config, resnet_rules("encoder.model."), "imagenet")
-    return _Encoder(_PRESET.part(resnet_name(shapes, "encoder.")), resnet_rules("encoder."), "imagenet")
+    return _Encoder(_PRESET.part(f"resnet.{kind}"), resnet_rules("encoder."), "imagenet")
 
 
 def _v3_rules() -> tuple[WeightRule, ...]:

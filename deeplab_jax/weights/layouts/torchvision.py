@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from deeplab_jax.presets import PRESETS
-from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
+from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout, WeightRule
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
 from deeplab_jax.weights.torch_parts import (
     RESNET_CLASSIFIER,
@@ -19,6 +21,15 @@ from deeplab_jax.weights.torch_parts import (
 )
 
 _PRESET = PRESETS["torchvision"]
+_NETWORKS = {  # (our head, our backbone) -> its name
+    ("aspp.aspp", "resnet.resnet50"): "deeplabv3_resnet50",
+    ("aspp.aspp", "resnet.resnet101"): "deeplabv3_resnet101",
+    ("aspp.aspp", "mobilenet_v3.mobilenet_v3_large"): "deeplabv3_mobilenet_v3_large",
+    ("auxiliary.auxiliary", "resnet.resnet50"): "fcn_resnet50",
+    ("auxiliary.auxiliary", "resnet.resnet101"): "fcn_resnet101",
+    ("lr_aspp.lr_aspp", "mobilenet_v3.mobilenet_v3_large"): "lraspp_mobilenet_v3_large",
+}
+_LR_ASPP_CHANNELS = 128
 _VGG16_STAGES = (2, 2, 3, 3, 3)  # convolutions of each
 
 
@@ -40,6 +51,29 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     return _segmentation(shapes)
 
 
+def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
+    """The network of torchvision that a network of ours with these settings may be.
+
+    Args:
+      model: settings of ours, as nested dicts.
+      channels: of the images.
+
+    Raises:
+      ValueError: where there is none, whatever the other settings are.
+    """
+    backbone, head = model["backbone"]["name"], model["head"]["name"]
+    if (head, backbone) not in _NETWORKS:
+        raise ValueError(f"head {head} on backbone {backbone}: there are {', '.join(_NETWORKS.values())}")
+    if channels != 3:
+        raise ValueError(f"images of {channels} channels: there are networks for 3 alone")
+    has_auxiliary = bool(model["auxiliary"]["name"]) and head != "lr_aspp.lr_aspp"
+    arguments = {"channels": _LR_ASPP_CHANNELS} if head == "lr_aspp.lr_aspp" else {}
+    layout = _network(backbone, head, model["num_classes"], has_auxiliary=has_auxiliary, **arguments)
+    options = f"weights=None, weights_backbone=None, num_classes={model['num_classes']}"
+    options += ", aux_loss=True" * has_auxiliary
+    return PeerNetwork(layout, f"torchvision.models.segmentation.{_NETWORKS[head, backbone]}({options})")
+
+
 def _mobilenet_v2(shapes: ArrayShapes) -> WeightLayout:
     width = mobilenet_v2_width(shapes, "features.17.conv.2.weight")
     model = _PRESET.model(backbone=_PRESET.classifier("mobilenet_v2.mobilenet_v2", width=width))
@@ -48,9 +82,11 @@ def _mobilenet_v2(shapes: ArrayShapes) -> WeightLayout:
 
 
 def _mobilenet_v3(shapes: ArrayShapes) -> WeightLayout:
-    backbone = _PRESET.classifier(mobilenet_v3_name(shapes, "features."))
-    rules, ignored = mobilenet_v3_rules(shapes, "features."), (r"classifier\.[03]\..*", TORCH_COUNTERS)
-    return WeightLayout(rules, ignored, _PRESET.model(backbone=backbone))
+    name = mobilenet_v3_name(shapes, "features.")
+    ignored = (r"classifier\.[03]\..*", TORCH_COUNTERS)
+    return WeightLayout(
+        mobilenet_v3_rules(name, "features."), ignored, _PRESET.model(backbone=_PRESET.classifier(name))
+    )
 
 
 def _vgg16(shapes: ArrayShapes) -> WeightLayout:
@@ -72,44 +108,51 @@ def _vgg16(shapes: ArrayShapes) -> WeightLayout:
 
 
 def _segmentation(shapes: ArrayShapes) -> WeightLayout:
-    is_resnet = "backbone.conv1.weight" in shapes
-    name = (resnet_name if is_resnet else mobilenet_v3_name)(shapes, "backbone.")
-    rules = resnet_rules("backbone.") if is_resnet else mobilenet_v3_rules(shapes, "backbone.")
-    num_classes, head, head_rules = _head(shapes, is_resnet)
+    find_name = resnet_name if "backbone.conv1.weight" in shapes else mobilenet_v3_name
+    arguments = {}
+    if "classifier.cbr.0.weight" in shapes:
+        head, num_classes = "lr_aspp.lr_aspp", require(shapes, "classifier.low_classifier.weight")[0]
+        arguments["channels"] = shapes["classifier.cbr.0.weight"][0]
+    else:
+        head = "aspp.aspp" if "classifier.0.project.0.weight" in shapes else "auxiliary.auxiliary"
+        num_classes = require(shapes, "classifier.4.weight")[0]
+    has_auxiliary = "aux_classifier.4.weight" in shapes
+    return _network(find_name(shapes, "backbone."), head, num_classes, has_auxiliary=has_auxiliary, **arguments)
+
+
+def _network(name: str, head: str, num_classes: int, *, has_auxiliary: bool, **arguments: Any) -> WeightLayout:
+    """The layout of the network with our backbone `name` and our `head`, which has these arguments."""
+    is_resnet = name.startswith("resnet.")
+    rules = (resnet_rules if is_resnet else functools.partial(mobilenet_v3_rules, name))("backbone.")
+    if head == "aspp.aspp":  # 12, 24 and 36 whatever the stride is; ours are given at 16
+        arguments["atrous_rates"] = (6, 12, 18) if is_resnet else (12, 24, 36)
     fields: dict[str, Any] = {
         "num_classes": num_classes,
         "output_stride": 8 if is_resnet else 16,
         "backbone": _PRESET.part(name),
-        "head": head,
+        "head": _PRESET.part(head, **arguments),
     }
-    if "aux_classifier.4.weight" in shapes:
+    rules += _head_rules(head)
+    if has_auxiliary:
         fields["auxiliary"] = _PRESET.part("auxiliary.auxiliary", feature="penultimate" if is_resnet else "stride8")
-        head_rules += _fcn_rules("aux_classifier", "auxiliary")
-    return WeightLayout((*rules, *head_rules), (TORCH_COUNTERS,), _PRESET.model(**fields))
+        rules += _fcn_rules("aux_classifier", "auxiliary")
+    return WeightLayout(rules, (TORCH_COUNTERS,), _PRESET.model(**fields))
 
 
-def _head(shapes: ArrayShapes, is_resnet: bool) -> tuple[int, dict[str, Any], tuple[WeightRule, ...]]:
-    """Number of classes, config and rules of the head."""
-    if "classifier.cbr.0.weight" in shapes:
-        rules = (
+def _head_rules(head: str) -> tuple[WeightRule, ...]:
+    if head == "lr_aspp.lr_aspp":
+        return (
             *TORCH.conv_norm(r"classifier\.cbr\.0", r"classifier\.cbr\.1", "head/high"),
             *TORCH.conv(r"classifier\.scale\.1", "head/gate"),
             *TORCH.conv(r"classifier\.(low|high)_classifier", "head/{1}_logits", bias=True),
         )
-        channels = shapes["classifier.cbr.0.weight"][0]
-        num_classes = require(shapes, "classifier.low_classifier.weight")[0]
-        return num_classes, _PRESET.part("lr_aspp.lr_aspp", channels=channels), rules
-    num_classes = require(shapes, "classifier.4.weight")[0]
-    if "classifier.0.project.0.weight" not in shapes:
-        return num_classes, _PRESET.part("auxiliary.auxiliary"), _fcn_rules("classifier", "head")
-    rules = (
+    if head == "auxiliary.auxiliary":
+        return _fcn_rules("classifier", "head")
+    return (
         *aspp_rules(r"classifier\.0\."),
         *TORCH.conv_norm(r"classifier\.1", r"classifier\.2", "head/refine0"),
         *TORCH.conv(r"classifier\.4", "head/logits", bias=True),
     )
-    # 12, 24 and 36 whatever the stride is; ours are given at 16.
-    rates = (6, 12, 18) if is_resnet else (12, 24, 36)
-    return num_classes, _PRESET.part("aspp.aspp", atrous_rates=rates), rules
 
 
 def _fcn_rules(source: str, target: str) -> tuple[WeightRule, ...]:

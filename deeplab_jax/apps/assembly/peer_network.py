@@ -1,0 +1,114 @@
+"""A network of ours as one of another system's: which it is, and its arrays by the names that they have there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from deeplab_jax import registry
+from deeplab_jax.config import ModelConfig, to_dict
+from deeplab_jax.types import PeerNetwork, UserError
+from deeplab_jax.weights.names import TORCH_COUNTERS
+from deeplab_jax.weights.rules import load_pretrained, names_of
+
+_LAYOUTS = "weights.layouts"
+_OF_TRAINING = ("dropout", "logits_stddev")  # arguments of parts that change nothing of what they compute
+_OF_OTHER_PARTS = ("low_level_tap",)  # of a backbone: matters to the head alone
+
+
+def writable_layouts() -> tuple[str, ...]:
+    """Names of the layouts that networks can be written in."""
+    names = registry.module_names(_LAYOUTS)
+    return tuple(name for name in names if _has_peer(name))
+
+
+def find_peer(config: ModelConfig, channels: int, layout: str) -> PeerNetwork:
+    """The network of the layout's system that computes what a network of ours with these settings does.
+
+    Args:
+      config: of the network; it names the number of classes.
+      channels: of the images.
+      layout: one of `writable_layouts`.
+
+    Raises:
+      UserError: where there is none; it names the first setting that no network there has.
+    """
+    if layout not in (writable := writable_layouts()):
+        raise UserError(f"layout '{layout}': networks can be written as {', '.join(writable)}, or with our own names")
+    remedy = "write it with our own names instead (no layout; --format=safetensors)"
+    try:
+        peer: PeerNetwork = registry.resolve(_LAYOUTS, f"{layout}.peer")(to_dict(config), channels)
+    except ValueError as error:
+        raise UserError(f"layout '{layout}': no network there has {error}; {remedy}") from None
+    for field, ours, theirs in _differences(config, peer.layout.model):
+        raise UserError(f"layout '{layout}': model.{field} is {ours!r} here and {theirs!r} there; {remedy}")
+    return peer
+
+
+def peer_arrays(flat: Mapping[str, np.ndarray], peer: PeerNetwork) -> dict[str, np.ndarray]:
+    """The state dict of the peer.
+
+    Args:
+      flat: path of ours -> array; what the peer has no part for is left out.
+      peer: as `find_peer` gives it.
+
+    Raises:
+      ValueError: where an array has no place in it.
+    """
+    arrays = names_of(parts_of(flat, peer), peer.layout.rules)
+    if TORCH_COUNTERS in peer.layout.ignored:  # of batches, which torch counts and reads in no network of these
+        suffix = ".running_mean"
+        norms = [name.removesuffix(suffix) for name in arrays if name.endswith(suffix)]
+        arrays |= {f"{norm}.num_batches_tracked": np.zeros((), np.int64) for norm in norms}
+    return arrays
+
+
+def parts_of(flat: Mapping[str, np.ndarray], peer: PeerNetwork) -> dict[str, np.ndarray]:
+    """Those of our arrays that the peer has a part for: of a network without a head, the backbone's."""
+    is_whole = "head" in peer.layout.model
+    return {path: array for path, array in flat.items() if is_whole or path.split("/")[1] == "backbone"}
+
+
+def is_same(arrays: Mapping[str, np.ndarray], flat: Mapping[str, np.ndarray], peer: PeerNetwork) -> bool:
+    """Whether the peer's arrays are ours, bit for bit, by the rules of import."""
+    wanted = parts_of(flat, peer)
+    zeros = {path: np.broadcast_to(np.zeros((), array.dtype), array.shape) for path, array in wanted.items()}
+    found, report = load_pretrained(arrays, peer.layout.rules, zeros, skip=peer.layout.ignored)
+    return report.is_complete and all(np.array_equal(found[path], array) for path, array in wanted.items())
+
+
+def _has_peer(layout: str) -> bool:
+    try:
+        return callable(registry.resolve(_LAYOUTS, f"{layout}.peer"))
+    except ValueError:
+        return False
+
+
+def _differences(config: ModelConfig, model: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(setting, ours, theirs) of all that would make `model`, of a layout, compute something else."""
+    free = _OF_TRAINING if "head" in model else (*_OF_TRAINING, *_OF_OTHER_PARTS)
+    for kind in ("backbone", "head", "auxiliary") if "head" in model else ("backbone",):
+        ours, theirs = getattr(config, kind), model.get(kind, {"name": "", "args": {}})
+        if ours.name != theirs["name"]:
+            yield f"{kind}.name", ours.name, theirs["name"]
+        elif ours.name:
+            package = "backbones" if kind == "backbone" else "heads"
+            defaults = registry.defaults(registry.resolve(package, ours.name))
+            for name in sorted({*ours.args, *theirs["args"]} - set(free)):
+                here, there = (_plain(args.get(name, defaults.get(name))) for args in (ours.args, theirs["args"]))
+                if here != there:
+                    yield f"{kind}.args.{name}", here, there
+    theirs = {"output_stride": config.output_stride, **model}
+    for name in ("output_stride", "align_corners") if "head" in model else ():
+        if getattr(config, name) != theirs[name]:
+            yield name, getattr(config, name), theirs[name]
+    if "head" in model and config.scales:
+        yield "scales", config.scales, ()
+    if "head" in model and config.crf.name:
+        yield "crf.name", config.crf.name, ""
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
