@@ -64,7 +64,7 @@ def read_network(source: str, *, layout: str = "") -> Network:
     found = read_weights(str(path), layout)
     _check_finite(_flatten(found.variables), path)
     if found.info is not None:
-        return Network(found.config, found.info, found.variables, scores=_read_scores(path))
+        return Network(found.config, found.info, found.variables, scores=read_scores(path))
     info = assumed_info(found.config.num_classes)
     return Network(found.config, info, found.variables, _assumptions(found.config, info, found.layout_name))
 
@@ -128,7 +128,12 @@ def _flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf, np.float32) for name, leaf in traverse_util.flatten_dict(wanted, sep="/").items()}
 
 
-def _read_scores(workdir: pathlib.Path) -> Mapping[str, Any] | None:
+def read_scores(workdir: pathlib.Path) -> Mapping[str, Any] | None:
+    """What a workdir's scores.json holds, of its best checkpoint; None where there is none.
+
+    Raises:
+      UserError: where it cannot be read.
+    """
     path = workdir / "scores.json"
     if not path.is_file():
         return None

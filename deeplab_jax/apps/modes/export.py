@@ -1,4 +1,4 @@
-"""Writes a trained network as a file that runs without this project, and proves that it computes the same."""
+"""Writes a trained network: as a file that runs without this project, or its weights, with our names or a peer's."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ import pathlib
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.export_check import find_check_images
 from deeplab_jax.apps.assembly.exporting import find_format, write_program
+from deeplab_jax.apps.assembly.peer_network import writable_layouts
+from deeplab_jax.apps.import_weights import WEIGHTS_FILE
+from deeplab_jax.apps.network_files import Network, read_scores, write_network
 from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
 from deeplab_jax.config import Config
 
 FOLDER = "export"  # inside a workdir
+_OWN_WEIGHTS = "safetensors"
 
 FLAGS = (
     CHECKPOINT,
-    Flag("format", "stablehlo", "modules of deeplab_jax/export/formats, separated by commas"),
+    Flag(
+        "format",
+        "stablehlo",
+        "modules of deeplab_jax/export/formats; of the weights safetensors, torchvision, smp, timm; comma separated",
+    ),
     Flag("images", "", "to compare the file and the network on, as predict takes them; default: of the data set"),
     Flag("output", "", "folder of the results; default: WORKDIR/export"),
 )
@@ -30,24 +38,35 @@ def run(request: Request) -> int:
 def export(
     config: Config, workdir: pathlib.Path, checkpoint: str, formats: str, images: str = "", output: str = ""
 ) -> None:
-    """Writes the workdir's best checkpoint, or `checkpoint`, in each of `formats`, as `write_program` does.
+    """Writes the workdir's best checkpoint, or `checkpoint`, in each of `formats`.
+
+    Programs are written as `write_program` does. Weights as `write_network`: 'safetensors' with our names, and the
+    layouts that have a `peer`, each as a folder with a model card.
 
     Args:
       config: the run's.
       workdir: of the run.
       checkpoint: path of another one; empty: the workdir's best.
-      formats: names of modules of deeplab_jax/export/formats, separated by commas.
+      formats: names of modules of deeplab_jax/export/formats, or of weights; separated by commas.
       images: to compare on, as `predict` takes them; empty: the first of the evaluation split.
       output: folder to write to; empty: the workdir's export/.
 
     Raises:
-      UserError: as `write_program` does.
+      UserError: as `write_program` and `write_network`.
     """
-    found = {name: find_format(name) for name in dict.fromkeys(formats.split(","))}
+    weights = {_OWN_WEIGHTS: "", **{layout: layout for layout in writable_layouts()}}
+    names = dict.fromkeys(formats.split(","))
+    found = {name: find_format(name) for name in names if name not in weights}
     info = open_data.find_info(config, workdir)
     folder = pathlib.Path(output).expanduser() if output else workdir / FOLDER
-    samples = find_check_images(config, info, images)
     variables = network.load_variables(config, network.build(config, info), workdir, checkpoint)
+    scores = None if checkpoint else read_scores(workdir)
+    for name in [name for name in names if name in weights]:
+        path = folder / (WEIGHTS_FILE if name == _OWN_WEIGHTS else name)
+        trained = Network(config.model, info, dict(variables), scores=scores)
+        for file in write_network(path, trained, layout=weights[name]):
+            print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    samples = find_check_images(config, info, images) if found else {}
     for name, file_format in found.items():
         path = folder / file_format.file_name
         print(f"{path}: {write_program(config, info, variables, name, path, samples)}")

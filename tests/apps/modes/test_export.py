@@ -22,6 +22,7 @@ from deeplab_jax.config import Config
 from deeplab_jax.data.sources.rendering import render_scene
 from deeplab_jax.export.formats import stablehlo
 from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, Normalization, UserError
+from deeplab_jax.weights.formats import safetensors_file
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 PALETTE = ((0, 0, 0), (250, 10, 20), (10, 250, 20))
@@ -179,3 +180,19 @@ def test_a_folder_that_cannot_be_made_is_one_line(run, tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*model\.stablehlo: Not a directory") as error:
         run(output=str(photo(tmp_path) / "below"))
     one_line(error)
+
+
+def test_weights_are_exported_with_a_program(run, capsys):
+    """The network of these tests is none of ours, which no reader builds: its arrays alone are looked at."""
+    folder = run("safetensors,stablehlo")
+    assert {"model.safetensors", "model.stablehlo", "model.stablehlo.json"} == {each.name for each in folder.iterdir()}
+    assert "model.safetensors: 0.0 MB" in capsys.readouterr().out
+    arrays = safetensors_file.read(folder / "model.safetensors")
+    np.testing.assert_array_equal(arrays["params/scale"], np.full(3, 0.1, np.float32))
+
+
+def test_weights_that_are_no_networks_of_a_peers_are_refused(run):
+    with pytest.raises(UserError) as error:
+        run("torchvision")
+    assert "layout 'torchvision': no network there has head" in one_line(error)
+    assert "--format=safetensors" in one_line(error)
