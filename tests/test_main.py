@@ -42,14 +42,14 @@ def run_main(*arguments):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--config.model.output_strid=8", "config.model has no field 'output_strid'; did you mean output_stride?"),
-        ("--config.modle.output_stride=8", "config has no field 'modle'; did you mean model"),
+        ("--config.model.output_strid=8", "config.model has no field 'output_strid'; did you mean 'output_stride'?"),
+        ("--config.modle.output_stride=8", "config has no field 'modle'; did you mean 'model'"),
         ("--config.model.output_stride=eight", "--config.model.output_stride=eight: invalid literal"),
         ("--config.model.output_stride=12", "config.model.output_stride=12: must be 8, 16 or 32"),
         ("--config.model.backbone.args.width=1", "no key 'width' to override in the config"),
         ("--config.model.backbone.name=resnt.resnet50", "config.model.backbone: no module 'resnt'"),
         ("--wrkdir=x", "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
-        ("--mode=trian", "--mode=trian: value should be one of <benchmark|compile|"),
+        ("--mode=trian", "--mode=trian: no such mode; did you mean 'train'?"),
         ("evaluate", "unexpected argument 'evaluate'"),
         ("--compare=a", "--compare: goes with --mode=report, not with --mode=train"),
         ("--images=a.png", "--images: goes with --mode=export or predict, not with --mode=train"),
@@ -70,7 +70,7 @@ def test_a_missing_config_file_is_one_line_with_the_near_names(config):
     done = run_main(f"--config={config.with_name('experimnt.py')}", "--workdir=never_made")
     assert done.returncode == 2
     assert "experimnt.py: no such file; did you mean" in done.stderr
-    assert done.stderr.rstrip().endswith("experiment.py?")
+    assert done.stderr.rstrip().endswith("experiment.py'?")
 
 
 @pytest.mark.parametrize("missing", ["config", "workdir"])

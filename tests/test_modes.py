@@ -52,10 +52,10 @@ def folder(tmp_path_factory):
     return root
 
 
-def _invocation(folder, *arguments):
-    """What runs main.py, for subprocess."""
-    command = [sys.executable, str(REPOSITORY / "main.py"), f"--config={folder / 'config.py'}"]
-    command += [f"--workdir={folder / 'run'}", f"--config.data.root={folder}"]
+def _invocation(folder, *arguments, config=True):
+    """What runs main.py, for subprocess; without `config`, the workdir's own is left to serve."""
+    command = [sys.executable, str(REPOSITORY / "main.py"), f"--workdir={folder / 'run'}"]
+    command += [f"--config={folder / 'config.py'}", f"--config.data.root={folder}"] if config else []
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     environment |= {
         "XDG_CACHE_HOME": str(folder / "cache"),
@@ -64,8 +64,8 @@ def _invocation(folder, *arguments):
     return {"args": [*command, *arguments], "env": environment, "text": True}
 
 
-def _run(folder, *arguments):
-    done = subprocess.run(**_invocation(folder, *arguments), capture_output=True, timeout=300)
+def _run(folder, *arguments, config=True):
+    done = subprocess.run(**_invocation(folder, *arguments, config=config), capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -99,18 +99,18 @@ def test_every_mode_on_a_folder_of_ones_own(folder):
     assert again["confusion"] == scores["confusion"]
     assert {"boundary_iou", "trimap", "calibration", "confidence_interval", "speed"} <= set(again)
 
-    _run(folder, "--mode=predict", f"--images={folder / 'images'}")
+    _run(folder, "--mode=predict", f"--images={folder / 'images'}", config=False)
     ids = Image.open(workdir / "predictions" / "3.png")
     assert (ids.mode, ids.size) == ("P", (48, 40))
     assert Image.open(workdir / "predictions" / "3_overlay.png").size == (48, 40)
 
-    assert "same class on" in _run(folder, "--mode=export")
+    assert "same class on" in _run(folder, "--mode=export", config=False)
     about = json.loads((workdir / "export" / "model.stablehlo.json").read_text())
     assert about["class_names"] == ["dark", "bright"]
     _check_serving(folder)
 
     (workdir / "report.html").unlink()
-    _run(folder, "--mode=report")
+    _run(folder, "--mode=report", config=False)
     html = (workdir / "report.html").read_text()
     assert "bright" in html
     assert "How often it is right" in html
@@ -119,6 +119,6 @@ def test_every_mode_on_a_folder_of_ones_own(folder):
     _run(folder, f"--workdir={imported}", "--mode=import", f"--source={workdir}")
     _run(folder, f"--workdir={imported}", "--mode=evaluate")
     assert json.loads((imported / "scores.json").read_text())["confusion"] == scores["confusion"]
-    _run(folder, "--mode=report", "--compare", str(workdir), str(imported))
+    _run(folder, "--mode=report", "--compare", str(workdir), str(imported), config=False)
     assert "images in both" in (workdir / "comparison.html").read_text()
-    assert "resuming at step 0" in _run(folder, f"--workdir={imported}")
+    assert "resuming at step 0" in _run(folder, f"--workdir={imported}", config=False)

@@ -123,8 +123,8 @@ def test_the_command_takes_configs_by_name(environment, tmp_path):
     ("config", "status", "message"),
     [
         ("v3plus_voc_large_batch.py:1024", 2, "error: config.mesh.space=0: "),
-        ("v3plus_vok", 2, "error: --config=v3plus_vok: no such file; did you mean v3plus_voc"),
-        ("configs/v3plus_voc.py", 2, "error: --config=configs/v3plus_voc.py: no such file; did you mean v3plus_voc"),
+        ("v3plus_vok", 2, "error: --config=v3plus_vok: no such file; did you mean 'v3plus_voc'"),
+        ("configs/v3plus_voc.py", 2, "error: --config=configs/v3plus_voc.py: no such file; did you mean 'v3plus_voc'"),
         ("own/mine.py:65", 2, "error: config.mesh.space=0: "),
         ("own/mine.py:wide", 2, "mine.py:9: ValueError: invalid literal for int() with base 10: 'wide'"),
     ],

@@ -18,7 +18,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from deeplab_jax import registry
-from deeplab_jax.apps.find_config import load_config, near
+from deeplab_jax.apps.find_config import load_config
 from deeplab_jax.apps.request import Flag, Mode, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.files import write_whole
@@ -86,11 +86,12 @@ def _run(argv: Sequence[str], values: flags.FlagValues) -> int:
         rest = values(argv, known_only=True)
     if values["help"].value:
         command = pathlib.Path(argv[0]).name
-        print(help_text({"main.py": "python main.py", "__main__.py": "python -m deeplab_jax"}.get(command, command)))
+        command = {"main.py": "python main.py", "__main__.py": "python -m deeplab_jax"}.get(command, command)
+        sys.stdout.write(help_text(command) + "\n")
         return 0
     name, given = str(values["mode"].value), frozenset(flag.name for flag in _COMMON if values[flag.name].value)
     if name not in mode_names():
-        raise UserError(f"--mode={name}: value should be one of <{'|'.join(mode_names())}>{near(name, mode_names())}")
+        raise UserError(f"--mode={name}: no such mode{registry.near(name, mode_names())}")
     workdir = pathlib.Path(str(values["workdir"].value)).expanduser().absolute()
     config, overrides = _find_config(values, workdir), dict[str, Any]()
     if config is not None:
@@ -145,7 +146,7 @@ def _check_fields(config: Config, arguments: Sequence[str]) -> None:
             names = [each.name for each in dataclasses.fields(known)]
             if field not in names:
                 place = ".".join(["config", *parts[:position]])
-                raise UserError(f"--{name}: {place} has no field '{field}'{near(field, names)}")
+                raise UserError(f"--{name}: {place} has no field '{field}'{registry.near(field, names)}")
             known = getattr(known, field)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import pathlib
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 
 from deeplab_jax.config import Config
+from deeplab_jax.registry import near
 from deeplab_jax.types import UserError
 
 _HOUSE = pathlib.Path(__file__).resolve().parent.parent
@@ -47,12 +47,6 @@ def load_config(name_or_path: str) -> Config:
     return config
 
 
-def near(name: str, candidates: Iterable[str]) -> str:
-    """The end of an error's text: which of the candidates may be meant; '' where none is near."""
-    close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
-
-
 def config_names() -> list[str]:
     """Names of the project's own configs."""
     return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common"))
@@ -63,8 +57,8 @@ def _find(name: str, path: pathlib.Path) -> pathlib.Path:
         return path.resolve()
     if path.parent == pathlib.Path() and path.name.removesuffix(".py") in config_names():
         return FOLDER / f"{path.name.removesuffix('.py')}.py"
-    hint = near(str(path), map(str, path.parent.glob("*.py"))) or near(path.stem, config_names())
-    raise UserError(f"--config={name}: no such file{hint}")
+    known = [*map(str, path.parent.glob("*.py")), *config_names()]
+    raise UserError(f"--config={name}: no such file{near(str(path), known)}")
 
 
 def _load_module(path: pathlib.Path) -> ModuleType:

@@ -144,7 +144,7 @@ def test_what_contradicts_trained_weights_is_refused(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--config.inference.flipp=true", "config.inference has no field 'flipp'; did you mean flip"),
+        ("--config.inference.flipp=true", "config.inference has no field 'flipp'; did you mean 'flip'"),
         ("--config.inference.bucket=much", "--config.inference.bucket=much: invalid literal"),
         ("--config.model.backbone.args.depth=3", "no key 'depth' to override in the config"),
     ],

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import importlib.util
 import io
 import itertools
 import os
@@ -151,8 +152,13 @@ def prepare(
 
     Raises:
       UserError: whatever `make_record` raises first, in the samples' order; or
-        when the folder cannot be written.
+        when the folder cannot be written or array-record is not installed.
     """
+    if importlib.util.find_spec("array_record") is None:
+        raise UserError(
+            f"data set '{info.name}': reading its images in any order needs array-record: pip install array-record "
+            "(there is none for Windows: use Linux, WSL or macOS)"
+        )
     folder = prepared_folder(prepared_dir)
 
     def make_records() -> Iterator[Record]:

@@ -51,6 +51,12 @@ def test_copy_is_faithful_and_in_the_order_of_the_list(root, prepared):
         np.testing.assert_array_equal(example.label, make_ids(seed=seed))
 
 
+def test_without_array_record_the_remedy_is_named(root, prepared, monkeypatch):
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"data set 'folder': .* pip install array-record"):
+        folder.open_dataset(str(root), prepared).open_split("train")
+
+
 def test_prepared_masks_are_grey_so_that_every_reader_sees_ids(root, prepared):
     """Palette PNGs are indices to Pillow and colours to OpenCV, TensorFlow and others."""
     original = (root / "masks" / f"{NAMES[0]}.png").read_bytes()
