@@ -219,9 +219,9 @@ def _prepare(
 
     if overrides is not None:
         config = adopt_model(config, workdir, overrides)
+    validate(config)
     if needs >= Needs.WEIGHTS:
         check_trained(config, workdir, checkpoint)
-    validate(config)
     for warning in warnings_for(config):
         print(f"warning: {warning}", file=sys.stderr)
     return config

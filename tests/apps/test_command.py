@@ -102,6 +102,7 @@ def test_a_workdir_brings_its_config(workdir, asked, capsys):
     [
         ["--config.model.output_stride=8", "--config.model.compute_dtype=bfloat16"],
         ["--config.model.head.args.dropout=0.9", "--config.model.batch_norm.decay=0.9"],
+        ["--config.model.backbone.name=mobilenet_v2.MobileNetV2"],  # another name of the same
         ["--config={experiment}"],  # which leaves at their defaults what config.json names, as a list
     ],
 )

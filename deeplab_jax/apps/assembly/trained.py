@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from deeplab_jax import registry
@@ -68,11 +68,21 @@ def _pairs(config: Config, trained: Config) -> Iterator[tuple[str, Any, Any]]:
         yield "num_classes", model.num_classes, needed.num_classes
     for part in ("backbone", "head"):
         own, theirs = getattr(model, part), getattr(needed, part)
-        yield f"{part}.name", own.name, theirs.name
-        defaults = registry.defaults(registry.resolve(f"{part}s", own.name))
+        factory = registry.resolve(f"{part}s", own.name)
+        if own.name != theirs.name and not _is_named(factory, f"{part}s", theirs.name):
+            yield f"{part}.name", own.name, theirs.name
+        defaults = registry.defaults(factory)
         for name in sorted((own.args.keys() | theirs.args.keys()) - _TRAINING):
             default = defaults.get(name)
             yield f"{part}.args.{name}", own.args.get(name, default), theirs.args.get(name, default)
+
+
+def _is_named(factory: Callable[..., Any], package: str, name: str) -> bool:
+    """Whether `name` is another one of the factory's."""
+    try:
+        return registry.resolve(package, name) is factory
+    except ValueError:  # a name of another version
+        return False
 
 
 def _plain(value: Any) -> Any:
