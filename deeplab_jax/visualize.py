@@ -90,8 +90,8 @@ def overlay(
         raise ValueError(f"image is {image.shape[:2]}, label is {label.shape}")
     colors = colorize(label, palette, ignore_label=ignore_label)
     tinted = (label != 0) & (label != ignore_label)
-    blend = np.where(tinted, opacity, 0.0)[..., None]
-    result = image * (1 - blend) + colors * blend
+    alpha = np.where(tinted, opacity, 0.0)[..., None]
+    result = image * (1 - alpha) + colors * alpha
     outline = _boundaries(label) & tinted
     result[outline] = 255 - (255 - colors[outline].astype(np.float64)) * 0.35
     return np.rint(result).astype(np.uint8)

@@ -68,10 +68,10 @@ def as_exported(config: Config, file_format: Format) -> Config:
 
 def find_canvas(config: Config, file_format: Format) -> Canvas:
     """At what size the network computes: `export.size` and no other, else as the predictor does."""
-    pad_to = tuple(config.inference.pad_to)
-    for size in (tuple(config.export.size), *([] if file_format.any_size else [pad_to, tuple(config.data.crop_size)])):
+    pad_to = config.inference.pad_to
+    for size in (config.export.size, *([] if file_format.any_size else [pad_to, config.data.crop_size])):
         if size != (0, 0):
-            return Canvas((size[0], size[1]), 0)
+            return Canvas(size, 0)
     return Canvas((pad_to[0] or 1, pad_to[1] or 1), config.inference.bucket)
 
 
