@@ -16,18 +16,15 @@ Loss: TypeAlias = Callable[[Logits, Label], Total]
 
 
 def add_losses(terms: Sequence[tuple[float, Loss]]) -> Loss:
-    """The loss Σ_k f_k L_k of pairs (f_k, L_k).
+    """The loss Σ_k f_k L_k of pairs (f_k, L_k), at least one.
 
-    Terms may weigh differently (one has hard-pixel mining, one does not), so their sums cannot be added as they are.
-    Each image's terms are made means, added, and counted with the image's weight in the first term:
+    Terms may have different weights (one uses hard-pixel mining, one does not), so their sums cannot be added directly.
+    Each image's mean terms are added, and weighted by the image's weight in the first term:
 
         sum = Σ_i W_i1 Σ_k f_k S_ik / W_ik,   weight = Σ_i W_i1,   (S_ik, W_ik) = L_k of image i
 
-    So the first term is what it would be alone, and sums and weights of slices of a batch add up to the batch's. A
-    term whose weight is 0 in an image is 0 there.
-
-    Args:
-      terms: at least one.
+    The first term is unchanged by the others, and sums and weights of micro-batches add up to the batch's. A term whose
+    weight is 0 in an image is 0 there.
     """
     if len(terms) == 1:
         factor, loss = terms[0]
@@ -44,7 +41,7 @@ def add_losses(terms: Sequence[tuple[float, Loss]]) -> Loss:
         factors = jnp.asarray([factor for factor, _ in terms], jnp.float32)
         sums, weights = jax.vmap(of_image)(logits, label)
         own_weight = weights[:, :1]
-        # Exactly 1 for the first term.
+        # The ratio is exactly 1 for the first term.
         share = jnp.where(weights > 0, own_weight / jnp.where(weights > 0, weights, 1.0), 0.0)
         return jnp.sum(factors[None] * sums * share), jnp.sum(own_weight)
 

@@ -21,32 +21,31 @@ def softmax_cross_entropy(
     top_k_fraction: float | Float[Array, ""] = 1.0,
     label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sum and weight of -w[y] Σ_k q_k log softmax(logits)_k over the pixels that count; the loss is sum / weight.
+    """Sum and weight of -w[y] Σ_k q_k log softmax(logits)_k over the counted pixels; the loss is sum / weight.
 
         q = (1 - ε) onehot(y) + ε / c,   ε = label_smoothing
 
-    The two come apart so that slices of a batch, or hosts, can add theirs before the one
-    division: a mean of means would weigh every slice alike, however much of it is ignored.
+    They are returned separately so that micro-batches and hosts can add theirs before a single division: a mean of
+    means would weight every micro-batch equally, however much of it is ignored.
 
-    With both smoothing and class weights a pixel's whole loss has the weight of its class, as in TensorFlow;
-    PyTorch weighs each class's share of q by that class.
+    With both smoothing and class weights, a pixel's whole loss is weighted by its class, as in TensorFlow; PyTorch
+    weights each class's share of q by that class.
 
     Args:
       logits: f32 or narrower, [b, h, w, c]; computed in float32.
-      label: [b, h, w], in [0, c) or `ignore_label`. Any other value makes the sum NaN: the
-        non-finite guard of training then names the batch's files, where a wrapped or clipped
-        index would teach a wrong class in silence.
+      label: [b, h, w], in [0, c) or `ignore_label`. Any other value makes the sum NaN: the non-finite guard of training
+        then names the batch's files, whereas a wrapped or clipped index would silently train a wrong class.
       ignore_label: pixels that never count, neither in the sum nor in the weight.
-      class_weights: one factor per class; a pixel weighs as much as its class. None: all 1.
-      top_k_fraction: share, in (0, 1], of each image's counted pixels that is kept, highest
-        loss first; ties with the last kept pixel are kept too. May be traced.
+      class_weights: one factor per class for the pixels of that class. None: all 1.
+      top_k_fraction: share, in (0, 1], of each image's counted pixels that is kept, highest loss first; ties with the
+        last kept pixel are kept too. May be traced.
       label_smoothing: ε, in [0, 1).
 
     Returns:
-      (sum, weight), two float32 scalars; both 0 where every pixel is ignored.
+      (sum, weight), two float32 scalars; both 0 if every pixel is ignored.
 
     Raises:
-      ValueError: where there are not as many class weights as classes, or the smoothing is out of range.
+      ValueError: if `class_weights` does not have one entry per class, or the smoothing is out of range.
 
     Source: label smoothing: Inception v3 (1512.00567), sec. 7
     """

@@ -1,4 +1,4 @@
-"""Soft Dice loss (1606.04797): overlap with each class, large or small alike."""
+"""Soft Dice loss (1606.04797): the overlap with each class, whatever its size."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ def soft_dice(
 
         D_c = 2 (Σ p_c g_c + s) / (Σ p_c + Σ g_c + 2 s)    over the image's counted pixels
 
-    p is the softmax of the logits, g_c is 1 where the label is c. (V-Net has squares in the denominator; without
-    them it is the Tversky index with α = β = 1/2.) See losses/regions.py for sum and weight.
+    p is the softmax of the logits, g_c is 1 where the label is c. (V-Net has squares in the denominator; without them
+    it is the Tversky index with α = β = 1/2.) See losses/regions.py for sum and weight.
 
     Args:
       logits: f32 or narrower, [b, h, w, c]; computed in float32.
       label: [b, h, w], in [0, c) or `ignore_label`; any other value makes the sum NaN.
-      ignore_label: pixels that never count.
       class_weights: one factor per class, in the mean over an image's classes. None: all 1.
       smooth: s, in pixels; 0 or more. Softens the loss of small regions.
 
     Returns:
-      (sum, weight), two float32 scalars; both 0 where every pixel is ignored.
+      (sum, weight), two float32 scalars; both 0 if every pixel is ignored.
 
     Raises:
-      ValueError: where there are not as many class weights as classes, or `smooth` is negative.
+      ValueError: if `class_weights` does not have one entry per class, or `smooth` is negative.
 
     Source: V-Net (1606.04797), sec. 3; without squares: 1707.03237, sec. 2
     """

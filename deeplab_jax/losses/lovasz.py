@@ -1,4 +1,4 @@
-"""Lovász-softmax (1705.08790): a convex surrogate of the Jaccard loss, made for the score that is reported."""
+"""Lovász-softmax (1705.08790): a convex surrogate of the Jaccard loss, which optimises the reported score."""
 
 from __future__ import annotations
 
@@ -22,30 +22,29 @@ def lovasz_softmax(
     """Sum and weight over images of the mean, over the classes in the image's label, of their Lovász loss.
 
         L_c = Σ_k m_(k) (Δ_c(M_k) - Δ_c(M_(k-1))),   m = |g_c - p_c|, m_(1) >= m_(2) >= ...
-        Δ_c(M) = |M| / |{g_c = 1} ∪ M|: one minus the IoU where exactly the pixels M are wrong
+        Δ_c(M) = |M| / |{g_c = 1} ∪ M|: one minus the IoU if exactly the pixels M are wrong
 
-    M_k are the k pixels of largest error, p is the softmax of the logits, g_c is 1 where the label is c. The sort of
-    all pixels, for each class, is what it costs. See losses/regions.py for sum and weight.
+    M_k are the k pixels of largest error, p is the softmax of the logits, g_c is 1 where the label is c. The cost is a
+    sort of all pixels for each class. See losses/regions.py for sum and weight.
 
     Args:
       logits: f32 or narrower, [b, h, w, c]; computed in float32.
       label: [b, h, w], in [0, c) or `ignore_label`; any other value makes the sum NaN.
-      ignore_label: pixels that never count.
       class_weights: one factor per class, in the mean over an image's classes. None: all 1.
 
     Returns:
-      (sum, weight), two float32 scalars; both 0 where every pixel is ignored.
+      (sum, weight), two float32 scalars; both 0 if every pixel is ignored.
 
     Raises:
-      ValueError: where there are not as many class weights as classes.
+      ValueError: if `class_weights` does not have one entry per class.
 
     Source: The Lovász-Softmax loss (1705.08790), eq. 8, 9, 11 and alg. 1
     """
     regions = soft_regions(logits, label, ignore_label=ignore_label)
     error = jnp.where(regions.truth > 0, 1.0 - regions.probability, regions.probability)
-    # Pixels that do not count sort last, where they change no step of those that do.
+    # Uncounted pixels sort last, where they do not affect the others.
     key = jnp.where(regions.counted[..., None], -error, 1.0)
-    # A row for each image and class, the largest error first.
+    # One row per image and class, the largest error first.
     key, truth = jax.lax.sort((key.swapaxes(1, 2), regions.truth.swapaxes(1, 2)), dimension=-1, num_keys=1)
     error = jnp.where(key <= 0, -key, 0.0)
     return sum_over_images(jnp.sum(error * _jaccard_steps(truth), axis=-1), regions, class_weights)
@@ -54,12 +53,12 @@ def lovasz_softmax(
 def _jaccard_steps(truth: Float[Array, "b c n"]) -> Float[Array, "b c n"]:
     """Δ(M_k) - Δ(M_(k-1)) for pixels in the order in which they join M.
 
-    In closed form: differences of Δ itself would lose half of float32's digits in a large image.
+    In closed form: differencing Δ would lose half of float32's digits in a large image.
     """
     num_true = jnp.sum(truth, axis=-1, keepdims=True)
     num_false_joined = jnp.cumsum(1.0 - truth, axis=-1)
     num_true_left = num_true - jnp.cumsum(truth, axis=-1)
     union = jnp.maximum(num_true + num_false_joined, 1.0)
-    # A true pixel shrinks the intersection; a false one grows the union, from one less.
+    # A pixel of the class shrinks the intersection; another one enlarges the union, which was one smaller before.
     before = jnp.maximum(union - 1.0, 1.0)
     return jax.lax.stop_gradient(jnp.where(truth > 0, 1.0 / union, num_true_left / (union * before)))

@@ -1,10 +1,9 @@
-"""What the losses over whole regions share: soft class maps of each image, and one term per image.
+"""Shared by the region losses: soft class maps of each image, and one term per image.
 
-An overlap is a ratio of sums over an image. Ratios of slices of a batch do not add up to that of the batch, so the
-unit of these losses is the image: each has its loss, the mean over the classes in its label, and counts with the
-number of its labelled pixels. That sum and that weight do add up, however the batch is split; an image of which most
-is ignored counts little, as in the losses over pixels; and both kinds of loss have the same weight, so that they can
-be added.
+An overlap is a ratio of sums over an image. Ratios of micro-batches do not add up to that of the batch, so the unit of
+these losses is the image: its loss is the mean over the classes in its label, weighted by the number of its labelled
+pixels. These sums and weights do add up however the batch is split; a mostly ignored image counts little, as in the
+pixel losses; and both kinds of loss have the same weight, so that they can be added.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from deeplab_jax.types import Label, Logits
 
 
 class Regions(NamedTuple):
-    """Each image's pixels in one row; pixels that do not count are 0 in the first two."""
+    """Each image's pixels in one row; uncounted pixels are 0 in the first two fields."""
 
     probability: Float[Array, "b n c"]  # softmax of the logits
     truth: Float[Array, "b n c"]  # 1 for the label's class
     counted: Bool[Array, "b n"]
-    wrong: Bool[Array, ""]  # a counted label is no class
+    wrong: Bool[Array, ""]  # a counted label is not a class
 
 
 def soft_regions(logits: Logits, label: Label, *, ignore_label: int) -> Regions:
@@ -48,16 +47,16 @@ def sum_over_images(
     """Sum and weight over images of n_i Σ_c w_c loss_ic / Σ_c w_c, c over the classes in the label of image i.
 
     Args:
-      class_loss: of each image and class; any finite number where the class is not in the label.
+      class_loss: per image and class; any finite number if the class is not in the label.
       regions: n_i is the number of counted pixels of image i.
       class_weights: one factor per class; None: all 1.
 
     Returns:
-      (sum, weight), two float32 scalars; both 0 where every pixel is ignored. The sum is NaN where a label is no
-      class, for which see `softmax_cross_entropy`.
+      (sum, weight), two float32 scalars; both 0 if every pixel is ignored. The sum is NaN if a label is not a class:
+      see `softmax_cross_entropy`.
 
     Raises:
-      ValueError: where there are not as many class weights as classes.
+      ValueError: if `class_weights` does not have one entry per class.
     """
     weight = (jnp.sum(regions.truth, axis=1) > 0).astype(jnp.float32)
     if (weights := checked_weights(class_weights, class_loss.shape[-1])) is not None:

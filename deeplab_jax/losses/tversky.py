@@ -1,4 +1,4 @@
-"""Tversky loss (1706.05721): overlap with each class, false positives and false negatives weighed apart."""
+"""Tversky loss (1706.05721): the overlap with each class, with separate weights of false positives and negatives."""
 
 from __future__ import annotations
 
@@ -31,19 +31,18 @@ def soft_tversky(
     Args:
       logits: f32 or narrower, [b, h, w, c]; computed in float32.
       label: [b, h, w], in [0, c) or `ignore_label`; any other value makes the sum NaN.
-      ignore_label: pixels that never count.
       class_weights: one factor per class, in the mean over an image's classes. None: all 1.
-      alpha: α, of false positives; 0 or more.
-      beta: β, of false negatives; positive. Above α it favours recall.
+      alpha: α, the weight of false positives; 0 or more.
+      beta: β, the weight of false negatives; positive. Above α it favours recall.
       smooth: s, in pixels; 0 or more. Softens the loss of small regions.
 
     Returns:
-      (sum, weight), two float32 scalars; both 0 where every pixel is ignored.
+      (sum, weight), two float32 scalars; both 0 if every pixel is ignored.
 
     Raises:
-      ValueError: where there are not as many class weights as classes, or a setting is out of range.
+      ValueError: if `class_weights` does not have one entry per class, or a parameter is out of range.
 
-    Source: Tversky loss function for image segmentation (1706.05721), eq. 4; its best α and β
+    Source: Tversky loss function for image segmentation (1706.05721), eq. 4; the default α and β are its best
     """
     if alpha < 0 or beta <= 0 or smooth < 0:
         raise ValueError(f"alpha={alpha}, beta={beta}, smooth={smooth}: beta must be positive, the others 0 or more")

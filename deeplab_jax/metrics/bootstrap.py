@@ -1,4 +1,4 @@
-"""How far a score could move with other images of the same kind: intervals by bootstrap (Efron 1979)."""
+"""How much a score depends on the choice of images: bootstrap intervals (Efron 1979)."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from numpy.typing import NDArray
 
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
-_CHUNK = 100  # resamples at a time, which bounds the memory that large splits take
+_CHUNK = 100  # resamples at a time, which bounds the memory for large splits
 
 
 class ClassCounts(NamedTuple):
-    """What mean IoU needs to know of one image."""
+    """The counts of one image from which mean IoU is computed."""
 
-    hit: Int[NDArray, " c"]  # pixels of each class that are found
+    hit: Int[NDArray, " c"]  # correctly predicted pixels of each class
     truth: Int[NDArray, " c"]
     predicted: Int[NDArray, " c"]
 
 
 def class_counts(confusion: Int[NDArray, "c c"]) -> ClassCounts:
-    """The margins and the diagonal of one image's confusion matrix; rows are the truth."""
+    """The diagonal and the margins of one image's confusion matrix; rows are the truth."""
     return ClassCounts(np.diagonal(confusion).copy(), confusion.sum(axis=1), confusion.sum(axis=0))
 
 
 def confidence_interval(
     images: Sequence[ClassCounts], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
-    """The interval in which mean IoU would lie for `level` of the splits that could have been drawn.
+    """The percentile bootstrap interval of mean IoU.
 
-    Images are drawn with replacement, as many as there are; each draw is scored from its own summed counts as a split
-    is, never by averaging images. The interval is between the percentiles. It says what the choice of images does,
-    nothing of what another training run would.
+    Images are drawn with replacement, as many as there are; each draw is scored like a split from its summed counts,
+    never by averaging images. The interval reflects the choice of images, not the variance between training runs.
 
     Args:
-      images: their counts.
+      images: the counts of each.
       level: share of the draws inside, in (0, 1).
-      num_resamples: how many draws.
+      num_resamples: number of draws.
       seed: the same images and seed give the same interval.
 
     Returns:

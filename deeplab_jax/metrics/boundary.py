@@ -1,7 +1,7 @@
 """Scores near boundaries: Boundary IoU (2103.16562) and the trimap curves of DeepLab v3+ (1802.02611, sec. 4.4).
 
-Counted on the host from class maps, an image at a time; calls share nothing and may run in threads. All distances
-are chessboard distances in pixels, the steps of a 3x3 erosion or dilation.
+Counted on the host from class maps, image by image; calls share no state and may run in threads. All distances are
+chessboard distances in pixels, the number of 3x3 erosions or dilations.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from deeplab_jax.metrics.confusion import scores
 
 BAND_FRACTION = 0.02  # of the image's diagonal (2103.16562)
 MAX_WIDTH = 40  # of a trimap, in pixels: the end of v3+'s figure
-BAND_DEPTH = 5  # void pixels at most so deep are a border around objects (VOC's: 0.99 of them, CamVid's: 0.54)
-BAND_SHARE = 0.75  # of the void pixels that must be such for the void to be a border
+BAND_DEPTH = 5  # void pixels at most this deep are a border around objects (VOC: 0.99 of them, CamVid: 0.54)
+BAND_SHARE = 0.75  # share of such pixels from which on the void counts as a border
 
 
 class BoundaryCounts(NamedTuple):
@@ -32,23 +32,23 @@ class BoundaryCounts(NamedTuple):
 class TrimapCounts(NamedTuple):
     """Confusion by distance: [k - 1] holds the pixels at distance k."""
 
-    void: Int[NDArray, "d c c"]  # from a pixel that nobody labelled
+    void: Int[NDArray, "d c c"]  # from an unlabelled pixel
     label: Int[NDArray, "d c c"]  # from a labelled pixel of another class
     num_void: int  # void pixels
     num_band: int  # of them, at most BAND_DEPTH from a labelled pixel
 
 
 def band_width(size: tuple[int, int], fraction: float = BAND_FRACTION) -> int:
-    """Pixels from a contour that belong to its band, in an image of (height, width); at least 1."""
+    """The width in pixels, at least 1, of a contour's band in an image of (height, width)."""
     return max(1, round(fraction * float(np.hypot(*size))))
 
 
 def inner_band(mask: Bool[NDArray, "h w"], width: int) -> Bool[NDArray, "h w"]:
-    """The mask's pixels at most `width` from one that is not in it; beyond the image nothing is."""
+    """The mask's pixels within `width` of a pixel outside the mask; pixels beyond the image are outside."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     band = np.zeros(mask.shape, bool)
     if rows.size:
-        # The nearest pixel outside a mask lies in its box or on the ring around it: the rest need not be looked at.
+        # The nearest pixel outside a mask lies in its bounding box or on the ring around it.
         box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         depth = _distance(np.pad(mask[box], 1))[1:-1, 1:-1]
         band[box] = mask[box] & (depth <= width)
@@ -65,14 +65,14 @@ def count_boundaries(
 ) -> BoundaryCounts:
     """Counts one image for `boundary_iou`.
 
-    A class's band is its pixels near its contour, which the image's edge and unlabelled pixels end too. Pixels
-    without a label count nowhere; the prediction's contour is where it is, also among them.
+    A class's band consists of its pixels near its contour; the image's edge and unlabelled pixels are part of the
+    contour. Unlabelled pixels are not counted, but the prediction's contour may run through them.
 
     Args:
       label: class ids, or the ignore label.
       prediction: class ids.
-      num_classes: how many there are.
-      ignore_label: of pixels that nobody knows.
+      num_classes: pixels with labels from here on are not counted either.
+      ignore_label: of unlabelled pixels.
       fraction: the band's width as a fraction of the image's diagonal.
     """
     width = band_width(label.shape, fraction)
@@ -94,7 +94,7 @@ def boundary_iou(
 
         Boundary IoU_i = |G_d,i and P_d,i| / |G_d,i or P_d,i|
 
-    with G_d,i, P_d,i the inner bands of class i in truth and prediction. None where a class has neither.
+    with G_d,i, P_d,i the inner bands of class i in truth and prediction; None if a class has neither.
 
     Source: Boundary IoU (2103.16562), for the classes of a split instead of single objects.
     """
@@ -117,7 +117,7 @@ def count_trimap(
     ignore_label: int,
     max_width: int = MAX_WIDTH,
 ) -> TrimapCounts:
-    """Counts one image for `trimap`: a confusion matrix for each distance from 1 to `max_width`. Arguments as above."""
+    """Counts one image for `trimap`: a confusion matrix per distance from 1 to `max_width`; see `count_boundaries`."""
     void = label == ignore_label
     known = ~void & (label < num_classes)
     num_cells = num_classes * num_classes
@@ -145,11 +145,11 @@ def trimap(counts: TrimapCounts, class_names: Sequence[str], *, around: str = "a
     """Mean IoU and pixel accuracy of the pixels at most 1, 2, ... from a boundary, ready for JSON.
 
     Args:
-      counts: of the split.
+      counts: summed over the split.
       class_names: one per class.
-      around: what the trimap lies around. 'void': the unlabelled border of the objects, as in v3+'s figure (PASCAL
-        VOC has one); 'labels': the pixels where the label changes from class to class; 'auto': the former where
-        nine tenths of the void lie at most five pixels deep, which is what a border looks like.
+      around: 'void': the boundary is the unlabelled border of objects, as in v3+'s figure (PASCAL VOC has one);
+        'labels': where the label changes between classes; 'auto': 'void' if at least three quarters of the void lie at
+        most five pixels deep, as in a border.
     """
     if around == "auto":
         is_border = counts.num_void and counts.num_band >= BAND_SHARE * counts.num_void
@@ -165,14 +165,14 @@ def trimap(counts: TrimapCounts, class_names: Sequence[str], *, around: str = "a
 
 
 def _distance(inside: Bool[NDArray, "h w"]) -> Float[NDArray, "h w"]:
-    """Chessboard distance of each pixel to the nearest one that is not `inside`; 0 there."""
+    """Chessboard distance of each pixel to the nearest pixel outside; 0 outside."""
     return cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_C, 3)
 
 
 def _edges(label: Integer[NDArray, "h w"], known: Bool[NDArray, "h w"]) -> Bool[NDArray, "h w"]:
-    """Labelled pixels with one of another class among their eight neighbours.
+    """Labelled pixels with a pixel of another class among their eight neighbours.
 
-    The nearest pixel of another class is one step further than the nearest such pixel.
+    The nearest pixel of another class is one step farther than the nearest such pixel.
     """
     edges = np.zeros(label.shape, bool)
     height, width = label.shape

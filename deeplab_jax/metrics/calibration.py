@@ -1,4 +1,4 @@
-"""Calibration: how often a network is right where it says how sure it is (Guo et al. 2017, 1706.04599)."""
+"""Calibration: accuracy compared with confidence (Guo et al. 2017, 1706.04599)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ NUM_BINS = 15  # as in the paper
 
 
 class CalibrationCounts(NamedTuple):
-    """Pixels by their confidence, the largest class probability, in bins of equal width over (0, 1]."""
+    """Pixels by confidence, the largest class probability, in bins of equal width over (0, 1]."""
 
     num_pixels: Int[Array | np.ndarray, " k"]
     num_right: Int[Array | np.ndarray, " k"]
-    confidence: Float[Array | np.ndarray, " k"]  # summed, each counted from the middle of its bin
+    confidence: Float[Array | np.ndarray, " k"]  # sum of the deviations from the bin's centre
 
 
 def count_confidence(
@@ -27,13 +27,11 @@ def count_confidence(
     ignore_label: int,
     num_bins: int = NUM_BINS,
 ) -> CalibrationCounts:
-    """Counts one image's labelled pixels, on the device; int32 and float32 suffice for one.
+    """Counts one image's labelled pixels on the device; int32 and float32 suffice for one image.
 
     Args:
-      label: class ids; the ignore label and ids outside [0, c) do not count.
+      label: class ids; the ignore label and ids outside [0, c) are not counted.
       probabilities: sum to 1 over the classes.
-      ignore_label: of pixels that nobody knows.
-      num_bins: of the histogram.
     """
     label = label.astype(jnp.int32)
     known = (label != ignore_label) & (label >= 0) & (label < probabilities.shape[-1])
@@ -41,7 +39,7 @@ def count_confidence(
     right = jnp.argmax(probabilities, axis=-1) == label
     bin_id = jnp.clip(jnp.ceil(confidence * num_bins).astype(jnp.int32) - 1, 0, num_bins - 1)
     bin_id = jnp.where(known, bin_id, num_bins)
-    # From the middle of the bin and row by row: a long sum of numbers near 1 would lose its small digits.
+    # Deviations from the bin's centre, row by row: a long float32 sum of numbers near 1 would lose precision.
     excess = confidence - (bin_id + 0.5) / num_bins
 
     def count(weights: Array) -> Array:
@@ -65,7 +63,7 @@ def calibration(counts: CalibrationCounts) -> dict[str, Any]:
 
     Returns:
       {'ece', 'num_bins', 'bins': [{'lower', 'upper', 'fraction', 'confidence', 'accuracy'}]}; None in empty bins, and
-      for the error where nothing was counted.
+      for the error if nothing was counted.
 
     Source: 1706.04599, eq. 3.
     """

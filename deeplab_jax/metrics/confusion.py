@@ -1,4 +1,4 @@
-"""Confusion matrices, and the scores that are read off them."""
+"""Confusion matrices and the scores computed from them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ def confusion_matrix(
 ) -> Int[Array, "c c"]:
     """Counts pixels by (true class, predicted class): rows are the truth.
 
-    The counts are int32: enough for 2^31 pixels in one call; whoever adds calls up does so in
-    int64 on the host. `jax.vmap` over the leading axis gives one matrix per image.
+    The counts are int32, enough for 2^31 pixels in one call; sum several calls in int64 on the host. `jax.vmap` over
+    the leading axis gives one matrix per image.
 
     Args:
-      label: class ids; pixels with `ignore_label`, or with any value outside [0, num_classes),
-        are not counted.
+      label: class ids; pixels with `ignore_label`, or with any value outside [0, num_classes), are not counted.
       prediction: class ids in [0, num_classes), of the label's shape.
     """
     label, prediction = label.astype(jnp.int32).reshape(-1), prediction.astype(jnp.int32).reshape(-1)
@@ -32,15 +31,14 @@ def confusion_matrix(
 
 
 def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
-    """The usual scores of a confusion matrix, plain numbers ready for JSON.
+    """The usual scores of a confusion matrix as plain numbers, ready for JSON.
 
         IoU_i = n_ii / (t_i + p_i - n_ii),   t_i pixels of class i, p_i predicted as i, T = Σ t_i
         mean IoU = mean of IoU_i,  frequency weighted IoU = Σ t_i IoU_i / T
         pixel accuracy = Σ n_ii / T,  mean accuracy = mean of n_ii / t_i
 
-    A class in neither truth nor prediction has no IoU (None) and is left out of the mean; one
-    that is only predicted has IoU 0 and counts. The mean accuracy is over classes in the truth.
-    A mean over nothing is None.
+    A class in neither truth nor prediction has no IoU (None) and is left out of the mean; a class that is only
+    predicted has IoU 0 and counts. The mean accuracy is over classes in the truth. The mean of no classes is None.
 
     Args:
       confusion: [c, c], rows are the truth.
