@@ -1,4 +1,4 @@
-"""The two normalized filters of the fully connected CRF, over position and over position and colour, in three ways."""
+"""The two normalized filters of the fully connected CRF, over position and over position and colour, in three forms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bilateral_lattice(image: Num[Array, "h w 3"], params: CRFParams, mask: Mask,
 
 
 def position_on_host(shape: tuple[int, int], params: CRFParams, mask: np.ndarray | None, num_points: int) -> Lattice:
-    """The filter over pixel positions, not yet normalized, built in NumPy; it is the same for all images and kept."""
+    """The unnormalized filter over pixel positions, built in NumPy; cached, since all images share it."""
     std = float(params.pos_xy_std)
     if mask is None:
         return whole_position_on_host(shape, std, num_points)
@@ -40,13 +40,13 @@ def position_on_host(shape: tuple[int, int], params: CRFParams, mask: np.ndarray
 
 
 def bilateral_on_host(image: np.ndarray, params: CRFParams, mask: np.ndarray | None, num_points: int) -> Lattice:
-    """The filter over position and colour, not yet normalized, built in NumPy."""
+    """The unnormalized filter over position and colour, built in NumPy."""
     features = bilateral_features(image, float(params.bi_xy_std), float(params.bi_rgb_std), np)
     return _lattice_on_host(features if mask is None else features[:, mask.ravel()], num_points)
 
 
 def count_bilateral(image: Num[Array, "h w 3"], params: CRFParams, mask: Mask) -> tuple[Array, Array]:
-    """The capacity that `bilateral_lattice` needs, and whether its keys can tell the vertices apart."""
+    """The capacity that `bilateral_lattice` needs, and whether its keys can distinguish the vertices."""
     features = bilateral_features(image, params.bi_xy_std, params.bi_rgb_std, jnp)
     flat_mask = None if mask is None else mask.reshape(-1)
     return count_vertices(features, flat_mask, touch_origin=_touches_origin(features.shape[1], flat_mask))
@@ -88,7 +88,7 @@ def _lattice_in_program(features: Float[Array, "d n"], mask: Mask, params: CRFPa
 
 @functools.lru_cache(maxsize=8)
 def whole_position_on_host(shape: tuple[int, int], std: float, num_points: int) -> Lattice:
-    """`position_on_host` of an image without padding; `cache_clear()` forgets those that are kept."""
+    """`position_on_host` of an image without padding; `cache_clear()` empties the cache."""
     return _lattice_on_host(position_features(*shape, std, np), num_points)
 
 
@@ -98,9 +98,9 @@ def _lattice_on_host(features: Float[np.ndarray, "d n"], num_points: int) -> Lat
 
 
 def _touches_origin(num_points: int, mask: Bool[Array, " n"] | None) -> Bool[Array, ""] | bool:
-    """Whether vertices exist around position 0 and black, for no pixel's sake.
+    """Whether to add the vertices around the origin (position 0, black), which no pixel touches.
 
-    The published C++ reads points four at a time and fills up the last four with the origin. What it adds carries
-    nothing, but lets the blur pass; all published results have it, so that where the corner is dark they differ.
+    The published C++ reads points four at a time and pads the last four with the origin. These vertices hold no value
+    but pass the blur on; all published results include them, which matters if the image's corner is dark.
     """
     return (num_points if mask is None else mask.sum()) % 4 != 0

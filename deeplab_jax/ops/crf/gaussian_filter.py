@@ -1,9 +1,9 @@
-"""Exact Gaussian filtering: every pair of points, in blocks; on a grid of pixels, one axis after the other.
+"""Exact Gaussian filtering: over every pair of points, in blocks; on a grid of pixels, one axis after the other.
 
     out[i] = sum_j exp(-|f_i - f_j|^2 / 2) values[j]
 
-The reference for the permutohedral lattice, and differentiable with respect to the points too, so with respect to the
-kernels' widths. The general form costs n^2 exponentials: for small images, or for a fast accelerator.
+The reference for the permutohedral lattice, also differentiable with respect to the points and so to the kernel widths.
+The general form costs n^2 exponentials: for small images, or for a fast accelerator.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from jaxtyping import Array, Bool, Float
 
 Filter = Callable[[Float[Array, "n c"]], Float[Array, "n c"]]
 
-_BLOCK = 2**25  # pairs at a time: 128 MiB of kernel values, where they are not fused away
+_BLOCK = 2**25  # pairs at a time: 128 MiB of kernel values unless they are fused away
 
 
 def filter_exactly(
     features: Float[Array, "d n"], values: Float[Array, "n c"], *, block: int = _BLOCK
 ) -> Float[Array, "n c"]:
-    """The sum over all pairs, about `block` of them at a time; its gradient is computed in blocks as well.
+    """The sum over all pairs, about `block` of them at a time; the gradient is computed in blocks as well.
 
     Args:
       features: the points, in units of the Gaussian's standard deviation.
-      values: what is summed; zero where a point has no part in it.
-      block: how many pairs' kernel values exist at a time.
+      values: the summands; zero for points to be left out.
+      block: number of pairs whose kernel values exist at a time.
     """
     num_points = features.shape[1]
     num_blocks = min(-(-(num_points**2) // block), num_points)
@@ -52,9 +52,9 @@ def filter_positions(values: Float[Array, "h w c"], std: Any) -> Float[Array, "h
 
 
 def normalized(gaussian: Filter, num_points: int, mask: Bool[Array, " n"] | None, normalization: str) -> Filter:
-    """`gaussian` restricted to points with a True mask and divided by its response to ones.
+    """`gaussian` restricted to points where the mask is True, divided by its response to ones.
 
-    Normalizations as in `permutohedral.normalize`; here they are differentiable.
+    Normalizations as in `permutohedral.normalize`, but differentiable.
     """
     inside = jnp.ones((num_points, 1)) if mask is None else mask[:, None].astype(jnp.float32)
     response = jnp.where(inside > 0, gaussian(inside), 1.0)

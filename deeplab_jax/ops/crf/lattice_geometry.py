@@ -1,13 +1,13 @@
-"""Where points lie in the permutohedral lattice: simplices and barycentric weights (Adams et al. 2010, sec. 3).
+"""Locates points in the permutohedral lattice: simplices and barycentric weights (Adams et al. 2010, sec. 3).
 
-The lattice of dimension d lives in the hyperplane of R^(d+1) whose coordinates sum to zero. Its vertices are the
-integer points there whose coordinates are all equal modulo d + 1; that common value is the vertex's remainder. A
+The lattice of dimension d lies in the hyperplane of R^(d+1) whose coordinates sum to zero. Its vertices are the integer
+points of the hyperplane whose coordinates are all equal modulo d + 1; that common value is the vertex's remainder. A
 point lies in a simplex with one vertex of each remainder 0 ... d.
 
-All is written for arrays of NumPy and of JAX alike, each with its own sort and search after it, so that the host
-and the compiled program build the same lattice. Operations and their order are those of the published C++
-(float32, round half to even, ties of ranks to the later axis): NumPy then agrees with it bit for bit in nearly
-every pixel; XLA may contract a product and a sum, and then differs by a rounding.
+Everything works on NumPy and JAX arrays, followed by a sort and search of each builder's own, so that the host and the
+compiled program build the same lattice. Operations and their order are those of the published C++ (float32, round half
+to even, ties of ranks to the later axis): NumPy then agrees with it bit for bit in nearly every pixel; XLA may contract
+a product and a sum, which then differs by a rounding.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-AnyArray = Any  # of NumPy or of JAX
+AnyArray = Any  # NumPy or JAX
 
 
 class Simplices(NamedTuple):
-    """The simplex around each of n points; axes in lists, since each is computed with on its own.
+    """The simplex around each of n points; lists over axes, since each axis is computed separately.
 
     Attributes:
-      cell: per axis of R^(d+1): the remainder-0 vertex's coordinate over d + 1, a whole number in float32.
-      rank: per axis, 0 ... d: the place of the axis when distances to that vertex are put in descending order.
-      weight: per remainder, the barycentric weight of the simplex' vertex; they sum to 1.
+      cell: per axis of R^(d+1): the remainder-0 vertex's coordinate over d + 1, an integer in float32.
+      rank: per axis, 0 ... d: its position when the distances to that vertex are sorted in descending order.
+      weight: per remainder, the barycentric weight of the simplex's vertex; they sum to 1.
     """
 
     cell: list[Float[AnyArray, " n"]]
@@ -59,10 +59,10 @@ def simplices(features: Float[AnyArray, "d n"]) -> Simplices:
     num_axes = features.shape[0] + 1
     elevated = _elevate(features)
     cell = [xp.rint(np.float32(1 / num_axes) * e) for e in elevated]
-    excess = sum(cell[1:], cell[0]).astype(xp.int8)  # how far the rounded point lies off the hyperplane
+    excess = sum(cell[1:], cell[0]).astype(xp.int8)  # distance of the rounded point from the hyperplane
     distance = [e - c * np.float32(num_axes) for e, c in zip(elevated, cell, strict=True)]
     rank = [r + excess for r in _ranks(distance)]
-    for axis in range(num_axes):  # bring it back by moving the axes that rounding moved most
+    for axis in range(num_axes):  # move it back along the axes with the largest rounding errors
         step = (rank[axis] < 0).astype(xp.int8) - (rank[axis] >= num_axes).astype(xp.int8)
         rank[axis] = rank[axis] + np.int8(num_axes) * step
         cell[axis] = cell[axis] + step
@@ -70,12 +70,12 @@ def simplices(features: Float[AnyArray, "d n"]) -> Simplices:
 
 
 def axis_at_rank(rank: list[Int[AnyArray, " n"]]) -> list[Int[AnyArray, " n"]]:
-    """The inverse of `rank`: per rank, which axis has it."""
+    """The inverse of `rank`: the axis of each rank."""
     return [sum((rank[axis] == place) * np.int8(axis) for axis in range(1, len(rank))) for place in range(len(rank))]
 
 
 def _elevate(features: Float[AnyArray, "d n"]) -> list[Float[AnyArray, " n"]]:
-    """Points in the hyperplane, scaled so that the filter on the lattice has unit standard deviation."""
+    """Points embedded in the hyperplane, scaled so that the lattice's filter has unit standard deviation."""
     num_axes = features.shape[0] + 1
     std = np.float32(math.sqrt(2 / 3) * num_axes)  # of splat, blur and slice together: sec. 3.3
     elevated = []
@@ -88,7 +88,7 @@ def _elevate(features: Float[AnyArray, "d n"]) -> list[Float[AnyArray, " n"]]:
 
 
 def _ranks(distance: list[Float[AnyArray, " n"]]) -> list[Int[AnyArray, " n"]]:
-    """Each axis' place in descending order of distance; of equal ones the earlier comes first."""
+    """Each axis's position in descending order of distance; of equal ones the earlier comes first."""
     xp = distance[0].__array_namespace__()
     num_axes = len(distance)
     rank = [xp.zeros(distance[0].shape, xp.int8)] * num_axes
@@ -103,7 +103,7 @@ def _ranks(distance: list[Float[AnyArray, " n"]]) -> list[Int[AnyArray, " n"]]:
 def _barycentric(
     elevated: list[Float[AnyArray, " n"]], cell: list[Float[AnyArray, " n"]], rank: list[Int[AnyArray, " n"]]
 ) -> list[Float[AnyArray, " n"]]:
-    """Differences of consecutive distances in ascending order; the first takes what is missing to 1."""
+    """Differences of consecutive distances in ascending order; the first makes the sum 1."""
     num_axes = len(rank)
     offset = [(e - c * np.float32(num_axes)) * np.float32(1 / num_axes) for e, c in zip(elevated, cell, strict=True)]
     ascending = [

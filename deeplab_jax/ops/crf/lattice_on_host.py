@@ -1,7 +1,7 @@
-"""The permutohedral lattice built in NumPy: faster than the compiled builder on CPU, and it knows how much it needs.
+"""The permutohedral lattice built in NumPy: faster than the compiled builder on CPU, and exact in its capacity.
 
-One sort of 64-bit words that hold a vertex and a point each does most of the work; NumPy sorts such words with the
-processor's vector instructions.
+Most of the work is one sort of 64-bit words that hold a vertex and a point each, for which NumPy uses the processor's
+vector instructions.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def build_on_host(
 
     Args:
       features: the points, in units of the Gaussian's standard deviation.
-      num_points: how many rows of values the filter shall take, where that is more than the points: those behind
-        them have no part in it. Rounding it with `round_up` saves compilations.
-      touch_origin: whether the vertices around the origin exist also where no point is.
+      num_points: number of rows of values that the filter takes, if larger than the number of points; additional rows
+        are left out of the lattice. Rounding it with `round_up` saves compilations.
+      touch_origin: whether to add the vertices around the origin even if no point touches them.
 
     Returns:
       (vertices, sizes): for `finish_lattice`. Sizes are rounded up, so that similar images share a program.
 
     Raises:
-      ValueError: where the points spread over more cells than a 64-bit word can tell apart.
+      ValueError: if the points spread over more cells than a 64-bit word can distinguish.
     """
     num_real = features.shape[1]
     num_points = num_points or num_real
@@ -54,7 +54,7 @@ def build_on_host(
     visits = _in_order_of_visit(point[first])
     number = np.empty_like(visits)
     number[visits] = np.arange(visits.size)
-    num_rows = num_points + touch_origin  # the origin's row, without weight, is the last
+    num_rows = num_points + touch_origin  # the origin's row, with weight 0, is the last
     weight = np.zeros((num_rows, num_remainders), np.float32)
     np.stack([remainder[:num_real] for remainder in found.weight], axis=1, out=weight[:num_real])
     vertex = np.full((num_rows, num_remainders), sizes.runs, np.int32)
@@ -78,14 +78,14 @@ def build_on_host(
 
 
 def _in_order_of_visit(first_point: Int[np.ndarray, " r"]) -> Int[np.ndarray, " r"]:
-    """Vertices as the points, taken in turn, come to them: what is near in the image is near in memory."""
+    """Vertices in the order in which the points first touch them: neighbours in the image are close in memory."""
     words = (first_point.astype(np.int64) << 32) | np.arange(first_point.size)
     words.sort()
     return words & 0xFFFFFFFF
 
 
 def round_up(size: int, steps: int) -> int:
-    """The next number with at most `steps` steps between powers of two: few distinct sizes, little waste."""
+    """Rounds up to a grid of `steps` steps between powers of two: few distinct sizes, little waste."""
     unit = max(1, 2 ** max(size - 1, 1).bit_length() // (2 * steps))
     return -(-size // unit) * unit
 
@@ -93,12 +93,12 @@ def round_up(size: int, steps: int) -> int:
 def _words(found: Simplices) -> tuple[Int[np.ndarray, "v n"], Int[np.ndarray, " d"], int]:
     """A word per remainder and point: the vertex in the high bits, the point in the low ones.
 
-    A vertex is written as a number of mixed radix: the cells of all axes but the last, which follows from them, and
-    the remainder as the last digit. Also returns what a step of each axis' cell adds to it, and the point's bits.
+    A vertex is encoded in mixed radix: the cells of all axes but the last, which follows from them, with the remainder
+    as the last digit. Also returns the increment of a step of each axis's cell, and the number of the point's bits.
     """
     cells = [axis.astype(np.int64) for axis in found.cell[:-1]]
     num_remainders, num_points = len(found.cell), cells[0].size
-    low = [int(axis.min()) - 2 for axis in cells]  # one step down within a simplex, one to a neighbour
+    low = [int(axis.min()) - 2 for axis in cells]  # margin: one step down within a simplex, one to a neighbour
     spans = [int(axis.max()) + 2 - bottom for axis, bottom in zip(cells, low, strict=True)]
     point_bits = num_points.bit_length()
     if num_remainders * math.prod(spans) >= 1 << (_WORD_BITS - point_bits):
@@ -113,7 +113,7 @@ def _words(found: Simplices) -> tuple[Int[np.ndarray, "v n"], Int[np.ndarray, " 
     words = np.empty((num_remainders, num_points), np.int64)
     points = np.arange(num_points)
     for remainder in range(num_remainders):
-        if remainder:  # towards the next vertex, the axis of the next lower rank steps down
+        if remainder:  # to the next vertex: the axis of the next lower rank steps down
             code = code - digit_of_axis[axes[num_remainders - remainder]] + 1
         words[remainder] = (code << point_bits) | points
     return words, digits, point_bits
@@ -122,9 +122,9 @@ def _words(found: Simplices) -> tuple[Int[np.ndarray, "v n"], Int[np.ndarray, " 
 def _neighbours(
     codes: np.ndarray, digits: np.ndarray, num_remainders: int, number: np.ndarray, runs: int
 ) -> tuple[Int[np.ndarray, "r 2"], ...]:
-    """Each vertex' neighbours along each axis, by their numbers; `runs` where there is none."""
-    # A step along an axis: its own coordinate by d, all others by -1. In cells and remainders, the remainder goes
-    # down by one and the axis' cell up; from remainder 0, to d, and all other cells down.
+    """The indices of each vertex's neighbours along each axis; `runs` if there is none."""
+    # A step along an axis changes its own coordinate by d, all others by -1. In cells and remainders: the remainder
+    # decreases by one and the axis's cell increases by one; from remainder 0, to d, and all other cells decrease.
     down = np.where(codes % num_remainders > 0, codes - 1, codes - digits.sum() + num_remainders - 1)
     neighbours = []
     for axis in range(num_remainders):

@@ -5,11 +5,11 @@
 with a smoothness kernel over position and an appearance kernel over position and colour. Unaries are log-probabilities
 up to a constant per pixel, logits for example: the higher, the likelier (pydensecrf's energies, negated).
 
-Operations like any other: call them on arrays, or within `jit`, `grad` and `vmap`. Three ways of filtering lie behind:
+Ordinary operations: call them on arrays, or within `jit`, `grad` and `vmap`. There are three ways of filtering:
 
     'host'     permutohedral lattices built in NumPy, filtered in a compiled program: the fastest on CPU
-    'program'  lattices built in the compiled program too: accelerators, and whatever is traced
-    'exact'    all pairs of pixels: small images, and gradients with respect to the kernels' widths
+    'program'  lattices built in the compiled program too: for accelerators and traced arrays
+    'exact'    all pairs of pixels: for small images, and gradients with respect to the kernel widths
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ def mean_field(
     filtering: str = "auto",
     max_vertices: int | None = None,
 ) -> Float[Array, "h w c"]:
-    """Marginals of the CRF after some mean-field iterations.
+    """Marginals of the CRF after `num_iterations` mean-field iterations.
 
-    Differentiable with respect to the unary, kernel weights and compatibility; with respect to the kernels' widths
-    if `filtering` is 'exact', else these and the image count as constants.
+    Differentiable with respect to the unary, kernel weights and compatibility, and if `filtering` is 'exact' also with
+    respect to the kernel widths; otherwise these and the image count as constants.
 
     Args:
-      unary: log-probabilities up to a constant per pixel; see `crf_parameters` for those of labels.
+      unary: log-probabilities up to a constant per pixel; see `parameters` for those of labels.
       image: RGB in [0, 255].
       params: kernels and compatibility.
       num_iterations: 0 gives softmax(unary).
-      mask: False where a pixel is padding: it takes no part, and its marginal is softmax(unary).
+      mask: False for padding, which is excluded and gets the marginal softmax(unary).
       filtering: 'host', 'program' or 'exact', see above; 'auto' is 'program' for traced arrays and on accelerators,
         'host' on CPU.
-      max_vertices: capacity of a traced bilateral lattice, 3 per pixel unless given. Where there are more, the
-        result is NaN. Untraced calls find the capacity themselves.
+      max_vertices: capacity of a traced bilateral lattice, by default 3 per pixel. If it is exceeded, the result is
+        NaN. Calls on concrete arrays determine the capacity themselves.
 
     Raises:
-      ValueError: for shapes that do not fit, an unknown filtering, a capacity or widths that are not positive, or a
-        unary that is not finite (the last two where they are not traced).
+      ValueError: for mismatched shapes, an unknown filtering, a capacity or widths that are not positive, or a unary
+        that is not finite (the last two only if they are not traced).
 
     Source: Kraehenbuehl and Koltun 2011, alg. 1; DeepLab v1 (1412.7062), sec. 3.2.
     """
@@ -87,7 +87,7 @@ def mean_field_batch(
     filtering: str = "auto",
     max_vertices: int | None = None,
 ) -> Float[Array, "b h w c"]:
-    """`mean_field` of each image of a batch, one after the other: each of them fills a device. Arguments as there."""
+    """`mean_field` of each image of a batch, one after the other, since each fills a device; same arguments."""
     check_crf_inputs(unary, image, params, mask, num_iterations, max_vertices)
     if filtering not in FILTERINGS:
         raise ValueError(f"unknown filtering '{filtering}'; there are {', '.join(FILTERINGS)}")
@@ -114,14 +114,14 @@ def _is_traced(*operands: Any) -> bool:
 
 
 def _at_once_if_known(*operands: Any) -> contextlib.AbstractContextManager[None]:
-    """Where known arrays are computed with at once, also while something else is being traced."""
+    """A context in which operations on concrete arrays run immediately, even during tracing."""
     return contextlib.nullcontext() if _is_traced(*operands) else jax.ensure_compile_time_eval()
 
 
 def iterate(
     unary: Float[Array, "n c"], position: Filter, bilateral: Filter, params: CRFParams, *, num_iterations: int
 ) -> Float[Array, "n c"]:
-    """Mean-field iterations with two given, normalized filters; differentiable in all but what these hold constant."""
+    """Mean-field iterations with two given normalized filters; differentiable up to what these hold constant."""
 
     def step(marginals: Array, _: None) -> tuple[Array, None]:
         messages = _weigh(params.pos_w, position(marginals)) + _weigh(params.bi_w, bilateral(marginals))
@@ -136,7 +136,7 @@ def _weigh(weight: KernelWeight, messages: Float[Array, "n c"]) -> Float[Array, 
 
 
 def _pairwise(compatibility: Array | None, messages: Float[Array, "n c"]) -> Float[Array, "n c"]:
-    """Minus the cost of the neighbours' classes; Potts' model up to a constant per pixel, which the softmax drops."""
+    """Minus the cost of the neighbours' classes; the Potts model up to a constant per pixel, which softmax cancels."""
     return messages if compatibility is None else -messages @ jnp.asarray(compatibility, messages.dtype).T
 
 
@@ -150,11 +150,11 @@ def _in_program(
     num_iterations: int,
     capacities: tuple[int, int] | None,
 ) -> Array:
-    """All of it, image by image; exact filters where there are no capacities."""
+    """The whole inference in one program, image by image; exact filters if no capacities are given."""
     height, width, num_classes = unary.shape[1:]
     unary = unary.astype(jnp.float32)
     mask = None if mask is None else mask.astype(bool)
-    shared: Lattice | None = None  # the lattice over positions is the same for all images that are not padded
+    shared: Lattice | None = None  # unpadded images share the lattice over positions
     if capacities is not None and mask is None:
         shared = crf_filters.position_lattice((height, width), params, None, capacity=capacities[0])
 
@@ -177,7 +177,7 @@ def _in_program(
 
 
 def _with_capacity(run: Any, unary: Array, image: Array, params: CRFParams, mask: Array | None) -> Array:
-    """`run` with lattices as large as the images need: counted first, then compiled for."""
+    """`run` with lattices of the size that the images need: vertices are counted first, then `run` is compiled."""
     num_vertices, in_range = _count_bilateral_vertices(image, params, mask)
     if not in_range:
         raise ValueError(
@@ -199,7 +199,7 @@ def _count_bilateral_vertices(image: Array, params: CRFParams, mask: Array | Non
 
 
 def _count_position_vertices(image: Array, params: CRFParams) -> int:
-    """As many as there are, where the width is known; else as many as there can be."""
+    """The number of vertices if the width is known, else its upper bound."""
     height, width = image.shape[1:3]
     if isinstance(params.pos_xy_std, jax.core.Tracer):
         return 3 * (height * width + 1)
@@ -207,7 +207,7 @@ def _count_position_vertices(image: Array, params: CRFParams) -> int:
 
 
 def _on_host(unary: Array, image: Array, params: CRFParams, mask: Array | None, num_iterations: int) -> Array:
-    """The next image's lattices are built while the program runs on the one before."""
+    """Builds the next image's lattices while the program runs on the previous one."""
     batch_size, height, width, num_classes = unary.shape
     num_pixels = height * width
     flat_unary = np.asarray(unary, np.float32).reshape(batch_size, num_pixels, num_classes)

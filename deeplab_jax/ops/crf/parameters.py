@@ -1,4 +1,4 @@
-"""Parameters of the fully connected CRF: what they are, the values that papers and tools used, and its unary term."""
+"""Parameters of the fully connected CRF, their values in papers and tools, and its unary term."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ KernelWeight = Any  # a number for all classes, one per class, or a matrix from 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CRFParams:
-    """Two Gaussian kernels over pairs of pixels, and what it costs to give the pair two classes.
+    """Two Gaussian kernels over pairs of pixels, and the cost of assigning them different classes.
 
         k(i, j) = pos_w exp(-|p_i - p_j|^2 / 2 pos_xy_std^2)
                 + bi_w exp(-|p_i - p_j|^2 / 2 bi_xy_std^2 - |I_i - I_j|^2 / 2 bi_rgb_std^2)
 
-    All but the normalization may be arrays, learned ones too; a changed number compiles nothing anew.
+    All but the normalization may be arrays, also learned ones; changing a value does not recompile.
 
     Attributes:
-      pos_w: weight of the smoothness kernel, w2 in DeepLab's papers. Numbers for classes: [c], or [c, c] from class
-        (second axis) to class (first axis).
+      pos_w: weight of the smoothness kernel, w2 in DeepLab's papers; also per class, [c], or [c, c] from class (second
+        axis) to class (first axis).
       pos_xy_std: its standard deviation, in pixels (sigma_gamma).
       bi_w: weight of the appearance kernel, w1.
       bi_xy_std: its standard deviation in position, in pixels (sigma_alpha).
       bi_rgb_std: its standard deviation in colour, of 255 grey levels (sigma_beta).
-      compatibility: [c, c], the cost of class (first axis) beside class (second axis); None for Potts' model, in
-        which all pairs of different classes cost the same.
+      compatibility: [c, c], the cost of class (first axis) next to class (second axis); None: the Potts model, in which
+        all pairs of different classes cost the same.
       normalization: 'symmetric' (pydensecrf) or 'after' (the DeepLab authors' tool, CRF-as-RNN); see
         `permutohedral.normalize`.
 
@@ -51,7 +51,7 @@ class CRFParams:
 
 
 class CRFPreset(NamedTuple):
-    """A published setting."""
+    """Published parameters and number of iterations."""
 
     params: CRFParams
     num_iterations: int
@@ -77,11 +77,7 @@ PRESETS: Mapping[str, CRFPreset] = {
 
 
 def crf_preset(name: str) -> CRFPreset:
-    """The published setting called `name`.
-
-    Raises:
-      ValueError: where there is none of that name.
-    """
+    """The published preset `name`; ValueError if there is none of that name."""
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or sorted(PRESETS)
         raise ValueError(f"no CRF preset '{name}'; there are {', '.join(near)}")
@@ -89,21 +85,21 @@ def crf_preset(name: str) -> CRFPreset:
 
 
 def unary_from_logits(logits: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
-    """log p of a network's scores; nothing is clipped."""
+    """log p of a network's logits, without clipping."""
     return jax.nn.log_softmax(logits.astype(jnp.float32))
 
 
 def unary_from_probabilities(
     probabilities: Float[Array, "*b h w c"], *, clip: float = 1e-5
 ) -> Float[Array, "*b h w c"]:
-    """log p, with p at least `clip` (pydensecrf's unary_from_softmax, its sign turned)."""
+    """log p, with p at least `clip` (pydensecrf's unary_from_softmax with the opposite sign)."""
     return jnp.log(jnp.clip(probabilities.astype(jnp.float32), clip, 1.0))
 
 
 def unary_from_labels(
     label: Integer[Array, "*b h w"], num_classes: int, *, gt_prob: float = 0.7, ignore_label: int | None = None
 ) -> Float[Array, "*b h w c"]:
-    """log p of hard labels that are right with probability `gt_prob`; uniform where they are `ignore_label`.
+    """log p of hard labels that are correct with probability `gt_prob`; uniform where they are `ignore_label`.
 
     Raises:
       ValueError: for fewer than two classes, or a probability outside (0, 1).
@@ -127,11 +123,7 @@ def check_crf_inputs(
     num_iterations: int,
     max_vertices: int | None = None,
 ) -> None:
-    """Refuses what cannot be meant; values only where they are not traced.
-
-    Raises:
-      ValueError: names the array or number, and what would be right.
-    """
+    """Raises ValueError for invalid inputs, naming the argument and the remedy; values are checked unless traced."""
     if unary.ndim != 4 or image.shape != (*unary.shape[:3], 3):
         raise ValueError(
             f"the image {image.shape[1:]} does not fit the unary {unary.shape[1:]}: give [h, w, 3] and [h, w, classes] "
@@ -179,8 +171,8 @@ def _maximum(values: Array) -> float:
 
 
 def _reduced(values: Array, reduce: Callable[[ModuleType, Any], Any]) -> Any:
-    """Of known values: by NumPy, which compiles nothing, but on an accelerator where they lie there."""
+    """Reduces known values by NumPy, which compiles nothing, or on the accelerator that holds them."""
     if isinstance(values, jax.Array) and next(iter(values.devices())).platform != "cpu":
-        with jax.ensure_compile_time_eval():  # also where something else is being traced
+        with jax.ensure_compile_time_eval():  # even during tracing
             return reduce(jnp, values)
     return reduce(np, np.asarray(values))

@@ -1,15 +1,15 @@
 """Gaussian filtering of values at scattered points on the permutohedral lattice (Adams, Baek and Davis 2010).
 
-    out[i] = sum_j exp(-|f_i - f_j|^2 / 2) values[j]        nearly, up to a factor; n points in d dimensions: O(n d^2)
+    out[i] = sum_j exp(-|f_i - f_j|^2 / 2) values[j]        approximately, up to a factor; n points in R^d: O(n d^2)
 
-Values are splatted onto the vertices of the simplices around their points, blurred along each of the d + 1 axes by
-(1, 2, 1) / 2, and sliced back. Vertices exist only where some point touches them, and a missing neighbour counts as
-zero: that, with the blur, is the lattice's own answer, near the Gaussian sum but not equal to it.
+Values are splatted onto the vertices of the simplices around their points, blurred along each of the d + 1 axes by (1,
+2, 1) / 2, and sliced back. Vertices exist only where some point touches them, and a missing neighbour counts as zero:
+because of that and the blur, the result is close to the Gaussian sum but not equal to it.
 
 Two builders make the same `Lattice`: `lattice_in_program` within a compiled program, for accelerators, and
-`lattice_on_host` in NumPy, faster on CPU. The filter is one program for all platforms, gathers only, and linear in
-the values: its gradient is the exact transpose, another filter with the axes in reverse order. With respect to the
-points it has no gradient here (see `gaussian_filter` for one that has).
+`lattice_on_host` in NumPy, faster on CPU. The filter is one program for all platforms, only gathers, and linear in the
+values: its gradient is the exact transpose, a filter with the axes in reverse order. It has no gradient with respect to
+the points (`gaussian_filter` has one).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from jaxtyping import Array, Bool, Float, Int
 from deeplab_jax.ops.crf.fan_in import AnyArray, FanIn, Sizes, Weights, gather, make_fan_in, sum_runs, weighted_rows
 
 NORMALIZATIONS = ("symmetric", "after")
-_TINY = 1e-20  # keeps the norm of points that nobody filters finite
+_TINY = 1e-20  # keeps the norm of masked-out points finite
 
 
 class SortedVertices(NamedTuple):
-    """What a builder finds; the rows of points that are masked out have no part in it.
+    """A builder's result, without masked-out points.
 
     Attributes:
-      entry_point: of each (point, vertex) entry the point; entries sorted by vertex, then by point. e = n (d + 1).
-      entry_weight: its barycentric weight; 0 behind the last real entry.
-      begin: first entry of each vertex; r = capacity + 1 vertices, of which those behind the real ones have none.
-      length: number of its entries.
-      vertex: the vertices of each point, by remainder (the last vertex where it is masked out).
+      entry_point: the point of each (point, vertex) entry; entries sorted by vertex, then by point. e = n (d + 1).
+      entry_weight: its barycentric weight; 0 after the last real entry.
+      begin: first entry of each vertex; r = capacity + 1 vertices, of which those after the real ones are empty.
+      length: number of entries of each vertex.
+      vertex: the vertices of each point, by remainder (the last vertex for a masked-out point).
       weight: their barycentric weights.
-      neighbours: per axis, the next vertex in either direction (the last vertex where it is missing).
-      num_vertices: how many there are.
-      fits: whether the capacity holds them, and the keys their coordinates.
+      neighbours: per axis, the next vertex in either direction (the last vertex if it is missing).
+      num_vertices: number of real vertices.
+      fits: whether they fit into the capacity, and their coordinates into the keys.
     """
 
     entry_point: Int[AnyArray, " e"]
@@ -65,7 +65,7 @@ class Direction(NamedTuple):
 class Lattice(NamedTuple):
     """A filter ready to run: arrays of static shapes, v = d + 1 vertices around each of n points.
 
-    Where it is not `complete`, its capacity was too small for the points, and all that it filters is NaN.
+    If it is not `complete`, its capacity was too small for the points, and its results are NaN.
     """
 
     fan_in: FanIn
@@ -78,7 +78,7 @@ class Lattice(NamedTuple):
 
 
 def finish_lattice(vertices: SortedVertices, sizes: Sizes) -> Lattice:
-    """The tables of gathers for what a builder found."""
+    """The gather tables for a builder's result."""
     fan_in, splat, fits = make_fan_in(
         vertices.entry_point, vertices.entry_weight, vertices.begin, vertices.length, sizes
     )
@@ -97,11 +97,11 @@ def finish_lattice(vertices: SortedVertices, sizes: Sizes) -> Lattice:
 def normalize(lattice: Lattice, normalization: str) -> Lattice:
     """The lattice whose filter divides by its response to ones.
 
-    'symmetric': before and after filtering by the root of it (pydensecrf's default).
-    'after': after filtering (the DeepLab authors' tool, CRF-as-RNN).
+    'symmetric': by its square root before and after filtering (pydensecrf's default). 'after': after filtering (the
+    DeepLab authors' tool, CRF-as-RNN).
 
     Raises:
-      ValueError: for another normalization.
+      ValueError: for any other normalization.
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"unknown normalization '{normalization}'; there are {', '.join(NORMALIZATIONS)}")
@@ -120,9 +120,9 @@ def normalize(lattice: Lattice, normalization: str) -> Lattice:
 
 @jax.custom_vjp
 def filter_lattice(lattice: Lattice, values: Float[Array, "n c"]) -> Float[Array, "n c"]:
-    """Filters each channel; NaN where the lattice is not complete.
+    """Filters each channel; NaN if the lattice is not complete.
 
-    Differentiable with respect to the values, exactly; the lattice counts as constant.
+    The gradient with respect to the values is exact; the lattice counts as constant.
     """
     return _filter_forward(lattice, values)
 
@@ -138,7 +138,7 @@ def _filter_vjp_backward(lattice: Lattice, cotangent: Array) -> tuple[None, Arra
 filter_lattice.defvjp(_filter_vjp_forward, _filter_vjp_backward)
 
 
-# A batch is filtered one by one: each image fills a device, and the CPU's stages stay apart (see `_apart`).
+# A batch is filtered image by image: each fills a device, and the CPU's stages are not fused (see `_apart`).
 @jax.custom_batching.sequential_vmap
 def _filter_forward(lattice: Lattice, values: Array) -> Array:
     return _filter(lattice, values, lattice.forward, reverse=False)
@@ -154,7 +154,7 @@ def _filter(lattice: Lattice, values: Array, direction: Direction, *, reverse: b
     for neighbours in reversed(lattice.neighbours) if reverse else lattice.neighbours:
         vertices = _apart(_blur, vertices, neighbours)
     num_dimensions = len(lattice.neighbours) - 1
-    # The published constant that undoes the sum of splat, blur and slice. NaN says that the capacity was too small.
+    # The published constant that undoes the gain of splat, blur and slice. NaN: the capacity was too small.
     scale = jnp.where(lattice.complete, 1 / (1 + 2.0**-num_dimensions), jnp.nan)
     return _apart(weighted_rows, vertices, lattice.vertex, direction.slice * scale)
 
@@ -164,11 +164,11 @@ def _blur(vertices: Float[Array, "r c"], neighbours: Int[Array, "r 2"]) -> Float
 
 
 def _apart(function: Callable[..., Array], *operands: Array) -> Array:
-    """function(*operands), never fused with what comes before or after.
+    """function(*operands), never fused with preceding or following operations.
 
-    A gather fused into the gather that reads it computes each of its rows as often as it is read: some hundred
-    times after a few stages. A barrier keeps them apart where XLA heeds it; on CPU it drops barriers before it fuses,
-    but it leaves calls alone that are marked so.
+    A gather fused into the gather that reads it recomputes each of its rows whenever it is read: a hundred times after
+    a few stages. An optimization barrier prevents this unless XLA ignores it; on CPU it drops barriers before fusing,
+    but does not inline calls that are marked.
     """
 
     def on_cpu(*operands: Array) -> Array:
