@@ -1,11 +1,10 @@
 """ADE20K with the 150 classes of the scene parsing challenge (ADEChallengeData2016).
 
-`root` holds images/training, images/validation, annotations/training and
-annotations/validation, or the folder ADEChallengeData2016 with them, or the
-original archive. Without a root the archive is downloaded (1 GB).
+`root` contains images/training, images/validation, annotations/training and annotations/validation, or the folder
+ADEChallengeData2016 with them, or the original archive. Without a root the archive is downloaded (1 GB).
 
-In the masks 0 is everything else, which is ignored, and 1 to 150 are the
-classes. A class is called by its first name in the challenge's objectInfo150.
+In the masks 1 to 150 are the classes, and 0, everything else, is ignored. A class has its first name in the challenge's
+objectInfo150.
 
 Source: Zhou et al. 2017, http://sceneparsing.csail.mit.edu; colours: color150 of the challenge's toolkit, which gives
 road and skyscraper the same one; the archive's checksum is GluonCV's
@@ -182,7 +181,7 @@ ARCHIVE = Archive(
     wanted=r"/(images|annotations)/(training|validation)/[^/]+$",
 )
 _REMEDY = (
-    f"get {ARCHIVE.url} and give config.data.root the folder that it lies in, "
+    f"get {ARCHIVE.url} and give config.data.root its folder, "
     "or the unpacked folder with images/training/ and annotations/training/"
 )
 _FOLDERS = {"train": "training", "val": "validation"}
@@ -192,8 +191,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens ADE20K at `root`; '': downloads it.
 
     Raises:
-      UserError: when `root` does not hold it, or the download fails; says what
-        to put where.
+      UserError: if `root` does not contain it or the download fails; says which files are needed.
     """
     splits = locate(root, prepared_dir, archives=[ARCHIVE], find=_find_splits, title="ADE20K", remedy=_REMEDY)
     id_map = {0: INFO.ignore_label} | {class_id + 1: class_id for class_id in range(INFO.num_classes)}

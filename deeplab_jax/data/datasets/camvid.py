@@ -1,8 +1,7 @@
 """CamVid: street scenes from a driving car, 360x480, 11 classes.
 
-`root` is laid out like the data set `folder` (images/, masks/, splits/; no
-classes file is needed), or as in the SegNet tutorial: SPLIT/ and SPLITannot/
-for train, val and test, where mask value 11 means that nobody knows.
+`root` is laid out like the data set `folder` (images/, masks/, splits/; no classes file is needed), or as in the SegNet
+tutorial: SPLIT/ and SPLITannot/ for train, val and test, where the mask value 11 is ignored.
 
 Source: Brostow, Fauqueur, Cipolla 2008; 11 classes: SegNet (1511.00561), sec. 4
 """
@@ -38,7 +37,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens CamVid at `root`.
 
     Raises:
-      UserError: when `root` holds neither layout.
+      UserError: if `root` has neither layout.
     """
     if not root:
         raise UserError("config.data.root is empty; give the folder with CamVid's images/, masks/ and splits/")

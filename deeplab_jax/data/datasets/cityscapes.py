@@ -1,16 +1,14 @@
 """Cityscapes: street scenes of 50 cities, 1024x2048, 19 classes for training and scores.
 
-`root` is laid out as its makers do, or holds the original archives, which only
-registered users get:
+`root` has the official layout, or contains the original archives, which require registration:
 
     leftImg8bit/SPLIT/CITY/CITY_SEQUENCE_FRAME_leftImg8bit.png
     gtFine/SPLIT/CITY/CITY_SEQUENCE_FRAME_gtFine_labelIds.png            train, val, test
     gtCoarse/SPLIT/CITY/CITY_SEQUENCE_FRAME_gtCoarse_labelIds.png        train, val, train_extra
 
-The coarse splits are called 'train_coarse', 'val_coarse' and 'train_extra';
-'trainval' is fine train, then val. The masks of 'test' hold nothing to learn or
-to score. The 34 label ids become train ids 0 to 18 and, those that do not
-count, the ignore label; `to_label_ids` goes back, for the benchmark's server.
+The coarse splits are called 'train_coarse', 'val_coarse' and 'train_extra'; 'trainval' is fine train followed by val.
+The masks of 'test' have no labels. The 34 label ids become train ids 0 to 18 or, if they are not evaluated, the ignore
+label; `to_label_ids` converts back for the benchmark's server.
 
 Source: Cordts et al. 2016 (arXiv:1604.01685); labels.py of https://github.com/mcordts/cityscapesScripts
 """
@@ -31,7 +29,7 @@ from deeplab_jax.data.sources.samples import Sample
 
 
 class TrainClass(NamedTuple):
-    """One of the classes that count."""
+    """One of the evaluated classes."""
 
     label_id: int  # in the masks
     name: str
@@ -62,10 +60,10 @@ CLASSES = (
 )
 INFO = make_info("cityscapes", tuple(one.name for one in CLASSES), tuple(one.color for one in CLASSES))
 NUM_LABEL_IDS = 34
-UNLABELED_ID = 0  # what ignored pixels become on the way back
+UNLABELED_ID = 0  # of ignored pixels, in `to_label_ids`
 
 _IMAGES, _MASKS = r"/leftImg8bit/.+_leftImg8bit\.png$", r"/gt(Fine|Coarse)/.+_labelIds\.png$"
-# Only registered users may download them; checksums: docs/datasets.md.
+# Downloads require registration; checksums: docs/datasets.md.
 ARCHIVES = (
     Archive("leftImg8bit_trainvaltest.zip", wanted=_IMAGES),
     Archive("gtFine_trainvaltest.zip", wanted=_MASKS),
@@ -74,9 +72,9 @@ ARCHIVES = (
 )
 _REMEDY = (
     "get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from https://www.cityscapes-dataset.com/downloads "
-    "and give config.data.root the folder that they lie in, or the unpacked folder with leftImg8bit/ and gtFine/"
+    "and give config.data.root their folder, or the unpacked folder with leftImg8bit/ and gtFine/"
 )
-# Name of ours -> (annotations, split) of theirs.
+# Our split -> (annotations, split) of the original.
 _SPLITS = {
     "train": ("gtFine", "train"),
     "val": ("gtFine", "val"),
@@ -91,7 +89,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens Cityscapes at `root`.
 
     Raises:
-      UserError: when `root` does not hold it; says what to put where.
+      UserError: if `root` does not contain it; says which files are needed.
     """
     splits = locate(root, prepared_dir, archives=ARCHIVES, find=_find_splits, title="Cityscapes", remedy=_REMEDY)
     id_map = dict.fromkeys(range(NUM_LABEL_IDS), INFO.ignore_label)
@@ -103,7 +101,7 @@ def to_label_ids(train_ids: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, 
     """Predictions in the ids that the benchmark's server expects; the ignore label becomes 'unlabeled'.
 
     Raises:
-      ValueError: when there are other ids than 0 to 18 and the ignore label.
+      ValueError: if there are ids other than 0 to 18 and the ignore label.
     """
     table = np.full(256, IGNORE_LABEL, np.uint8)
     table[: len(CLASSES)] = [train_class.label_id for train_class in CLASSES]

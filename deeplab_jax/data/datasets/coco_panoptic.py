@@ -1,12 +1,11 @@
-"""COCO 2017's panoptic annotations as semantic ones: 80 classes of things, then 53 of stuff.
+"""COCO 2017's panoptic annotations as semantic ones: 80 thing classes, then 53 stuff classes.
 
-`root` holds train2017/, val2017/ and the content of the archive of panoptic
-annotations: annotations/panoptic_SPLIT2017.json and the folders
-annotations/panoptic_SPLIT2017/. Or the original archives lie in it. Without a
-root they are downloaded (21 GB).
+`root` contains train2017/, val2017/ and the content of the archive of panoptic annotations
+(annotations/panoptic_SPLIT2017.json and the folders annotations/panoptic_SPLIT2017/), or the original archives. Without
+a root they are downloaded (21 GB).
 
-A segment's pixels take its category's place in COCO's list of categories, in
-the order of their ids; crowds too. Pixels without a segment are ignored.
+A class id is the index of the category in COCO's list, in the order of the category ids; crowds are included. Pixels
+without a segment are ignored.
 
 Source: Kirillov et al. 2019 (arXiv:1801.00868), https://cocodataset.org/#panoptic-eval; names, ids and colours:
 panoptic_coco_categories.json of https://github.com/cocodataset/panopticapi
@@ -40,7 +39,7 @@ class Category(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """What the annotations say of one mask."""
+    """The annotations of one mask."""
 
     ids: Int[np.ndarray, " n"]  # sorted
     classes: UInt8[np.ndarray, " n"]
@@ -200,8 +199,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens COCO 2017 at `root`; '': downloads it.
 
     Raises:
-      UserError: when `root` does not hold it, or the download fails; says what
-        to put where.
+      UserError: if `root` does not contain it or the download fails; says which files are needed.
     """
     found = locate(
         root, prepared_dir, archives=[*IMAGES, ANNOTATIONS], find=_find_splits, title="COCO panoptic", remedy=_REMEDY
@@ -231,19 +229,19 @@ def read_ids(sample: Sample, file: AnnotationFile[dict[str, Segments]]) -> UInt8
     """The class ids of a panoptic mask, whose colours are segments' ids.
 
     Raises:
-      UserError: when the mask or its segments are not in the files.
+      UserError: if the mask or its segments are not in the files.
     """
     colors = decode_image(read_bytes(sample.mask), str(sample.mask)).astype(np.int32)
     ids = colors[..., 0] + 256 * colors[..., 1] + 256**2 * colors[..., 2]
     segments = file.content.get(sample.name)
     if segments is None:
-        raise UserError(f"{file.path}: says nothing of '{sample.name}'; unpack it from its archive anew")
+        raise UserError(f"{file.path}: says nothing of '{sample.name}'; unpack it from its archive again")
     place = np.searchsorted(segments.ids, ids).clip(max=len(segments.ids) - 1)
     is_known = segments.ids[place] == ids
     if not is_known.all():
         raise UserError(
             f"{sample.mask}: holds the segment {ids[~is_known][0]}, which {file.path.name} does not list; "
-            "unpack both from their archive anew"
+            "unpack both from their archive again"
         )
     return segments.classes[place]
 
@@ -260,7 +258,7 @@ def _find_splits(folders: Sequence[pathlib.Path]) -> dict[str, tuple[pathlib.Pat
 
 
 def _reduce(item: dict[str, Any]) -> Any:
-    """Keeps of the file's objects what is needed here."""
+    """Keeps only the needed parts of the file's objects."""
     if "segments_info" in item:
         return image_name(item["file_name"]), item["segments_info"]
     return (item["id"], item["category_id"]) if "category_id" in item else item

@@ -1,16 +1,13 @@
-"""COCO-Stuff: all of COCO 2017 with 80 classes of things and 91 of stuff, 171 in all.
+"""COCO-Stuff: all of COCO 2017 with 80 thing and 91 stuff classes, 171 in all.
 
-`root` holds the photographs, train2017/ and val2017/ (or in images/), and the
-archive of maps unpacked: train2017/ and val2017/ in annotations/,
-stuffthingmaps/ or stuffthingmaps_trainval2017/. Or the original archives lie
-in it. Without a root they are downloaded (20 GB).
+`root` contains the photographs, train2017/ and val2017/ (or in images/), and the unpacked archive of maps: train2017/
+and val2017/ in annotations/, stuffthingmaps/ or stuffthingmaps_trainval2017/. Or it contains the original archives.
+Without a root they are downloaded (20 GB).
 
-A map's value is the id of the label minus one, 0 to 181, and 255 where nobody
-knows. 11 of these ids have names, but no pixel anywhere: COCO dropped them.
-Classes are the other 171, closed up in the same order, as in mmsegmentation;
-`coco_stuff_182` keeps the values as they are, as Caffe's DeepLab v2 and its
-PyTorch reimplementation do. COCO-Stuff has no official colours: a class has
-VOC's colour of its label id in both.
+A map's value is the label id minus one, 0 to 181, or 255 if unlabelled. 11 of these ids have names but no pixel
+anywhere: COCO dropped them. Classes are the other 171, renumbered in the same order, as in mmsegmentation;
+`coco_stuff_182` keeps the values, as Caffe's DeepLab v2 and its PyTorch reimplementation do. COCO-Stuff has no official
+colours: in both data sets a class has VOC's colour of its label id.
 
 Source: Caesar et al. 2018 (arXiv:1612.03716); names: labels.txt of https://github.com/nightrome/cocostuff
 """
@@ -229,7 +226,7 @@ LABELS_WITHOUT_PIXELS = frozenset(
 
 
 def choose_labels(name: str, values: Sequence[int]) -> DatasetInfo:
-    """The data set with those labels, given by their values in the maps, in the order of the class ids."""
+    """The data set with the given labels, as values in the maps in the order of the class ids."""
     palette = voc_palette(len(LABEL_NAMES) + 1)
     return make_info(name, tuple(LABEL_NAMES[value] for value in values), tuple(palette[value + 1] for value in values))
 
@@ -242,14 +239,13 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens COCO-Stuff with its 171 classes at `root`; '': downloads it.
 
     Raises:
-      UserError: when `root` does not hold it, or the download fails; says what
-        to put where.
+      UserError: if `root` does not contain it or the download fails; says which files are needed.
     """
     return open_labels(INFO, root, prepared_dir, _VALUES)
 
 
 def open_labels(info: DatasetInfo, root: str, prepared_dir: str, values: Sequence[int]) -> Dataset:
-    """Opens the data set with those labels, as `choose_labels` takes them; other values in the maps are refused.
+    """Opens the data set with the given labels, see `choose_labels`; other values in the maps are refused.
 
     Raises:
       UserError: as `open_dataset`.
@@ -270,6 +266,6 @@ def _find_splits(folders: Sequence[pathlib.Path]) -> dict[str, list[Sample]] | N
 
 def _find_maps(folders: Sequence[pathlib.Path], name: str, images: pathlib.Path) -> pathlib.Path | None:
     named = first_folder(folders, [f"{inner}/{name}" for inner in ("annotations", MAPS.name[:-4], "stuffthingmaps")])
-    # Unpacked by itself, the archive of maps has folders that are called as those of the photographs.
+    # Unpacked on its own, the archive of maps has folders with the same names as those of the photographs.
     others = [folder for folder in folders if folder / name != images]
     return named or first_folder(others, [name])

@@ -10,10 +10,9 @@ INFO = choose_labels("coco_stuff_182", _VALUES)
 
 
 def open_dataset(root: str, prepared_dir: str) -> Dataset:
-    """Opens COCO-Stuff at `root` with class ids that are the values of its maps; '': downloads it.
+    """Opens COCO-Stuff at `root` with the values of its maps as class ids; '': downloads it.
 
     Raises:
-      UserError: when `root` does not hold it, or the download fails; says what
-        to put where.
+      UserError: if `root` does not contain it or the download fails; says which files are needed.
     """
     return open_labels(INFO, root, prepared_dir, _VALUES)

@@ -1,12 +1,11 @@
-"""COCO 2017 with VOC's 21 classes, what networks for VOC are pre-trained on.
+"""COCO 2017 with VOC's 21 classes, for pre-training networks for VOC.
 
-`root` holds train2017/, val2017/ and annotations/instances_SPLIT2017.json, or
-the original archives. Without a root they are downloaded (20 GB).
+`root` contains train2017/, val2017/ and annotations/instances_SPLIT2017.json, or the original archives. Without a root
+they are downloaded (20 GB).
 
-The instances of VOC's classes are drawn, crowds too, everything else is
-background; where two instances overlap, nobody knows. 'train' are the images
-in which the instances of these classes cover more than 1000 pixels (the sum of
-their areas), 'val' are all.
+The instances of VOC's classes are drawn, including crowds; everything else is background, and overlaps of two instances
+are ignored. 'train' contains the images in which instances of these classes cover more than 1000 pixels (the sum of
+their areas), 'val' all images.
 
 Source: Lin et al. 2014 (arXiv:1405.0312); choice of images: DeepLab v3 (1706.05587), sec. 4.4; overlaps and the sum
 of areas as in torchvision's references, so that its models' published scores are scores on the same masks
@@ -35,7 +34,7 @@ from deeplab_jax.files import whole
 from deeplab_jax.types import ExampleSource, UserError
 
 INFO = dataclasses.replace(voc.INFO, name="coco_voc")
-MIN_ANNOTATED_PIXELS = 1000  # an image for training has more
+MIN_ANNOTATED_PIXELS = 1000  # training images have more
 
 # COCO's category id -> VOC's class id.
 CLASS_OF_CATEGORY = {
@@ -80,7 +79,7 @@ class Instance(NamedTuple):
     class_id: int
     area: float  # pixels
     polygons: tuple[Float[np.ndarray, "n 2"], ...]
-    run_lengths: Any  # counts or compressed text in place of polygons, or None
+    run_lengths: Any  # counts or compressed text instead of polygons, or None
 
 
 class AnnotatedImage(NamedTuple):
@@ -95,8 +94,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens COCO 2017 at `root`; '': downloads it.
 
     Raises:
-      UserError: when `root` does not hold it, or the download fails; says what
-        to put where.
+      UserError: if `root` does not contain it or the download fails; says which files are needed.
     """
     found = locate(
         root, prepared_dir, archives=[*IMAGES, ANNOTATIONS], find=_find_splits, title="COCO instance", remedy=_REMEDY
@@ -126,10 +124,10 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
 
 
 def annotated_areas(file: AnnotationFile[dict[str, AnnotatedImage]], prepared: pathlib.Path) -> dict[str, float]:
-    """Name of each image -> pixels in it that instances of VOC's classes cover, by name.
+    """Name of each image -> pixels covered by instances of VOC's classes, sorted by name.
 
-    Kept in the folder `prepared`: it is needed whenever the data set is opened, and to learn it takes the parsing of
-    the whole file, a quarter of a minute and a gigabyte of memory for 'train'.
+    Cached in the folder `prepared`: it is needed whenever the data set is opened, and computing it means parsing the
+    whole file, 15 seconds and a gigabyte of memory for 'train'.
     """
     status = file.path.stat()
     kept = prepared / f"coco_voc-{file.path.stem}-{status.st_size}-{status.st_mtime_ns}.json"
@@ -143,7 +141,7 @@ def annotated_areas(file: AnnotationFile[dict[str, AnnotatedImage]], prepared: p
 
 
 def draw(image: AnnotatedImage, path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
-    """The class ids of an image's pixels; `path` is for messages."""
+    """The class ids of an image's pixels; `path` is for error messages."""
     try:
         masks = [(instance.class_id, _mask(instance, image.size)) for instance in image.instances]
     except ValueError as error:
@@ -166,7 +164,7 @@ def _find_splits(folders: Sequence[pathlib.Path]) -> dict[str, tuple[pathlib.Pat
 
 
 def _reduce(item: dict[str, Any]) -> Any:
-    """Keeps of the file's objects what is needed here."""
+    """Keeps only the needed parts of the file's objects."""
     if "segmentation" in item:
         class_id = CLASS_OF_CATEGORY.get(item["category_id"])
         if class_id is None:

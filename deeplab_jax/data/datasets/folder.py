@@ -1,21 +1,21 @@
-"""Anyone's images and masks: no code to write.
+"""Your own images and masks, without writing code.
 
     images/NAME.jpg         any image format, any size
     masks/NAME.png          one channel (or a palette) of class ids, same name, same size
     classes.json            {"class_names": [...], "palette": [[r, g, b], ...], "ignore_label": 255}; the last two
-                            may be left out. Or classes.txt: a class per line in the order of the ids, which three
-                            numbers (its colour) may follow; pixels that nobody knows are 255
+                            may be left out. Or classes.txt: one class per line in the order of the ids, optionally
+                            followed by three numbers (its colour); ignored pixels are 255
 
-Images are read as RGB of 8 bits. Other ones (a satellite's bands, grey of 16 bits, floats) must be announced in
-classes.json and are then read as they are: {"channels": 13, "dtype": "uint16", "class_names": [...]}, with dtype
-'uint8', 'uint16' or 'float32'; TIFF, or PNG with up to 4 channels.
+Images are read as 8-bit RGB. Others (satellite bands, 16-bit grey, floats) must be declared in classes.json and are
+then read in their stored type: {"channels": 13, "dtype": "uint16", "class_names": [...]}, with dtype 'uint8', 'uint16'
+or 'float32'; TIFF, or PNG with up to 4 channels.
 
-The splits are, whichever is there first:
+The splits are taken from the first of these that exists:
 
     splits/SPLIT.txt                            image names, one per line
     images/SPLIT/ and masks/SPLIT/, or SPLIT/images/ and SPLIT/masks/
-    none                                        every fifth image is 'val', the others 'train'; the order is that of
-                                                the hashes of the names, so it is the same on every machine
+    none                                        every fifth image is 'val', the others 'train', in the order of the
+                                                hashes of the names, so that it is the same on every machine
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from deeplab_jax.data.sources.samples import Sample, find_images, image_name, li
 from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import DatasetInfo, UserError
 
-INFO = None  # the classes are the folder's own, and stand in its files
+INFO = None  # the classes are declared in the folder's files
 _MAX_CLASSES = 255  # ids are bytes, and one of the 256 is for ignored pixels
 
 
@@ -40,8 +40,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens the images and masks in `root`.
 
     Raises:
-      UserError: when the folder, its classes file or its images are missing or
-        cannot be understood.
+      UserError: if the folder, its classes file or its images are missing or invalid.
     """
     if not root:
         raise UserError("config.data.root is empty; give the folder with images/, masks/ and classes.json")
@@ -56,10 +55,10 @@ def read_classes(folder: pathlib.Path) -> tuple[tuple[str, ...], Palette, int]:
     """Reads classes.json or classes.txt.
 
     Returns:
-      (class names, palette, ignore label); the palette is VOC's where none is given.
+      (class names, palette, ignore label); the palette is VOC's if none is given.
 
     Raises:
-      UserError: when neither is there, or its content does not make sense.
+      UserError: if neither exists, or its content is invalid.
     """
     json_path, text_path = folder / "classes.json", folder / "classes.txt"
     if json_path.is_file():
@@ -72,10 +71,10 @@ def read_classes(folder: pathlib.Path) -> tuple[tuple[str, ...], Palette, int]:
 
 
 def read_format(folder: pathlib.Path) -> tuple[int, str]:
-    """(channels, type) of the images, as classes.json announces them; (3, 'uint8') where it does not.
+    """(channels, dtype) of the images as declared in classes.json; (3, 'uint8') by default.
 
     Raises:
-      UserError: when what it says does not make sense.
+      UserError: if the declaration is invalid.
     """
     path = folder / "classes.json"
     content = _load_json(path) if path.is_file() else {}
@@ -88,10 +87,10 @@ def read_format(folder: pathlib.Path) -> tuple[int, str]:
 
 
 def find_splits(folder: pathlib.Path) -> dict[str, list[Sample]]:
-    """Split name -> samples, as the module's docstring says.
+    """Split name -> samples, as described in the module's docstring.
 
     Raises:
-      UserError: when there is no image at all.
+      UserError: if there is no image at all.
     """
     images, masks = folder / "images", folder / "masks"
     lists = sorted((folder / "splits").glob("*.txt"))
@@ -122,7 +121,7 @@ def _load_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: is no valid JSON ({error}); mend it or use classes.txt") from None
+        raise UserError(f"{path}: is no valid JSON ({error}); fix it or use classes.txt") from None
     if not isinstance(content, dict) or not isinstance(content.get("class_names"), list):
         raise UserError(f'{path}: has no list "class_names"; write {{"class_names": ["background", ...]}}')
     return content

@@ -1,17 +1,16 @@
-"""PASCAL-Context: VOC 2010's images labelled all over; its 59 most frequent classes and background, as in DeepLab v2.
+"""PASCAL-Context: fully labelled VOC 2010 images; the 59 most frequent classes and background, as in DeepLab v2.
 
-`root` holds VOC 2010 (JPEGImages and ImageSets, or VOCdevkit/VOC2010 with
-them) and, in it or beside it, the labels in one of two forms:
+`root` contains VOC 2010 (JPEGImages and ImageSets, or VOCdevkit/VOC2010 with them) and, inside it or next to it, the
+labels in one of two forms:
 
     trainval/NAME.mat                      as published: 'LabelMap', ids 1 to 459; with VOC's own lists,
                                            ImageSets/Main/SPLIT.txt
-    SegmentationClassContext/NAME.png      as mmsegmentation converts them: ids 0 to 59; with its lists,
+    SegmentationClassContext/NAME.png      as converted by mmsegmentation: ids 0 to 59; with its lists,
                                            ImageSets/SegmentationContext/SPLIT.txt
 
-or the original archives. Class ids follow the list of 459 labels, hence the
-alphabet, as in GluonCV, PyTorch-Encoding and mmsegmentation; 0 is background,
-all that is none of the 59, and `pascal_context_59` ignores it. The merged JSON
-file of the Detail API is not read. There are no official colours: VOC's scheme.
+or the original archives. Class ids follow the list of 459 labels, which is alphabetical, as in GluonCV,
+PyTorch-Encoding and mmsegmentation; 0 is background, everything outside the 59 classes, which `pascal_context_59`
+ignores. The merged JSON file of the Detail API is not supported. There are no official colours: VOC's palette is used.
 
 Source: Mottaghi et al. 2014, https://cs.stanford.edu/~roozbeh/pascal-context
 """
@@ -32,7 +31,7 @@ from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample, image_name, read_bytes, read_list, read_mask
 from deeplab_jax.types import DatasetInfo, UserError
 
-# Name -> place in the published list of 459 labels.
+# Name -> position in the published list of 459 labels.
 CLASSES = {
     "aeroplane": 2,
     "bag": 9,
@@ -101,8 +100,8 @@ VOC_2010 = Archive("VOCtrainval_03-May-2010.tar", wanted=r"/(JPEGImages|ImageSet
 ARCHIVES = (VOC_2010, Archive("trainval.tar.gz", wanted=r"/trainval/[^/]+\.mat$"))
 _REMEDY = (
     f"get http://host.robots.ox.ac.uk/pascal/VOC/voc2010/{VOC_2010.name} and "
-    "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz and give config.data.root the folder that they "
-    "lie in, or the unpacked folder with VOCdevkit/VOC2010/ and trainval/"
+    "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz and give config.data.root their folder, "
+    "or the unpacked folder with VOCdevkit/VOC2010/ and trainval/"
 )
 _DEVKITS = (".", "VOC2010", "VOCdevkit/VOC2010")
 
@@ -111,13 +110,13 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens PASCAL-Context with 59 classes and background at `root`.
 
     Raises:
-      UserError: when `root` does not hold it; says what to put where.
+      UserError: if `root` does not contain it; says which files are needed.
     """
     return open_classes(INFO, root, prepared_dir)
 
 
 def open_classes(info: DatasetInfo, root: str, prepared_dir: str) -> Dataset:
-    """Opens the data set; where `info` knows no background it is ignored.
+    """Opens the data set; if `info` has no background class, background is ignored.
 
     Raises:
       UserError: as `open_dataset`.
@@ -132,7 +131,7 @@ def read_ids(sample: Sample) -> UInt8[np.ndarray, "h w"]:
     """The ids, 0 to 59, in a sample's labels of either form.
 
     Raises:
-      UserError: when the file cannot be read, or is no label map.
+      UserError: if the file cannot be read or is not a label map.
     """
     if sample.mask.suffix != ".mat":
         return read_mask(sample)
@@ -140,13 +139,13 @@ def read_ids(sample: Sample) -> UInt8[np.ndarray, "h w"]:
         labels = scipy.io.loadmat(io.BytesIO(read_bytes(sample.mask)))["LabelMap"]
     except UserError:
         raise
-    except Exception as error:  # SciPy raises whatever comes up in damaged files
+    except Exception as error:  # SciPy raises various exceptions for damaged files
         reason = " ".join(str(error).split())
-        raise UserError(f"{sample.mask}: is no label map of PASCAL-Context ({reason}); unpack it anew") from None
+        raise UserError(f"{sample.mask}: is no label map of PASCAL-Context ({reason}); unpack it again") from None
     if labels.ndim != 2 or labels.min() < 0 or labels.max() > NUM_LABELS:
         raise UserError(
             f"{sample.mask}: LabelMap has the shape {labels.shape} and values up to {labels.max()}; must be "
-            f"height x width and at most {NUM_LABELS}; unpack it anew"
+            f"height x width and at most {NUM_LABELS}; unpack it again"
         )
     table = np.zeros(NUM_LABELS + 1, np.uint8)
     table[list(CLASSES.values())] = np.arange(1, len(CLASSES) + 1)

@@ -1,4 +1,4 @@
-"""PASCAL-Context with its 59 classes alone, background ignored: see `pascal_context`."""
+"""PASCAL-Context with only its 59 classes, background ignored: see `pascal_context`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens PASCAL-Context with 59 classes at `root`.
 
     Raises:
-      UserError: when `root` does not hold it; says what to put where.
+      UserError: if `root` does not contain it; says which files are needed.
     """
     return pascal_context.open_classes(INFO, root, prepared_dir)

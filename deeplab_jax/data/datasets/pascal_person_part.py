@@ -1,12 +1,12 @@
-"""PASCAL-Person-Part: people in VOC 2010's images, six parts of the body and background, as in DeepLab v2.
+"""PASCAL-Person-Part: people in VOC 2010's images, six body parts and background, as in DeepLab v2.
 
-`root` holds VOC's images (JPEGImages, or VOCdevkit/VOC2010 or VOC2012 with it)
-and the annotations, in it or beside it:
+`root` contains VOC's images (JPEGImages, or VOCdevkit/VOC2010 or VOC2012 with it) and, inside it or next to it, the
+annotations:
 
-    pascal_person_part_gt/NAME.png              ids 0 to 6, and 255 where nobody knows
+    pascal_person_part_gt/NAME.png              ids 0 to 6, and 255 where unlabelled
     pascal_person_part_trainval_list/SPLIT.txt  or SPLIT_id.txt
 
-in a folder pascal_person_part or not; or the original archives.
+optionally in a folder pascal_person_part; or the original archives.
 
 Source: Chen et al. 2014 (arXiv:1406.2031), merged to six parts by Chen et al. 2016 (1511.03339)
 """
@@ -29,7 +29,7 @@ INFO = make_info(
 ANNOTATIONS = Archive("pascal_person_part.zip", wanted=r"/pascal_person_part_(gt/[^/]+\.png|trainval_list/[^/]+\.txt)$")
 _REMEDY = (
     f"get http://host.robots.ox.ac.uk/pascal/VOC/voc2010/{VOC_2010.name} and "
-    f"http://liangchiehchen.com/data/{ANNOTATIONS.name} and give config.data.root the folder that they lie in, or the "
+    f"http://liangchiehchen.com/data/{ANNOTATIONS.name} and give config.data.root their folder, or the "
     "unpacked folder with VOCdevkit/VOC2010/ and pascal_person_part/"
 )
 _DEVKITS = (".", "VOC2010", "VOCdevkit/VOC2010", "VOC2012", "VOCdevkit/VOC2012")
@@ -39,7 +39,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens PASCAL-Person-Part at `root`.
 
     Raises:
-      UserError: when `root` does not hold it; says what to put where.
+      UserError: if `root` does not contain it; says which files are needed.
     """
     splits = locate(
         root,

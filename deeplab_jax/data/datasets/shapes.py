@@ -1,4 +1,4 @@
-"""The embedded data set: 480 + 96 scenes that the project renders itself, so that the demo needs no download."""
+"""The built-in data set: 480 + 96 scenes rendered by the project itself, so that the demo needs no download."""
 
 from __future__ import annotations
 
@@ -24,12 +24,7 @@ INFO = dataclasses.replace(make_info("shapes", rendering.CLASS_NAMES), splits={"
 
 
 def open_dataset(root: str, prepared_dir: str) -> Dataset:
-    """Opens the rendered scenes; renders them where that has not been done yet.
-
-    Args:
-      root: not used, there are no original files.
-      prepared_dir: see `prepare`.
-    """
+    """Opens the rendered scenes, after rendering them if necessary; `root` is unused, there are no original files."""
     del root
 
     def open_split(split: str) -> PreparedSource:
@@ -54,6 +49,6 @@ def _render(split: str, index: int) -> Record:
 
 
 def _fingerprint() -> str:
-    """Changes with the code that renders."""
+    """A fingerprint of the rendering code."""
     code = b"".join(pathlib.Path(path).read_bytes() for path in (rendering.__file__, __file__))
     return hashlib.sha256(code).hexdigest()[:16]

@@ -1,13 +1,11 @@
 """PASCAL VOC 2012 segmentation, and anything laid out like it.
 
-`root` is the folder with JPEGImages, SegmentationClass and
-ImageSets/Segmentation, or a folder above it (VOCdevkit, or what holds it), or
-the original archive, or the folder that the archive lies in. Without a root
-the archive is downloaded. Each list in ImageSets/Segmentation is a split.
+`root` is the folder with JPEGImages, SegmentationClass and ImageSets/Segmentation, or a folder above it (VOCdevkit or
+its parent), or the original archive, or the folder with the archive. Without a root the archive is downloaded. Each
+list in ImageSets/Segmentation is a split.
 
-`trainaug` are the 10,582 images of SBD (Hariharan et al. 2011) with masks in
-SegmentationClassAug and their list in ImageSets/Segmentation/trainaug.txt
-(train_aug.txt will do).
+`trainaug` consists of the 10,582 images of SBD (Hariharan et al. 2011), with masks in SegmentationClassAug and the list
+ImageSets/Segmentation/trainaug.txt (or train_aug.txt).
 
 Source: Everingham et al. 2010, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 """
@@ -58,7 +56,7 @@ ARCHIVE = Archive(
     wanted=r"/(JPEGImages|SegmentationClass|SegmentationClassAug|ImageSets/Segmentation)/[^/]+$",
 )
 _REMEDY = (
-    f"get {ARCHIVE.url} and give config.data.root the folder that it lies in, "
+    f"get {ARCHIVE.url} and give config.data.root its folder, "
     "or the unpacked folder with JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/"
 )
 _LISTS = pathlib.PurePosixPath("ImageSets/Segmentation")
@@ -68,8 +66,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """Opens VOC 2012, or data of its form, at `root`; '': downloads it.
 
     Raises:
-      UserError: when `root` holds no such data, or the download fails; says
-        what to put where.
+      UserError: if `root` contains no such data or the download fails; says which files are needed.
     """
     folder = locate(root, prepared_dir, archives=[ARCHIVE], find=_find_devkit, title="VOC", remedy=_REMEDY)
     splits: dict[str, list[Sample]] = {}
@@ -77,7 +74,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         is_augmented = path.stem in ("trainaug", "train_aug")
         masks = folder / ("SegmentationClassAug" if is_augmented else "SegmentationClass")
         if masks.is_dir():
-            # Some lists hold "/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png".
+            # Some lists contain "/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png".
             names = [image_name(line.split()[0]) for line in read_list(path)]
             splits["trainaug" if is_augmented else path.stem] = list_samples(names, folder / "JPEGImages", masks)
     dataset = file_dataset(INFO, splits, prepared_dir=prepared_dir)

@@ -62,7 +62,7 @@ class AnnotationFile(Generic[Content]):
                 except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                     raise UserError(
                         f"{self.path}: is no such annotation file of COCO ({type(error).__name__}: {error}); "
-                        "unpack it from its archive anew"
+                        "unpack it from its archive again"
                     ) from None
             return self._content
 
