@@ -1,4 +1,4 @@
-"""Raw bytes of a weight file as NumPy arrays, once their number has been checked against the shape."""
+"""Converts raw bytes of a weight file to NumPy arrays, after checking their number against the shape."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 
 class UnsuitableError(ValueError):
-    """The file is whole, but holds what cannot be taken; the text names the remedy."""
+    """The file is intact, but its content is not supported; the message names the remedy."""
 
 
-# NumPy's names of the scalars that files may hold -> bytes of each; bfloat16, which NumPy lacks, becomes float32.
+# NumPy's names of the scalar types in files -> bytes of each; bfloat16, which NumPy lacks, becomes float32.
 ITEM_SIZES = {
     "bool": 1,
     "int8": 1,
@@ -36,19 +36,19 @@ ITEM_SIZES = {
 def array_from_bytes(
     data: bytes | bytearray | memoryview, scalar: str, shape: Any, *, big_endian: bool = False
 ) -> np.ndarray:
-    """The array that the bytes are, in C order; a view on them wherever the byte order is the machine's.
+    """Interprets bytes as an array in C order; a view of them if the byte order is the machine's.
 
     Args:
-      data: all bytes of the array and no others.
+      data: exactly the bytes of the array.
       scalar: a key of ITEM_SIZES.
-      shape: as the file says it; anything may stand there.
+      shape: as stated in the file; it may be invalid.
       big_endian: the byte order of `data`.
 
     Returns:
-      A read-only array in the machine's byte order, float32 where `scalar` is bfloat16.
+      A read-only array in the machine's byte order, float32 if `scalar` is bfloat16.
 
     Raises:
-      ValueError: when the shape is none, or does not take exactly these bytes.
+      ValueError: if the shape is invalid or does not match the number of bytes.
     """
     count = num_elements(shape)
     if len(data) != count * ITEM_SIZES[scalar]:
@@ -63,10 +63,10 @@ def array_from_bytes(
 
 
 def num_elements(shape: object) -> int:
-    """How many elements an array of this shape has.
+    """The number of elements of an array of this shape.
 
     Raises:
-      ValueError: when it is not a sequence of sizes that an array could have.
+      ValueError: if it is not a sequence of valid sizes.
     """
     if not isinstance(shape, list | tuple) or not all(type(size) is int and 0 <= size <= sys.maxsize for size in shape):
         raise ValueError("a shape that no array has")

@@ -1,7 +1,7 @@
-"""CRC-32C (Castagnoli) of long data in NumPy: many pieces at once, then joined.
+"""CRC-32C (Castagnoli) of long data in NumPy: many pieces in parallel, then combined.
 
-The register is linear over GF(2): that of a text of two pieces is the first's, moved on over as many zero bytes as
-the second has, plus (XOR) the second's from an empty register. So pieces can be worked on side by side.
+The register is linear over GF(2): for two concatenated pieces it is the first's, advanced over as many zero bytes as
+the second has, XOR the second's from an empty register. Pieces can therefore be processed in parallel.
 
 Source: RFC 3720, appendix B.4; LevelDB's doc/table_format.md for the mask.
 """
@@ -15,11 +15,11 @@ from jaxtyping import UInt32
 
 _POLYNOMIAL = 0x82F63B78  # reflected
 _MASK_DELTA = 0xA282EAD8
-_PIECE = 64  # bytes per piece: so many that there are enough pieces to work on at once
+_PIECE = 64  # bytes per piece: few enough for many pieces in parallel
 
 
 def masked_crc32c(data: bytes | memoryview) -> int:
-    """The checksum as LevelDB stores it: turned by 15 bits, and a constant added."""
+    """The checksum as LevelDB stores it: rotated by 15 bits, plus a constant."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
@@ -29,8 +29,8 @@ def crc32c(data: bytes | memoryview) -> int:
     octets = np.frombuffer(data, np.uint8)
     if octets.size < 4:
         return _short_crc32c(octets)
-    # Zero bytes in front leave an empty register empty, and so fill up the first piece. The register starts with
-    # all bits set instead: that is an empty one and four first bytes inverted.
+    # Leading zero bytes leave an empty register empty, and so pad the first piece. The register starts with all bits
+    # set, which is equivalent to an empty one and inverting the first four bytes.
     num_pieces = 1 << ((octets.size - 1) // _PIECE).bit_length()
     padded = np.zeros(num_pieces * _PIECE, np.uint8)
     padded[padded.size - octets.size :] = octets
@@ -66,7 +66,7 @@ def _after_zeros(registers: UInt32[np.ndarray, " n"], level: int) -> UInt32[np.n
 
 @functools.cache
 def _word_table() -> UInt32[np.ndarray, " 65536"]:
-    """What two zero bytes do to a register of 16 bits."""
+    """The effect of two zero bytes on a 16-bit register."""
     table = np.arange(1 << 16, dtype=np.uint32)
     for _ in range(16):
         table = np.where(table & 1, table >> 1 ^ np.uint32(_POLYNOMIAL), table >> 1)
@@ -75,7 +75,7 @@ def _word_table() -> UInt32[np.ndarray, " 65536"]:
 
 @functools.cache
 def _zero_tables(level: int) -> UInt32[np.ndarray, "2 65536"]:
-    """What _PIECE * 2^level zero bytes do to the lower and to the upper half of a register."""
+    """The effect of _PIECE * 2^level zero bytes on the lower and the upper half of a register."""
     registers = np.arange(1 << 16, dtype=np.uint32)
     registers = np.concatenate([registers, registers << 16])
     if level == 0:

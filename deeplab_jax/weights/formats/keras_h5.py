@@ -1,7 +1,7 @@
-"""Keras' weights in HDF5 (.h5): every data set of numbers, by its path.
+"""Keras weights in HDF5 (.h5): every numeric data set, by its path.
 
-Keras stores layer/layer/kernel:0 (version 2) or layer/model/layer/kernel (version 3), the layer's group and then the
-variable's own name, within a group 'model_weights' when the model is saved whole. Here that is layer/kernel.
+Keras stores layer/layer/kernel:0 (version 2) or layer/model/layer/kernel (version 3), the layer's group followed by the
+variable's own name, within a group 'model_weights' if the whole model is saved. Here this becomes layer/kernel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deeplab_jax.weights.formats.arrays import ITEM_SIZES, UnsuitableError
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS = "model_weights"
 _OPTIMIZER = ("optimizer_weights/", "optimizer/")  # of Keras 2 and 3
-# Deflate cannot do better: a data set that claims more than this times what it takes is not all there.
+# Deflate's maximum ratio: a data set that claims more than this times its stored size is incomplete.
 _MAX_COMPRESSION = 1032
 
 
@@ -24,7 +24,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays by path, without the optimizer's; links to other files are not followed.
 
     Raises:
-      ValueError: when the file is damaged, or a data set is elsewhere.
+      ValueError: if the file is damaged, or a data set is in another file.
     """
     arrays: dict[str, np.ndarray] = {}
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""NumPy's .npz archives of named arrays; pickled objects in them are refused.
+"""NumPy's .npz archives of named arrays; pickled objects are refused.
 
 Source: numpy.lib.format (NEP 1).
 """
@@ -19,10 +19,10 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of numbers by name; arrays of text are left out.
+    """The numeric arrays by name, without arrays of text.
 
     Raises:
-      ValueError: when the archive is damaged, or holds pickled objects.
+      ValueError: if the archive is damaged or contains pickled objects.
     """
     arrays = {}
     with open_zip(path) as archive:

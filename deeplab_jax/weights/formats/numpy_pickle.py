@@ -1,4 +1,4 @@
-"""NumPy arrays out of the description of a pickled array, without a call to what the pickle names.
+"""NumPy arrays from the description of a pickled array, without calling what the pickle names.
 
 Source: numpy's ndarray.__reduce__, dtype.__reduce__ (versions 1.x and 2.x).
 """
@@ -18,14 +18,14 @@ _SCALAR = tuple(f"{core}.multiarray.scalar" for core in _CORES)
 _FROM_BUFFER = tuple(f"{core}.numeric._frombuffer" for core in _CORES)  # pickle protocol 5
 # NumPy's short codes ('f4') -> names.
 _CODES = {np.dtype(name).str[1:]: name for name in ITEM_SIZES if name != "bfloat16"}
-_EMPTY_BYTES = ("__builtin__.bytes", "builtins.bytes")  # as Python 3 writes b'' for Python 2
+_EMPTY_BYTES = ("__builtin__.bytes", "builtins.bytes")  # b'' as written by Python 3 for Python 2
 
 
 def decode_array(value: Any) -> np.ndarray | None:
-    """The array that `value` describes, or None when it describes something else.
+    """The array that `value` describes, or None if it describes something else.
 
     Raises:
-      ValueError: when the description contradicts itself, or the array is not of numbers.
+      ValueError: if the description is inconsistent, or the array is not numeric.
     """
     if not isinstance(value, Inert):
         return None
@@ -49,7 +49,7 @@ def decode_array(value: Any) -> np.ndarray | None:
 
 
 def _scalar(dtype: Any) -> tuple[str, bool]:
-    """Name of the scalar, and whether it is big-endian."""
+    """The name of the scalar type, and whether it is big-endian."""
     if not isinstance(dtype, Inert) or dtype.name != "numpy.dtype" or not dtype.arguments:
         raise ValueError("a pickled array without a dtype")
     code = dtype.arguments[0]
@@ -60,7 +60,7 @@ def _scalar(dtype: Any) -> tuple[str, bool]:
 
 
 def _bytes(data: Any) -> bytes | bytearray:
-    """The bytes of an array, which Python 2, and Python 3 for it, write as text of one letter per byte."""
+    """The bytes of an array, which Python 2, and Python 3 for Python 2, write as text with one character per byte."""
     if isinstance(data, Inert):
         if data.name == "_codecs.encode" and data.arguments:
             data = data.arguments[0]

@@ -20,7 +20,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays by name, found as in `find_arrays`.
 
     Raises:
-      ValueError: when the pickle is damaged, or holds no arrays of numbers.
+      ValueError: if the pickle is damaged or contains no numeric arrays.
     """
     tree, _ = read_pickle(io.BytesIO(pathlib.Path(path).read_bytes()))
     return find_arrays(tree, decode_array)

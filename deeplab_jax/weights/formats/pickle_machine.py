@@ -1,8 +1,8 @@
-"""Reads a pickle as data: what it would construct and call is written down, and nothing is imported or called.
+"""Reads a pickle as data: what it would construct and call is recorded, and nothing is imported or called.
 
-Python's unpickler carries out whatever the file says. This one runs the same instructions on lists, dicts, tuples,
-numbers, text, and on three classes of its own that stand for everything else, so that no file can do anything by
-being read. The standard library's `pickletools.genops` takes the instructions apart; it executes none.
+Python's unpickler executes whatever the file says. This one runs the same instructions on lists, dicts, tuples,
+numbers, text, and three classes of its own that represent everything else, so that reading a file has no side effects.
+The standard library's `pickletools.genops` decodes the instructions without executing any.
 
 Source: PEPs 307, 3154 and 574; the comments of CPython's Lib/pickletools.py.
 """
@@ -26,10 +26,10 @@ class Inert:
     """An object that the pickle describes.
 
     Attributes:
-      name: of the class or function that would have made it; '' for what another call was to return.
-      arguments: that it would have got.
-      state: that it would have been given.
-      entries: that would have been set on it as on a mapping.
+      name: of the class or function that would create it; '' for the result of another call.
+      arguments: of that call.
+      state: that would be set on the object.
+      entries: that would be set on it as on a mapping.
     """
 
     name: str
@@ -40,27 +40,28 @@ class Inert:
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Persistent:
-    """A reference to something that lies beside the pickle."""
+    """A reference to something stored outside the pickle."""
 
     key: Any
 
 
 def read_pickle(stream: IO[bytes]) -> tuple[Any, list[Persistent]]:
-    """What a pickle holds, up to its end; the stream stays behind it.
+    """The content of a pickle; the stream is left at its end.
 
     Args:
-      stream: whose `read(n)` must not make room for more bytes than there are (so not a buffered file).
+      stream: its `read(n)` must not allocate more bytes than the file has (so not a buffered file).
 
     Returns:
-      The object and all references in it. Sets appear as lists. Mappings keep only what has a name or a number.
+      The object and all references in it. Sets appear as lists. Mappings keep only entries whose key is text or a
+      number.
 
     Raises:
-      ValueError: when it is no pickle, or damaged.
+      ValueError: if it is not a pickle, or is damaged.
     """
     machine = _Machine()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in the text of protocol 0
+            warnings.simplefilter("ignore", DeprecationWarning)  # invalid escapes in the text of protocol 0
             for instruction, argument, _ in pickletools.genops(stream):
                 machine.run(instruction.name, argument)
         return machine.stack[-1], machine.references
@@ -68,7 +69,7 @@ def read_pickle(stream: IO[bytes]) -> tuple[Any, list[Persistent]]:
         raise ValueError("a pickle that takes what it has not put") from None
 
 
-# Instructions that put their own argument.
+# Instructions that push their own argument.
 _LITERALS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
@@ -78,7 +79,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 
 
 class _Machine:
-    """The stack, the marks in it and the memo."""
+    """The stack, its marks and the memo."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -97,7 +98,7 @@ class _Machine:
             raise ValueError(f"a pickle with the instruction {instruction}")
 
     def _arrange(self, instruction: str, argument: Any) -> bool:
-        """Marks, memo and tuples; False when it is none of these."""
+        """Handles marks, memo and tuples; False for any other instruction."""
         match instruction:
             case "PROTO" | "FRAME" | "STOP":
                 pass
@@ -126,7 +127,7 @@ class _Machine:
         return True
 
     def _fill(self, instruction: str) -> bool:
-        """Lists, sets and mappings; False when it is none of these."""
+        """Handles lists, sets and mappings; False for any other instruction."""
         match instruction:
             case "EMPTY_LIST" | "EMPTY_SET":
                 self.stack.append([])
@@ -156,7 +157,7 @@ class _Machine:
         return True
 
     def _refer(self, instruction: str, argument: Any) -> bool:
-        """What another unpickler would import, call or fetch; False when it is none of these."""
+        """Handles what another unpickler would import, call or fetch; False for any other instruction."""
         match instruction:
             case "GLOBAL":
                 self.stack.append(Global(argument.replace(" ", ".")))
@@ -213,6 +214,6 @@ def _extend(target: Any, values: list[Any]) -> None:
 def _update(target: Any, flat_pairs: list[Any] | tuple[Any, ...]) -> None:
     entries = target.entries if isinstance(target, Inert) else target
     if isinstance(entries, dict):
-        # Other keys name no tensor, and to hash a deeply nested one would end the process.
+        # Other keys name no tensor, and hashing a deeply nested one would crash the process.
         pairs = zip(flat_pairs[::2], flat_pairs[1::2], strict=False)
         entries.update((key, value) for key, value in pairs if isinstance(key, str | int))

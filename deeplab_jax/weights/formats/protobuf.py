@@ -12,10 +12,10 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field in turn: numbers as unsigned integers, all else as its bytes.
+    """Yields number and value of each field: numbers as unsigned integers, everything else as bytes.
 
     Raises:
-      ValueError: when the message is damaged.
+      ValueError: if the message is damaged.
     """
     position = 0
     while position < len(message):
@@ -39,10 +39,10 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """The unsigned integer at `position`, seven bits a byte, and the position behind it.
+    """The unsigned integer at `position`, seven bits per byte, and the position after it.
 
     Raises:
-      ValueError: when the data ends within it, or it has more than ten bytes.
+      ValueError: if the data ends within it, or it has more than ten bytes.
     """
     value = 0
     for index, octet in enumerate(data[position : position + _MAX_VARINT]):
@@ -53,7 +53,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """The int64 that a varint stands for."""
+    """The int64 encoded by a varint."""
     value &= 0xFFFFFFFFFFFFFFFF
     return value - (1 << 64) if value >> 63 else value
 
@@ -62,7 +62,7 @@ def varints(packed: bytes) -> list[int]:
     """The numbers of a packed repeated field.
 
     Raises:
-      ValueError: when the last is cut off.
+      ValueError: if the last one is truncated.
     """
     values, position = [], 0
     while position < len(packed):

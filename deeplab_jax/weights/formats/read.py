@@ -1,4 +1,4 @@
-"""Reads a file of weights of any known format into named NumPy arrays; nothing in the file is executed."""
+"""Reads a weights file of any known format into named NumPy arrays; nothing in the file is executed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FORMATS = (_NPZ, _TORCH, _PICKLE, _SAFETENSORS, _TENSORFLOW, _TFLITE, _KERAS)
 
 _HEAD_BYTES = 512
 _TAR_OFFSET = 257
-# What people take for weights -> the remedy.
+# Files mistaken for weights -> the remedy.
 _MISTAKES = {
     b"\x1f\x8b": "a gzip archive; unpack it and name the file within",
     b"<": "a web page, not weights; the download went wrong",
@@ -52,17 +52,17 @@ _MISTAKES = {
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The named arrays in a file of weights, its format told by what is in it, then by its suffix.
+    """The named arrays in a weights file, whose format is recognised by its content, then by its suffix.
 
     Args:
-      path: a file of one of FORMATS; of a TensorFlow checkpoint also the prefix of its files, or their folder.
+      path: a file of one of FORMATS; for a TensorFlow checkpoint also the prefix of its files, or their folder.
 
     Returns:
-      Name in the file -> array in the machine's byte order, bfloat16 as float32, other dtypes as stored. The
-      arrays are read-only; some may share memory or be strided.
+      Name in the file -> array in the machine's byte order, bfloat16 as float32, other dtypes as stored. The arrays are
+      read-only; some may share memory or be strided.
 
     Raises:
-      UserError: when there is no such file, its format is unknown, it is damaged, or it holds no arrays.
+      UserError: if the file does not exist, is damaged, has an unknown format or contains no arrays.
     """
     path = pathlib.Path(path)
     kind, arrays = _read(path, lambda kind: kind.read(path))
@@ -96,11 +96,11 @@ def _read(path: pathlib.Path, read: Callable[[_Format], Any]) -> tuple[_Format, 
 
 
 def _format(path: pathlib.Path) -> _Format:
-    """How the file is to be read.
+    """The format of the file.
 
     Raises:
-      UserError: when nothing known fits.
-      OSError: when the file cannot be read.
+      UserError: if no known format fits.
+      OSError: if the file cannot be read.
     """
     if path.is_dir():
         if (path / "checkpoint").is_file() or any(path.glob("*.index")):
@@ -132,7 +132,7 @@ def _format_by_content(path: pathlib.Path) -> _Format | None:
         return _TFLITE
     if tail == sstable.MAGIC:
         return _TENSORFLOW
-    if safetensors_file.has_header(head[:9], num_bytes):  # before pickles: its first bytes may be those of one
+    if safetensors_file.has_header(head[:9], num_bytes):  # before pickles: its first bytes may look like one
         return _SAFETENSORS
     if torch_file.is_legacy(head):
         return _TORCH
@@ -147,7 +147,7 @@ def _format_of_zip(path: pathlib.Path) -> _Format | None:
             if torch_file.pickle_in_zip(archive):
                 return _TORCH
             return _NPZ if any(name.endswith(".npy") for name in archive.namelist()) else None
-    except ValueError:  # the suffix may still say whose archive is damaged
+    except ValueError:  # the suffix may still identify the damaged archive
         return None
 
 

@@ -1,6 +1,6 @@
-"""Files of safetensors: a JSON header, then the bytes of all tensors.
+"""Safetensors files: a JSON header, then the bytes of all tensors.
 
-The safetensors library reads no bfloat16 into NumPy, which half of all such files hold, and is not among the
+The safetensors library does not read bfloat16, which half of all such files contain, into NumPy, and is not among the
 requirements; the format is simple enough to be read and written without it.
 
 Source: the format's description in the safetensors repository.
@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The tensors by name.
 
     Raises:
-      ValueError: when the file is damaged, or a tensor is of fewer than 8 bits and unknown to NumPy.
+      ValueError: if the file is damaged, or a tensor has fewer than 8 bits per element and is unknown to NumPy.
     """
     with open(path, "rb") as file:
         header = _read_header(file)
@@ -53,16 +53,16 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     for name, entry in header.items():
         tensors[name] = _tensor(name, entry, body)
         num_bytes += entry["data_offsets"][1] - entry["data_offsets"][0]
-        if num_bytes > len(body):  # else a small file could fill the memory
+        if num_bytes > len(body):  # otherwise a small file could exhaust memory
             raise ValueError("tensors that share their bytes")
     return tensors
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The texts that the writer added, by name; {} where there are none.
+    """The metadata, text by name; {} if there is none.
 
     Raises:
-      ValueError: when the file is damaged, or its metadata are other than texts.
+      ValueError: if the file is damaged, or its metadata is not text.
     """
     with open(path, "rb") as file:
         metadata = _read_header(file).get(_METADATA, {})
@@ -72,13 +72,13 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Writes the arrays, of dtypes that the format has, and the texts that go with them, by name.
+    """Writes arrays, whose dtypes the format must support, and metadata, by name.
 
     Raises:
-      OSError: where the file cannot be written.
+      OSError: if the file cannot be written.
     """
     names = {np.dtype(name): scalar for scalar, name in _SCALARS.items() if name != "bfloat16"}
-    # The widest first, so that each tensor begins at a multiple of its own width.
+    # The widest first, so that each tensor is aligned to its own width.
     ordered = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     header: dict[str, Any] = {_METADATA: dict(metadata)}
     end = 0
@@ -94,7 +94,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metada
 
 
 def has_header(start: bytes, num_bytes: int) -> bool:
-    """Whether a file of `num_bytes` bytes that starts so (9 bytes) can be one of safetensors."""
+    """Whether a file of `num_bytes` bytes with these first 9 bytes can be a safetensors file."""
     if len(start) <= _LENGTH.size:
         return False
     return 2 <= _LENGTH.unpack_from(start)[0] <= num_bytes - _LENGTH.size and start[_LENGTH.size :][:1] == b"{"

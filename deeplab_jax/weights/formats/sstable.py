@@ -14,7 +14,7 @@ from deeplab_jax.weights.formats.protobuf import read_varint
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # the last bytes of every table
 _FOOTER_BYTES = 48
-_TRAILER = struct.Struct("<BI")  # compression and checksum behind each block
+_TRAILER = struct.Struct("<BI")  # compression and checksum after each block
 _UINT32 = struct.Struct("<I")
 _PLAIN, _SNAPPY = 0, 1
 _MAX_KEY_BYTES = 4096  # of one variable's name
@@ -24,7 +24,7 @@ def read_table(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values in the order of the keys.
 
     Raises:
-      ValueError: when it is no table, or a block's checksum is wrong.
+      ValueError: if it is not a table, or a block's checksum is wrong.
     """
     if len(data) < _FOOTER_BYTES or data[-len(MAGIC) :] != MAGIC:
         raise ValueError("no table, or one that is cut off")
@@ -41,14 +41,14 @@ def read_table(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block_handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
-    """Offset and size of a block, and the position behind them."""
+    """Offset and size of a block, and the position after them."""
     offset, position = read_varint(data, position)
     size, position = read_varint(data, position)
     return (offset, size), position
 
 
 def _block(data: bytes | mmap.mmap, offset: int, size: int) -> bytes:
-    """The block's contents, unpacked."""
+    """The uncompressed content of the block."""
     stop = offset + size
     if stop + _TRAILER.size > len(data):
         raise ValueError("a table whose block lies outside it")
@@ -62,7 +62,7 @@ def _block(data: bytes | mmap.mmap, offset: int, size: int) -> bytes:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys, each given as what differs from the one before, and values; offsets for binary search follow them."""
+    """Keys, stored as the difference from the previous key, and values; offsets for binary search follow them."""
     if len(block) < _UINT32.size:
         raise ValueError("a table with an empty block")
     (num_restarts,) = _UINT32.unpack_from(block, len(block) - _UINT32.size)
@@ -83,10 +83,10 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def unpack_snappy(packed: bytes) -> bytes:
-    """The bytes that Snappy packed: literals, and copies of what came before.
+    """Decompresses Snappy data: literals, and copies of earlier output.
 
     Raises:
-      ValueError: when the data is damaged.
+      ValueError: if the data is damaged.
     """
     length, position = read_varint(packed, 0)
     output = bytearray()
@@ -94,7 +94,7 @@ def unpack_snappy(packed: bytes) -> bytes:
         kind, upper = packed[position] & 3, packed[position] >> 2
         position += 1
         if kind == 0:
-            num_extra = max(0, upper - 59)  # bytes that give a length of more than 60
+            num_extra = max(0, upper - 59)  # bytes of a length above 60
             count = 1 + (_little(packed, position, num_extra) if num_extra else upper)
             position += num_extra
             if count > len(packed) - position:
@@ -121,6 +121,6 @@ def _little(data: bytes, position: int, count: int) -> int:
 
 
 def _repeat(output: bytearray, offset: int, count: int) -> None:
-    """Appends `count` bytes from `offset` back on, which may reach into themselves."""
+    """Appends `count` bytes starting `offset` bytes back; the copy may overlap its own output."""
     pattern = bytes(output[-offset:][:count])
     output += (pattern * (count // len(pattern) + 1))[:count]

@@ -1,4 +1,4 @@
-"""Finds the tensors in what a checkpoint's pickle describes: a state dict, bare, wrapped, or within a whole module."""
+"""Finds the tensors described by a checkpoint's pickle: a state dict, bare, wrapped, or within a whole module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from deeplab_jax.weights.formats.arrays import UnsuitableError
 from deeplab_jax.weights.formats.pickle_machine import Inert
 
-# Under what training scripts keep the weights beside optimizer and epoch: the first that holds any tensor counts.
+# Keys under which training scripts store the weights, next to optimizer and epoch: the first with any tensor is used.
 WRAPPERS = (
     "state_dict",
     "model_state",
@@ -23,9 +23,9 @@ WRAPPERS = (
     "state_dict_ema",
     "ema",
 )
-_MODULE_PARTS = ("_modules", "_parameters", "_buffers")  # where a pickled torch.nn.Module keeps them
+_MODULE_PARTS = ("_modules", "_parameters", "_buffers")  # where a pickled torch.nn.Module stores them
 _DATA_PARALLEL = "module."
-# More than any checkpoint has, few enough to end soon: a pickle of a hundred bytes may describe 2^100 paths.
+# More than any checkpoint needs, few enough to finish soon: a pickle of a hundred bytes may describe 2^100 paths.
 _MAX_DEPTH = 64
 _MAX_VALUES = 100_000
 
@@ -35,15 +35,15 @@ Decoder = Callable[[Any], np.ndarray | None]
 def find_arrays(tree: Any, decode: Decoder) -> dict[str, np.ndarray]:
     """The tensors of a checkpoint by name.
 
-    Follows the keys in WRAPPERS, however deep; joins nested names by '.'; drops what is no tensor, and the 'module.'
-    of DataParallel where all names have it. Of a module that was pickled whole, the names are those of its state dict.
+    Follows the keys in WRAPPERS to any depth; joins nested names by '.'; drops everything that is not a tensor, and
+    DataParallel's 'module.' if all names have it. For a whole pickled module, names are those of its state dict.
 
     Args:
       tree: as `read_pickle` returns it.
-      decode: an array out of what describes a tensor, None of anything else.
+      decode: returns the array that an object describes, or None if it does not describe a tensor.
 
     Raises:
-      ValueError: by `decode`, and when there is no tensor in the tree.
+      ValueError: by `decode`, or if there is no tensor in the tree.
     """
     arrays = _Search(decode).arrays(tree, _MAX_DEPTH)
     if not arrays:
@@ -54,7 +54,7 @@ def find_arrays(tree: Any, decode: Decoder) -> dict[str, np.ndarray]:
 
 
 class _Search:
-    """One walk; counts its steps so that it ends."""
+    """One traversal, with a limited number of steps."""
 
     def __init__(self, decode: Decoder) -> None:
         self.decode = decode
@@ -88,7 +88,7 @@ class _Search:
 
 
 def _mapping(node: Any) -> dict[Any, Any]:
-    """The entries of a dict, or of an object that is one (OrderedDict)."""
+    """The entries of a dict or OrderedDict."""
     if isinstance(node, dict):
         return node
     if not isinstance(node, Inert):
@@ -97,7 +97,7 @@ def _mapping(node: Any) -> dict[Any, Any]:
 
 
 def _pairs(node: Inert) -> dict[Any, Any]:
-    """What Python 2 hands an OrderedDict when it makes it."""
+    """The constructor argument of an OrderedDict pickled by Python 2."""
     pairs = node.arguments[0] if len(node.arguments) == 1 else None
     if node.name != "collections.OrderedDict" or not isinstance(pairs, list):
         return {}

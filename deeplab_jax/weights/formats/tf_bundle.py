@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints of version 2, 'tensor bundles': an index (a sorted string table) and shards of bytes.
+"""TensorFlow checkpoints of version 2, 'tensor bundles': an index (a sorted string table) and shards of bytes.
 
 Source: tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/framework/types.proto.
 """
@@ -38,7 +38,7 @@ _OBJECT_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 @dataclasses.dataclass(slots=True)
 class _Entry:
-    """Where a variable's bytes are: BundleEntryProto."""
+    """The location of a variable's bytes: BundleEntryProto."""
 
     dtype_id: int = 0
     shape: tuple[int, ...] = ()
@@ -53,12 +53,12 @@ def read(prefix: pathlib.Path, header: bytes, table: Iterator[tuple[bytes, bytes
     """The variables by name.
 
     Args:
-      prefix: of the names of the shards.
+      prefix: of the shards' file names.
       header: the value of the table's empty key.
       table: its other keys and values.
 
     Raises:
-      ValueError: when the index or a shard is damaged, or a variable is partitioned.
+      ValueError: if the index or a shard is damaged, or a variable is partitioned.
     """
     header_fields = dict(fields(header))
     num_shards, big_endian = header_fields.get(1, 0), header_fields.get(2, 0) == 1
@@ -85,7 +85,7 @@ def parse_shape(message: bytes) -> tuple[int, ...]:
     """The sizes in a TensorShapeProto.
 
     Raises:
-      ValueError: when the message is damaged.
+      ValueError: if the message is damaged.
     """
     sizes = []
     for number, value in fields(message):
@@ -109,7 +109,7 @@ def _entry(message: bytes) -> _Entry:
 
 
 def _shard_bytes(shard: pathlib.Path, name: str, entry: _Entry) -> bytes:
-    """The variable's bytes, after their number and place are known to be right."""
+    """The variable's bytes, after checking their number and location."""
     if entry.size != num_elements(entry.shape) * ITEM_SIZES[SCALARS[entry.dtype_id]]:
         raise ValueError(f"'{name}' has another size than its shape")
     if not shard.is_file():

@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints without TensorFlow: finds the files, and tells version 2 (bundles) from version 1.
+"""TensorFlow checkpoints without TensorFlow: finds the files and distinguishes version 2 (bundles) from version 1.
 
 Source: tensorflow/core/util/tensor_bundle, tensorflow/core/util/saved_tensor_slice_util, as specified there.
 """
@@ -23,14 +23,14 @@ _STATE_BYTES = 1 << 20
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The variables by name; of object-based checkpoints without their '/.ATTRIBUTES/VARIABLE_VALUE'.
+    """The variables by name, without the '/.ATTRIBUTES/VARIABLE_VALUE' of object-based checkpoints.
 
     Args:
-      path: the prefix that the files share, one of the files, or a folder with one checkpoint or with a file
-        'checkpoint' that names the latest.
+      path: the files' common prefix, one of the files, or a folder with one checkpoint or with a file 'checkpoint' that
+        names the latest.
 
     Raises:
-      ValueError: when a file is damaged or missing, a checksum is wrong, or a variable is partitioned.
+      ValueError: if a file is damaged or missing, a checksum is wrong, or a variable is partitioned.
     """
     index = index_file(pathlib.Path(path))
     with open(index, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -46,15 +46,15 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def is_shard(path: pathlib.Path) -> bool:
-    """Whether the name is that of a bundle's bytes, which by themselves look like anything."""
+    """Whether the name is that of a bundle's shard, whose content cannot be recognised."""
     return path.suffix.startswith(".data-") and _FILE_OF_PREFIX.fullmatch(path.name) is not None
 
 
 def index_file(path: pathlib.Path) -> pathlib.Path:
-    """The file to start from: PREFIX.index, or the one file of a version 1 checkpoint.
+    """The file to start from: PREFIX.index, or the only file of a version 1 checkpoint.
 
     Raises:
-      ValueError: when a file is missing, or a folder does not say which checkpoint is meant.
+      ValueError: if a file is missing, or a folder's checkpoint is ambiguous.
     """
     if path.is_dir():
         return _latest(path)
@@ -65,7 +65,7 @@ def index_file(path: pathlib.Path) -> pathlib.Path:
     index = prefix.with_name(f"{prefix.name}.index")
     if index.is_file():
         return index
-    if prefix.is_file():  # beside the graph (.meta) of version 1
+    if prefix.is_file():  # next to the graph (.meta) of version 1
         return prefix
     raise UnsuitableError(f"needs the file {index.name} beside it, which is missing; copy it too")
 
@@ -75,7 +75,7 @@ def _latest(folder: pathlib.Path) -> pathlib.Path:
     if state.is_file():
         with open(state, encoding="utf-8", errors="replace") as file:
             match = _LATEST.search(file.read(_STATE_BYTES))
-        # The folder may have been moved since, so only the name counts.
+        # The folder may have been moved since, so only the file name is used.
         prefix = folder / pathlib.Path(match["path"]).name if match else folder
         if prefix.is_dir():
             raise UnsuitableError(f"has a file '{_STATE_FILE}' that names no checkpoint; name the checkpoint's prefix")

@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints of version 1: one sorted string table that holds the variables' values themselves.
+"""TensorFlow checkpoints of version 1: one sorted string table that contains the variables' values.
 
 Source: tensorflow/core/util/saved_tensor_slice.proto, tensorflow/core/framework/{tensor,tensor_slice}.proto.
 """
@@ -15,15 +15,15 @@ from deeplab_jax.weights.formats.protobuf import fields, signed, varints
 from deeplab_jax.weights.formats.tf_bundle import NOT_NUMBERS, SCALARS, parse_shape
 
 _CONTENT = 4  # TensorProto's field of plain bytes
-_FIXED_WIDTH = {"float32": 5, "complex64": 9, "float64": 6, "complex128": 12}  # fields whose bytes are the array's
-_BITS = {"float16": 13, "bfloat16": 13}  # varints that are the bits of a number
+_FIXED_WIDTH = {"float32": 5, "complex64": 9, "float64": 6, "complex128": 12}  # fields with the array's own bytes
+_BITS = {"float16": 13, "bfloat16": 13}  # varints with the bits of a number
 _INTEGERS = {"int32": 7, "int16": 7, "int8": 7, "uint8": 7, "uint16": 7, "int64": 10, "bool": 11}
 _INTEGERS |= {"uint32": 16, "uint64": 17}
 
 
 @dataclasses.dataclass(slots=True)
 class _Variable:
-    """What the header says of a variable: SavedSliceMeta."""
+    """A variable's entry in the header: SavedSliceMeta."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ def is_header(message: bytes) -> bool:
     """Whether a table's first value is a SavedTensorSlices with its meta, rather than a bundle's header.
 
     Raises:
-      ValueError: when the message is damaged.
+      ValueError: if the message is damaged.
     """
     return isinstance(dict(fields(message)).get(1), bytes)
 
@@ -44,7 +44,7 @@ def read(header: bytes, table: Iterator[tuple[bytes, bytes]]) -> dict[str, np.nd
     """The variables by name.
 
     Raises:
-      ValueError: when the file is damaged, or a variable is partitioned.
+      ValueError: if the file is damaged, or a variable is partitioned.
     """
     variables = {variable.name: variable for variable in _variables(header)}
     arrays = {}
@@ -95,7 +95,7 @@ def _saved_slice(message: bytes) -> tuple[str, bytes, bytes]:
 
 
 def _check_whole(variable: _Variable, extents: bytes) -> None:
-    """An extent without a length is all of its axis."""
+    """Refuses partitioned variables; an extent without a length covers its whole axis."""
     lengths = [dict(fields(extent)).get(2) for number, extent in fields(extents) if isinstance(extent, bytes)]
     is_whole = all(length in (None, size) for length, size in zip(lengths, variable.shape, strict=False))
     if not is_whole or len(variable.slices) > 1:

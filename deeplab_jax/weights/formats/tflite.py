@@ -1,4 +1,4 @@
-"""Constant tensors of a TensorFlow Lite model, by a walk through its flatbuffer.
+"""Constant tensors of a TensorFlow Lite model, read from its flatbuffer.
 
 Source: tensorflow/lite/schema/schema.fbs; FlatBuffers' internals page.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from deeplab_jax.weights.formats.arrays import UnsuitableError, array_from_bytes
 
 IDENTIFIER = b"TFL3"  # at byte 4
-# Which field of its table each is.
+# Indices of the fields in their tables.
 _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 2, 4
 _SUBGRAPH_TENSORS = 0
 _TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME = 0, 1, 2, 3
@@ -25,12 +25,12 @@ _QUANTISED = {3: "uint8", 9: "int8", 17: "int4"}
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The constant tensors of floating point by name, as float32; shapes and the like (integers) are left out.
+    """The constant floating-point tensors by name, as float32; integers such as shapes are left out.
 
     Kernels are (out, height, width, in), depthwise ones (1, height, width, channels).
 
     Raises:
-      ValueError: when the file is damaged, or its weights are quantised.
+      ValueError: if the file is damaged, or its weights are quantised.
     """
     data = pathlib.Path(path).read_bytes()
     if data[4:8] != IDENTIFIER:
@@ -75,7 +75,7 @@ def _constant(name: str, tensor: _Table, buffer: _Table) -> np.ndarray | None:
 
 
 class _Table:
-    """One table: fields are found through a list of offsets that tables of one form share."""
+    """One table: fields are found through a list of offsets shared by tables of the same form."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self._data = data
@@ -86,12 +86,12 @@ class _Table:
         (self._num_bytes,) = struct.unpack_from("<H", data, self._offsets)
 
     def number(self, code: str, field: int) -> int:
-        """A number field, 0 where it is left out; `code` as in `struct`."""
+        """A number field, 0 if absent; `code` as in `struct`."""
         position = self._field(field)
         return struct.unpack_from(f"<{code}", self._data, position)[0] if position else 0
 
     def vector(self, field: int, item_bytes: int) -> memoryview:
-        """The bytes of a vector or a text, none where it is left out."""
+        """The bytes of a vector or a string, empty if absent."""
         position = self._field(field)
         if not position:
             return memoryview(b"")
@@ -102,7 +102,7 @@ class _Table:
         return memoryview(self._data)[start:stop]
 
     def tables(self, field: int) -> Iterator[_Table]:
-        """The tables in a vector of such."""
+        """The tables in a vector of tables."""
         position = self._field(field)
         num_tables = len(self.vector(field, 4)) // 4
         start = _follow(self._data, position) + 4 if num_tables else 0
@@ -110,7 +110,7 @@ class _Table:
             yield _Table(self._data, _follow(self._data, start + 4 * index))
 
     def _field(self, field: int) -> int:
-        """Position of a field, 0 where it is left out."""
+        """The position of a field, 0 if absent."""
         entry = 4 + 2 * field
         if entry + 2 > self._num_bytes:
             return 0
@@ -119,5 +119,5 @@ class _Table:
 
 
 def _follow(data: bytes, position: int) -> int:
-    """Where the offset at `position` leads."""
+    """The target of the offset at `position`."""
     return position + struct.unpack_from("<I", data, position)[0]

@@ -1,6 +1,6 @@
-"""PyTorch's .pth and .pt files, zipped (since 1.6) and legacy, without PyTorch and without running what they hold.
+"""PyTorch's .pth and .pt files, zipped (since 1.6) and legacy, without PyTorch and without executing their content.
 
-Both hold a pickle that describes the object, and the storages of its tensors beside it. See pickle_machine.py for
+Both contain a pickle that describes the object, and separately the storages of its tensors. See pickle_machine.py for
 why reading them is safe.
 
 Source: torch/serialization.py of PyTorch 0.4 to 2.
@@ -29,10 +29,10 @@ _PICKLE = "data.pkl"
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The tensors by name, found as in `find_arrays`; they may share memory where the file's do.
+    """The tensors by name, found as in `find_arrays`; they share memory if they do in the file.
 
     Raises:
-      ValueError: when the file is damaged, or holds no plain tensors.
+      ValueError: if the file is damaged or contains no plain tensors.
     """
     with open(path, "rb") as file:
         start = file.read(64)
@@ -44,12 +44,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def is_legacy(start: bytes) -> bool:
-    """Whether a file that starts so is of the form before PyTorch 1.6."""
+    """Whether a file with these first bytes has the format used before PyTorch 1.6."""
     return _MAGIC.to_bytes(10, "little") in start[:64]
 
 
 def pickle_in_zip(archive: zipfile.ZipFile) -> str | None:
-    """Name of the member that describes the object; None when this is no file of PyTorch's."""
+    """The name of the member that describes the object; None if this is not a PyTorch file."""
     return next((name for name in archive.namelist() if name.endswith(f"/{_PICKLE}")), None)
 
 
@@ -95,7 +95,7 @@ def _read_legacy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _legacy_storages(
     data: memoryview, position: int, names: object, keys: dict[str, StorageKey]
 ) -> dict[str, memoryview]:
-    """The bytes of each storage; a number of elements stands before them."""
+    """The bytes of each storage, which follow its number of elements."""
     storages = {}
     if not isinstance(names, list):
         raise ValueError("no list of storages")

@@ -1,4 +1,4 @@
-"""PyTorch tensors as NumPy arrays: how a pickle describes a tensor as a strided view on a storage.
+"""PyTorch tensors as NumPy arrays: a pickle describes a tensor as a strided view of a storage.
 
 Source: torch/_utils.py, torch/serialization.py of PyTorch 0.4 to 2.
 """
@@ -41,16 +41,16 @@ _REBUILD_SUBCLASS = "torch._tensor._rebuild_from_type_v2"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StorageKey:
-    """What a pickle says of a storage that lies beside it."""
+    """A pickle's reference to a storage outside it."""
 
     name: str
     scalar: str
     num_elements: int
-    view: tuple[int, int] | None  # offset and size within the storage, where an old file has such
+    view: tuple[int, int] | None  # offset and size within the storage, in some old files
 
 
 def is_storage(reference: Persistent) -> bool:
-    """Whether a reference is to a storage; the legacy form has others, to the source of pickled modules."""
+    """Whether a reference is to a storage; legacy files also have references to the source of pickled modules."""
     return isinstance(reference.key, tuple) and reference.key[:1] == ("storage",)
 
 
@@ -58,7 +58,7 @@ def storage_key(reference: Persistent) -> StorageKey:
     """Reads ('storage', type, name, device, number of elements[, view]).
 
     Raises:
-      ValueError: when it is no reference to a storage of plain numbers.
+      ValueError: if it is not a reference to a storage of plain numbers.
     """
     match reference.key:
         case ("storage", Global() as kind, str(name), _, int(count), *rest) if count >= 0:
@@ -76,10 +76,10 @@ def storage_key(reference: Persistent) -> StorageKey:
 
 
 class TensorDecoder:
-    """Arrays out of descriptions of tensors; each storage is fetched once, however many share it.
+    """Converts descriptions of tensors to arrays; each storage is fetched once, however many tensors share it.
 
     Attributes:
-      fetch: gives the one-dimensional array of a whole storage.
+      fetch: returns a whole storage as a one-dimensional array.
     """
 
     def __init__(self, fetch: Callable[[StorageKey], np.ndarray]) -> None:
@@ -87,10 +87,10 @@ class TensorDecoder:
         self._storages: dict[StorageKey, np.ndarray] = {}
 
     def __call__(self, value: Any) -> np.ndarray | None:
-        """The tensor (or NumPy array) that `value` describes, or None when it describes something else.
+        """The tensor (or NumPy array) that `value` describes, or None if it describes something else.
 
         Raises:
-          ValueError: when the tensor does not lie within its storage, or is sparse, quantised or the like.
+          ValueError: if the tensor exceeds its storage, or is sparse, quantised or the like.
         """
         value = _without_class(value)
         if not isinstance(value, Inert):
@@ -145,12 +145,12 @@ def _sizes(value: Any) -> tuple[int, ...]:
     """A tuple of sizes or strides, or a torch.Size of them."""
     if isinstance(value, Inert) and value.name == "torch.Size" and len(value.arguments) == 1:
         value = value.arguments[0]
-    num_elements(value)  # for its complaint
+    num_elements(value)  # raises for invalid sizes
     return tuple(value)
 
 
 def _strided(storage: np.ndarray, offset: Any, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
-    """The view on a storage; not even a file that lies can make it reach beyond."""
+    """The view of a storage; it cannot exceed the storage, whatever the file says."""
     if type(offset) is not int or offset < 0 or len(size) != len(stride):
         raise ValueError("a tensor without offset, size or stride")
     count = num_elements(size)

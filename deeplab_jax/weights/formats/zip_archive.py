@@ -1,4 +1,4 @@
-"""Members of a zip archive, read whole: the container of .npz and of PyTorch's files."""
+"""Members of a zip archive, read whole: the container of .npz and of PyTorch files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Deflate cannot do better: an archive that claims more is made to fill the memory.
+# Deflate's maximum ratio: an archive that claims more is meant to exhaust memory.
 _MAX_COMPRESSION = 1032
 _FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, OverflowError)
 
 
 @contextmanager
 def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
-    """The archive, once what it says of its sizes is known to be possible.
+    """The archive, after checking that the sizes it states are possible.
 
     Raises:
-      ValueError: when it is no zip archive, or one that claims to be larger than it can be.
+      ValueError: if it is not a zip archive, or claims impossible sizes.
     """
     num_bytes = pathlib.Path(path).stat().st_size
     with open(path, "rb") as file:
@@ -35,10 +35,10 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """All bytes of a member, held against its checksum.
+    """All bytes of a member, after verifying its checksum.
 
     Raises:
-      ValueError: when there is no such member, or it is damaged.
+      ValueError: if there is no such member, or it is damaged.
     """
     try:
         member = archive.getinfo(name)
@@ -46,7 +46,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         raise ValueError(f"no member '{name}'") from None
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"member '{name}' is compressed by other than deflate")
-    if member.compress_size > archive.start_dir:  # its room is allocated before it is read
+    if member.compress_size > archive.start_dir:  # memory is allocated before it is read
         raise ValueError(f"member '{name}' claims to be larger than the file")
     try:
         return archive.read(member)
