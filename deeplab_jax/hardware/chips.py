@@ -1,4 +1,4 @@
-"""What accelerators are on paper: memory, speed and links of one chip, as their makers state them."""
+"""Accelerators' data sheets: memory, speed and links of one chip, as stated by their makers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class Chip:
     """One chip, which JAX shows as one device.
 
     Attributes:
-      kind: what it is called here.
-      device_kind: what JAX calls it.
+      kind: its name here.
+      device_kind: its name in JAX.
       platform: JAX's name of its platform, 'tpu' or 'cuda'.
       memory: bytes of its own memory.
-      flops: dense bfloat16 operations per second, multiply and add counted apart.
+      flops: dense bfloat16 operations per second, multiply and add counted separately.
       memory_bandwidth: bytes per second between that memory and the chip.
-      link_bandwidth: bytes per second that all its fast links together send, in one direction.
-      pod: most chips that these links join.
-      chips_per_host: which share a host and its network.
-      source: where the numbers are from.
+      link_bandwidth: bytes per second of all its fast links together, in one direction.
+      pod: maximum number of chips connected by these links.
+      chips_per_host: number of chips that share a host and its network.
+      source: of the numbers.
     """
 
     kind: str
@@ -56,5 +56,5 @@ CHIPS: Mapping[str, Chip] = {
 
 
 def find_chip(device_kind: str) -> Chip | None:
-    """The chip that JAX calls so, or None where its figures are not known."""
+    """The chip with this name in JAX, or None if its figures are not known."""
     return next((chip for chip in CHIPS.values() if chip.device_kind == device_kind), None)

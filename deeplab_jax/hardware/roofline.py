@@ -1,4 +1,4 @@
-"""What the devices at hand can do at most: operations per second of a matrix product, bytes per second of a copy."""
+"""The measured limits of the available devices: FLOP/s of a matrix product, bytes/s of a copy."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-_MATRIX_SIZE = {"cpu": 2048}  # rows and columns: large enough for full speed, small enough to be done in a second
-_COPIED_BYTES = {"cpu": 2**27}  # of one array: far more than any cache holds
+_MATRIX_SIZE = {"cpu": 2048}  # rows and columns: large enough for full speed, small enough for a second
+_COPIED_BYTES = {"cpu": 2**27}  # of one array: far larger than any cache
 _LARGE_MATRIX, _LARGE_COPY = 8192, 2**30  # for all other platforms
 
 
 class Limits(NamedTuple):
-    """Of all devices of a mesh together, measured."""
+    """The measured limits of all devices of a mesh together."""
 
-    flops: float  # operations per second, multiply and add counted apart
-    bandwidth: float  # bytes per second, those read and those written
+    flops: float  # operations per second, multiply and add counted separately
+    bandwidth: float  # bytes per second, read plus written
 
 
 class Pace(NamedTuple):
-    """How long something takes that is done again and again; seconds."""
+    """Statistics of the seconds per call."""
 
     median: float
-    lower: float  # a quarter of the times are below
-    upper: float  # a quarter of the times are above
+    lower: float  # first quartile
+    upper: float  # third quartile
     num_calls: int
 
 
 def measure_limits(mesh: Mesh, dtype: str, *, matrix_size: int = 0, copied_bytes: int = 0) -> Limits:
-    """The best of several runs of a square matrix product and of a copy with one addition, on each device at once.
+    """The best of several runs of a square matrix product and of a copy with one addition, on all devices at once.
 
-    A train step cannot be faster than its operations at the first pace, nor than its bytes at the second.
+    A train step cannot be faster than its operations at the first rate, nor than its bytes at the second.
 
     Args:
       mesh: the devices.
-      dtype: of the matrices, 'float32' or 'bfloat16'; their product is summed as the platform does by default.
-      matrix_size: rows and columns; 0: as is right for the platform.
-      copied_bytes: of the array on each device that is copied; 0: likewise.
+      dtype: of the matrices, 'float32' or 'bfloat16'; the product uses the platform's default precision.
+      matrix_size: rows and columns; 0: the platform's default.
+      copied_bytes: size of the copied array on each device; 0: the platform's default.
     """
     platform = mesh.devices.flat[0].platform
     size = matrix_size or _MATRIX_SIZE.get(platform, _LARGE_MATRIX)
@@ -57,9 +57,9 @@ def measure_limits(mesh: Mesh, dtype: str, *, matrix_size: int = 0, copied_bytes
 
 
 def _best_seconds(function: Callable[[jax.Array], jax.Array], x: jax.Array, *, num_repeats: int = 4) -> float:
-    """Of one application; several in one program, so that starting it does not count, and in the memory of `x`.
+    """The best seconds of one application; several run in one program, to exclude the launch.
 
-    Memory that is new to the process has a price of its own.
+    They reuse the memory of `x`, since fresh memory has its own cost.
     """
 
     def repeat(x: jax.Array) -> jax.Array:
@@ -74,14 +74,14 @@ def _best_seconds(function: Callable[[jax.Array], jax.Array], x: jax.Array, *, n
 
 
 def call_times(call: Callable[[], Any], *, num_calls: int, num_before: int = 2) -> list[float]:
-    """Seconds from the end of one call's work to the end of the next, each dispatched while the one before runs.
+    """Seconds from the end of one call's work to the end of the next, each dispatched while the previous one runs.
 
-    That is how a train loop drives its step: the host's share is hidden, unless it is longer than the device's.
+    The train loop drives its step in the same way: the host's work is hidden unless it takes longer than the device's.
 
     Args:
-      call: starts work on the devices and returns arrays that it makes, none of them donated to a later call.
-      num_calls: of which the times are returned.
-      num_before: calls before the first one that counts.
+      call: starts work on the devices and returns the resulting arrays, none of them donated to a later call.
+      num_calls: number of timed calls.
+      num_before: number of uncounted calls before them.
     """
     pending, ends = call(), []
     for _ in range(num_before + num_calls):
@@ -100,5 +100,5 @@ def pace_of(times: list[float]) -> Pace:
 
 
 def _filled(shape: tuple[int, ...], dtype: str, sharding: NamedSharding) -> jax.Array:
-    """Numbers of which no product leaves the range of the type, and none is zero."""
+    """An array of values whose products neither overflow nor underflow the dtype."""
     return jax.jit(lambda: jnp.full(shape, 1 / shape[-1], jnp.dtype(dtype)), out_shardings=sharding)()

@@ -1,4 +1,4 @@
-"""Accelerators that are not there: devices of a named topology that XLA can compile for, and nothing can run on.
+"""Absent accelerators: devices of a named topology that XLA can compile for but not run on.
 
     v5e:4x4   v4:2x2x1   v5p:4x4x4   v6e:8x8       TPU slices, by libtpu
     h100   h100:8                                  GPUs of one machine, by the compile-only client of the CUDA plugin
@@ -25,14 +25,14 @@ _REMEDY = {
     "cuda": f"pip install jax-cuda12-plugin=={jax.__version__} jax-cuda12-pjrt=={jax.__version__}",
 }
 _CHIPS_PER_HOST = (2, 2, 1)
-# What libtpu would otherwise ask a cloud's metadata server, which is not there.
+# What libtpu would otherwise request from the cloud's metadata server.
 _TPU_SETTINGS = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes may compile at once: none of them takes a chip
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes may compile at once: none of them uses a chip
 }
-# XLA's description of a GPU: what its compiler asks a driver otherwise. In its own text format.
+# XLA's description of a GPU, otherwise requested from the driver, in its own text format.
 _H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -52,7 +52,7 @@ _TARGETS = {"h100": _H100}
 
 
 class Topology(NamedTuple):
-    """So many chips of a kind, as devices for XLA to compile for."""
+    """A number of chips of one kind, as devices for XLA to compile for."""
 
     name: str
     chip: Chip
@@ -60,10 +60,10 @@ class Topology(NamedTuple):
 
 
 def find_topology(name: str) -> Topology:
-    """The devices of 'KIND:SHAPE', e.g. 'v5e:4x4' or 'h100:8'; a kind alone is one chip.
+    """The devices of 'KIND:SHAPE', e.g. 'v5e:4x4' or 'h100:8'; only a kind is one chip.
 
     Raises:
-      UserError: for a name that says nothing, or where the platform's compiler is not installed.
+      UserError: for an unknown name, or if the platform's compiler is not installed.
     """
     kind, _, shape = name.partition(":")
     offered = [each for each, chip in CHIPS.items() if chip.platform == "tpu" or each in _TARGETS]
@@ -78,7 +78,7 @@ def find_topology(name: str) -> Topology:
     except UserError:
         raise
     except Exception as error:
-        # Whatever the foreign compilers say of a shape that they do not know.
+        # The compilers raise various exceptions for an unknown shape.
         raise UserError(f"--topology={name}: {' '.join(str(error).split())[:300]}") from None
     return Topology(name, chip, devices)
 
@@ -92,7 +92,7 @@ def _tpu_devices(kind: str, sizes: tuple[int, ...]) -> list[Any]:
     return topologies.get_topology_desc(
         f"{kind}:{'x'.join(map(str, sizes))}",
         platform="tpu",
-        chip_config_name="megacore" if kind == "v4" else "default",  # as JAX runs it: two cores as one device
+        chip_config_name="megacore" if kind == "v4" else "default",  # as in JAX: two cores form one device
         chips_per_host_bounds=in_host,
         num_slices=1,
     ).devices
@@ -109,7 +109,7 @@ def _gpu_devices(kind: str, sizes: tuple[int, ...]) -> list[Any]:
 def _require_module(module: str, platform: str) -> None:
     try:
         found = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it is not there either
+    except ModuleNotFoundError:  # the enclosing package is missing too
         found = False
     if not found:
         raise UserError(f"no compiler for platform '{platform}' is installed: {_REMEDY[platform]}")
