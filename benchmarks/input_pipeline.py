@@ -208,7 +208,7 @@ def measure_device(root: pathlib.Path, case: Case, num_images: int) -> dict[str,
         "stream_waits_for_data": round(waited / streamed, 3),
     }
     print(
-        f"{kind}: {row['crops_per_second']} crops/s of windows at hand; fed by {available_cores()} cores "
+        f"{kind}: {row['crops_per_second']} crops/s from ready windows; fed by {available_cores()} cores "
         f"{row['streamed_images_per_second']} images/s, waiting {100 * waited / streamed:.1f} % of the time"
     )
     return row

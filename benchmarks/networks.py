@@ -251,7 +251,7 @@ def table(results: Mapping[str, Any]) -> str:
         return "Not measured yet."
     order = list(PEERS)
     entries = sorted(results.values(), key=lambda each: order.index(each["network"]))
-    header = ("network", "step", "images", "precision", "beside", "ours, ms:", "PyTorch, ms:")
+    header = ("network", "step", "images", "precision", "against", "ours, ms:", "PyTorch, ms:")
     rows = [
         (
             PEERS[each["network"]].title,

@@ -4,7 +4,7 @@
         --config.data.root=VOCdevkit --config.model.pretrained.source=runs/fcn8s_voc
 
 Takes: one GPU of 16 GB or more; steps of one image. The paper gives no number of steps: 40,000 is ours.
-val mIoU: paper's 69.6 (on 346 of its images; FCN-8s alone 61.3 there) | ours not measured yet
+val mIoU: paper's 69.6 (on 346 of its images; 61.3 there with FCN-8s only) | ours not measured yet
 """
 
 from __future__ import annotations
