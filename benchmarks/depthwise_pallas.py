@@ -1,18 +1,18 @@
-"""Depthwise atrous convolution as one GPU kernel for each of its three directions, in Pallas for Triton.
+"""Depthwise atrous convolution as one GPU kernel per direction, in Pallas for Triton.
 
     y[o]  = sum_t x[stride o + rate t - pad] k[t]
     dx[p] = sum_t dy[(p + pad - rate t) / stride] k[t]      where that is a pixel of dy
     dk[t] = sum_o x[stride o + rate t - pad] dy[o]
 
-XLA's own: the first is handed to cuDNN; at stride 2 the second runs over a copy of dy that is spread out with zeros;
-the third, of a dilated kernel, is a convolution whose window is the map, or five passes over both arrays. Here every
-array passes once through memory. A program holds a tile of pixels by channels of one image, and what several taps
-read comes from the caches. Taps outside the image are masked, nothing is padded. Sums are float32, rounded once, and in
-a fixed order: no atomics.
+XLA passes the first to cuDNN; at stride 2 it computes the second on a copy of dy expanded with zeros; the third, for a
+dilated kernel, becomes a convolution whose window is the whole map, or five passes over both arrays. Here every array
+passes through memory once. A program handles a tile of pixels by channels of one image, and what several taps read
+comes from the caches. Taps outside the image are masked, nothing is padded. Sums are float32, rounded once, in a fixed
+order: no atomics.
 
-Batches that are shared by devices stay so; images that are shared are gathered first. On anything but CUDA these run,
-slowly, with `interpret=True`. They join the package when a GPU has timed them beside its implementations: what is to be
-gained there is in benchmarks/results/convolutions_h100.json.
+Batches split over devices stay split; split images are gathered first. On anything but CUDA the kernels run, slowly,
+with `interpret=True`. They join the package once they have been timed on a GPU against its implementations: the
+possible gain is in benchmarks/results/convolutions_h100.json.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from jaxtyping import Array, Bool, Float, Int
 from deeplab_jax.ops.convolution.geometry import Geometry, output_size, spatial_size
 from deeplab_jax.ops.convolution.implementations import IMPLEMENTATIONS, Implementation
 
-_MAX_CHANNELS = 64  # of a tile: 128 bytes in bfloat16, what a GPU reads at once
+_MAX_CHANNELS = 64  # of a tile: 128 bytes in bfloat16, one memory transaction of a GPU
 _PIXELS = 32  # of a tile
-_TILES = 8  # that a program of the kernel gradient adds up; sums are then 7 % of the bytes that it reads
+_TILES = 8  # summed by a program of the kernel gradient; partial sums are then 7 % of the bytes that it reads
 
 # How many pixels of an image a tap finds elsewhere: their numbers, and which of them exist.
 _Found = tuple[Int[Array, "pixels"], Bool[Array, "pixels"]]
 
 
 class _Sizes(NamedTuple):
-    """What a kernel has to know of the convolution, for each axis, besides its arrays."""
+    """What a kernel needs to know of the convolution, per axis, in addition to its arrays."""
 
     in_size: tuple[int, int]
     out_size: tuple[int, int]
@@ -103,11 +103,11 @@ def _sizes(x: Array, kernel: Array, geometry: Geometry) -> _Sizes:
 
 
 def _for_each_batch(call: Callable[..., Array], rule: str) -> Callable[..., Array]:
-    """Tells XLA, to which the kernel is opaque, that the devices of a mesh may each run it on their images.
+    """Tells XLA, to which the kernel is opaque, that each device of a mesh may run it on its own images.
 
     Args:
-      call: a function of two arrays, the first of them a batch; gives a batch.
-      rule: the axes of both and of the result. Only 'b' may be shared.
+      call: a function of two arrays, the first of them a batch; returns a batch.
+      rule: the axes of both and of the result. Only 'b' may be split over devices.
     """
     not_shared = dict.fromkeys(axis for axis in re.findall(r"\w", rule) if axis != "b")
     is_batch = [axes.strip().startswith("b") for axes in rule.split("->")[0].split(",")]
@@ -116,7 +116,7 @@ def _for_each_batch(call: Callable[..., Array], rule: str) -> Callable[..., Arra
         return call(first, second)
 
     def partition(mesh: Mesh, operands: Any, result: Any) -> tuple[Mesh, Callable[..., Array], Any, Any]:
-        # The rule alone does not make XLA gather axes that arrive shared, as the height of large images may be.
+        # The rule does not make XLA gather axes that arrive split, such as the height of large images.
         images = NamedSharding(mesh, PartitionSpec(*operands[0].sharding.spec[:1]))
         whole = NamedSharding(mesh, PartitionSpec())
         return mesh, call_on_part, images, tuple(images if batch else whole for batch in is_batch)
@@ -135,7 +135,7 @@ def _add_taps(
     find_source: Callable[..., _Found],
     interpret: bool,
 ) -> Float[Array, "b h w c"]:
-    """Over all taps, the sum of what each finds in `source`, times its weight; for images of `size`."""
+    """The sum over all taps of the value each finds in `source` times its weight; for images of `size`."""
     batch, channels = source.shape[0], source.shape[-1]
     num_taps, num_pixels, block = math.prod(sizes.taps), math.prod(size), _block(channels)
 
@@ -167,7 +167,7 @@ def _add_taps(
 def _sum_products(
     x: Float[Array, "b h w c"], dy: Float[Array, "b h2 w2 c"], *, sizes: _Sizes, interpret: bool
 ) -> Float[Array, "b s t c"]:
-    """The gradient of each tap's weights, in one sum for each share of each image."""
+    """The gradient of each tap's weights, as one partial sum per part of each image."""
     batch, channels = x.shape[0], x.shape[-1]
     num_taps, num_pixels, block = math.prod(sizes.taps), math.prod(sizes.out_size), _block(channels)
     num_shares = pl.cdiv(num_pixels, _PIXELS * _TILES)
@@ -185,7 +185,7 @@ def _sum_products(
                 for total, position in zip(totals, _positions(sizes), strict=True)
             )
 
-        # Sums over pixels come last: they are exchanged among threads.
+        # Sum over pixels last: that exchanges data between threads.
         totals = lax.fori_loop(0, num_tiles, add_tile, (jnp.zeros((_PIXELS, block), jnp.float32),) * num_taps)
         for tap, total in enumerate(totals):
             triton.store(sums_ref.at[pl.ds(tap, 1)], jnp.sum(total, axis=0)[None], mask=valid)
@@ -236,7 +236,7 @@ def _cells(numbers: Array, size: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def _divide(numbers: Array, divisor: int) -> Array:
-    """Towards zero, which is one operation; Python's rounding takes five."""
+    """Division rounding towards zero, which is one operation; Python's floor division takes five."""
     return lax.div(numbers, jnp.full_like(numbers, divisor))
 
 
@@ -250,7 +250,7 @@ def _load(image_ref: Any, found: _Found, valid_channels: Bool[Array, "1 c"]) -> 
 
 
 def _block(channels: int) -> int:
-    """Channels of a tile: a power of two, as Triton wants it."""
+    """Channels of a tile: a power of two, as Triton requires."""
     return min(_MAX_CHANNELS, pl.next_power_of_2(channels))
 
 
@@ -278,6 +278,6 @@ _KERNELS = {
 
 
 def with_pallas(operation: str) -> Mapping[str, Implementation]:
-    """The package's implementations of an operation, and these kernels where they are for it."""
+    """The package's implementations of an operation, and these kernels if they implement it."""
     own = {"pallas": _KERNELS[operation]} if operation in _KERNELS else {}
     return {**IMPLEMENTATIONS[operation], **own}

@@ -1,4 +1,4 @@
-"""The kernels and operations of a compiled program, read off its text: for benchmarks/compile_convolutions.py."""
+"""Reads the kernels and operations from a compiled program's text, for benchmarks/compile_convolutions.py."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def read_kernels(text: str) -> collections.Counter[str]:
 
 
 def count_flops(text: str) -> int:
-    """Operations of all products: two for each multiplication in matrix products, cuDNN's convolutions and fusions.
+    """Operations of all products: two per multiplication in matrix products, cuDNN's convolutions and fusions.
 
-    What other calls of libraries compute is not known.
+    Other library calls are not counted.
     """
     program = parse_program(text)
     total = 0
@@ -63,7 +63,7 @@ def _flops(instruction: re.Match[str], types: Mapping[str, str]) -> int:
     labels, target = _KERNEL_LABELS.search(instruction["rest"]), _TARGET.search(instruction["rest"])
     if not labels or not target or len(operands) < 2:
         return 0
-    # The labels are those of the forward convolution, also where its kernel or its input is the result.
+    # The labels are those of the forward convolution, even if its kernel or its input is the result.
     outputs, kernel = instruction["type"], operands[1]
     if "BackwardFilter" in target[1]:
         outputs, kernel = operands[1], instruction["type"]
@@ -74,6 +74,6 @@ def _flops(instruction: re.Match[str], types: Mapping[str, str]) -> int:
 
 
 def _dimensions(type_text: str) -> tuple[int, ...]:
-    """Of an array, or of the first in a tuple."""
+    """The dimensions of an array, or of the first in a tuple."""
     shape = SHAPE.search(type_text)
     return tuple(int(size) for size in shape[2].split(",") if size) if shape else ()

@@ -1,6 +1,6 @@
-"""What a compiled program does, read off its text: its kernels, convolutions, collectives, operations and bytes.
+"""Reads a compiled program's text: its kernels, convolutions, collectives and bytes.
 
-XLA prints a program as one line for each instruction, `%name = TYPE opcode(operands), attributes`.
+XLA prints a program with one line per instruction, `%name = TYPE opcode(operands), attributes`.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ _BODY = re.compile(r"body=%?([\w.-]+)")
 
 
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-# What names memory without touching it.
+# Opcodes that refer to memory without accessing it.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Traffic:
-    """The collectives of one kind: how many instructions, and the bytes of their results on one device."""
+    """The collectives of one kind: the number of instructions, and the bytes of their results on one device."""
 
     count: int
     bytes: int
 
 
 class Convolution(NamedTuple):
-    """A convolution as it is compiled.
+    """A compiled convolution.
 
     Attributes:
-      call: the library's function, e.g. '__cudnn$convForward'; 'convolution' where XLA does it itself.
+      call: the library's function, e.g. '__cudnn$convForward'; 'convolution' if XLA computes it itself.
       window: (height, width) of the kernel.
       stride, dilation, base_dilation: of the output, of the kernel, of the input; (rows, columns).
       groups: 1 for a dense one.
-      result: shape of the result, as XLA writes it.
+      result: shape of the result in XLA's notation.
     """
 
     call: str
@@ -72,12 +72,12 @@ class Convolution(NamedTuple):
 
 
 def read_collectives(text: str) -> Mapping[str, Traffic]:
-    """Kind -> its traffic. What stands in a loop is counted once, however often it runs."""
+    """Kind -> its traffic. Instructions in a loop are counted once, however often it runs."""
     found: dict[str, Traffic] = {}
     for match in _COLLECTIVE.finditer(text):
         sizes = [_shape_bytes(*shape) for shape in SHAPE.findall(match["type"])]
         if match["start"] and match["kind"] != "all-reduce":
-            # The started form gives (operands, results, ...): the second half of what is as large as the operands.
+            # Asynchronous starts return (operands, results, ...): keep the results, or one entry if sizes are equal.
             sizes = sizes[len(sizes) // 2 :] if match["kind"] == "all-gather" else sizes[:1]
         before = found.get(match["kind"], Traffic(0, 0))
         found[match["kind"]] = Traffic(before.count + 1, before.bytes + sum(sizes))
@@ -85,7 +85,7 @@ def read_collectives(text: str) -> Mapping[str, Traffic]:
 
 
 def read_convolutions(text: str) -> collections.Counter[Convolution]:
-    """How often each convolution stands in the program."""
+    """How often each convolution occurs in the program."""
     return collections.Counter(
         _convolution(match, text[match.start() : text.find("\n", match.start())])
         for match in _CONVOLUTION.finditer(text)
@@ -93,10 +93,10 @@ def read_convolutions(text: str) -> collections.Counter[Convolution]:
 
 
 def count_bytes(text: str) -> int:
-    """Bytes that the program's kernels read and write: the operands and results of each, fused ones counted once.
+    """Bytes that the program's kernels read and write: the operands and results of each fused kernel, counted once.
 
-    More than a device moves, where a kernel reads a part of an operand or finds it in a cache; less, where it reads an
-    operand again and does not. A loop counts as often as it is known to run.
+    An overestimate if a kernel reads only part of an operand or finds it in a cache; an underestimate if it reads an
+    operand repeatedly. A loop counts as often as it is known to run.
     """
     total = 0
     for instruction, times, types in kernels_of(parse_program(text)):
@@ -106,7 +106,7 @@ def count_bytes(text: str) -> int:
 
 
 class Program(NamedTuple):
-    """The instructions of each computation; the program begins at `entry`."""
+    """The instructions of each computation; the program starts at `entry`."""
 
     entry: str
     bodies: Mapping[str, list[re.Match[str]]]
@@ -127,7 +127,7 @@ def parse_program(text: str) -> Program:
 
 
 def kernels_of(program: Program, name: str = "", times: int = 1) -> Iterator[tuple[re.Match[str], int, dict[str, str]]]:
-    """The instructions that touch memory, how often each runs, and the types of the names around it."""
+    """The instructions that access memory, how often each runs, and the types of the names in its computation."""
     body = program.bodies[name or program.entry]
     types = {instruction["name"]: instruction["type"] for instruction in body}
     for instruction in body:
@@ -141,7 +141,7 @@ def kernels_of(program: Program, name: str = "", times: int = 1) -> Iterator[tup
 
 
 def operands_of(instruction: re.Match[str], types: Mapping[str, str]) -> list[str]:
-    """Names of what an instruction reads."""
+    """The names of an instruction's operands."""
     rest = instruction["rest"]
     return [name for name in _OPERAND.findall(rest[: rest.index(")")]) if name in types]
 
