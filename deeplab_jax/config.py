@@ -66,7 +66,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after, f"{prefix}{key}.")
-        elif _plain(before) != _plain(after):
+        elif plain(before) != plain(after):
             found.append(f"{prefix}{key}: {before} -> {after}")
     return found
 
@@ -90,5 +90,6 @@ def _from_json(kind: Any, before: Any, value: Any) -> Any:
     return tuple(_filled(item(), each) if is_part and isinstance(each, Mapping) else each for each in value)
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+def plain(value: Any) -> Any:
+    """A setting as JSON gives it back, to compare by: tuples are lists."""
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -181,5 +181,6 @@ def lazy_names(
 def near(name: str, candidates: Iterable[str]) -> str:
     """How a message about an unknown `name` goes on: with those it may have meant, or else with all there are."""
     candidates = sorted(candidates)
-    close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else f"; there are {', '.join(candidates)}"
+    if close := difflib.get_close_matches(name, candidates, n=3, cutoff=0.5):
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    return f"; there are {', '.join(candidates)}"

@@ -28,6 +28,7 @@ Features = Mapping[str, Float[Array, "b _h _w _c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
 Metrics = Mapping[str, Float[Array, ""]]
 
+MOMENTS = "bn_moments"  # collection: moments of what each batch norm is fed, recorded where it is mutable
 SIDE_LOGITS = "side_logits"  # collection: what a network would have compared with the label besides its result
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Integer, Num, UInt8
 
+from deeplab_jax.palettes import voc_palette
+
 Color = tuple[int, int, int]
 RGBImage = UInt8[np.ndarray, "h w 3"]
 LabelMap = Integer[np.ndarray, "h w"]
@@ -16,20 +18,6 @@ _DARKEST, _BRIGHTEST = 2, 98  # percentiles of a channel that are shown as black
 _RIGHT, _WRONG, _UNKNOWN = np.array([(235, 238, 240), (208, 52, 44), (150, 154, 160)], np.uint8)
 
 
-def voc_palette(num_colors: int = 256) -> UInt8[np.ndarray, "n 3"]:
-    """PASCAL VOC's colours: the bits of the class id, dealt to R, G and B from the highest bit down.
-
-    Args:
-      num_colors: at most 256.
-    """
-    ids = np.arange(num_colors, dtype=np.uint16)
-    colors = np.zeros((num_colors, 3), np.uint16)
-    for level in range(3):  # 8 bits, 3 channels
-        for channel in range(3):
-            colors[:, channel] |= ((ids >> (3 * level + channel)) & 1) << (7 - level)
-    return colors.astype(np.uint8)
-
-
 def full_palette(palette: Sequence[Color], ignore_label: int) -> UInt8[np.ndarray, "256 3"]:
     """A colour for every byte: the data set's, the border's for `ignore_label`, VOC's for the rest.
 
@@ -37,7 +25,7 @@ def full_palette(palette: Sequence[Color], ignore_label: int) -> UInt8[np.ndarra
       palette: RGB per class id, at most 256 of them.
       ignore_label: a byte, or a number outside [0, 255] that no map of bytes holds.
     """
-    colors = voc_palette()
+    colors = np.array(voc_palette(256), np.uint8)
     if 0 <= ignore_label < 256:
         colors[ignore_label] = IGNORE_COLOR
     colors[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)

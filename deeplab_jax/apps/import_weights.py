@@ -19,10 +19,10 @@ from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, Description, hashable, read_description
 from deeplab_jax.apps.assembly.stem import load_for_channels
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE
-from deeplab_jax.config import Config, ModelConfig, PartConfig, PretrainedConfig, from_dict, to_dict
+from deeplab_jax.config import Config, ModelConfig, PartConfig, PretrainedConfig, from_dict, plain, to_dict
 from deeplab_jax.data.datasets import ade20k, cityscapes, voc
 from deeplab_jax.models.build import build_model
-from deeplab_jax.train.checkpoint import FOLDER, load_variables
+from deeplab_jax.train.checkpoint import FOLDER, restore_variables
 from deeplab_jax.types import DATASET_NORMALIZATION, ArrayShapes, DatasetInfo, UserError, Variables, WeightLayout
 from deeplab_jax.weights.formats.read import read_arrays, read_metadata
 from deeplab_jax.weights.load import load_weights
@@ -73,7 +73,7 @@ def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str,
     return imported.config, imported.variables
 
 
-def load_pretrained(
+def pretrained_variables(
     config: ModelConfig, variables: Variables, model: nn.Module | None = None
 ) -> tuple[dict[str, Any], LoadReport, bool]:
     """The start that `config.pretrained` asks for: variables on the host, the report, whether batch norm was folded.
@@ -232,7 +232,7 @@ def _read_described(
 
 def _read_own(workdir: pathlib.Path) -> WeightsFile:
     """The best checkpoint of another run of this project, and what its network is."""
-    variables = load_variables(workdir)
+    variables = restore_variables(workdir)
     arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
     layout = _recognize(OWN_LAYOUT, {name: array.shape for name, array in arrays.items()})
     path = workdir / CONFIG_FILE
@@ -283,10 +283,5 @@ def _check_part(kind: str, part: PartConfig, wanted: Mapping[str, Any]) -> None:
 
 
 def _agree(field: str, value: Any, needed: Any) -> None:
-    if _plain(value) != _plain(needed):
+    if plain(value) != plain(needed):
         raise UserError(f"config.model.{field}={value!r}: the weights of config.model.pretrained need {needed!r}")
-
-
-def _plain(value: Any) -> Any:
-    """Lists and tuples are the same: JSON knows no tuples."""
-    return tuple(value) if isinstance(value, list) else value

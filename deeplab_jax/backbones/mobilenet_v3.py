@@ -80,7 +80,7 @@ class SqueezeExcite(nn.Module):
         return x * gate
 
 
-class InvertedResidual(nn.Module):
+class SqueezedResidual(nn.Module):
     """1x1 expansion, depthwise convolution, squeeze-and-excite, linear 1x1 projection; plus the input where it fits.
 
     Attributes:
@@ -176,7 +176,7 @@ class MobileNetV3(nn.Module):
         x = stem(x, train=train)
         maps = []
         for block_id, (block, plan) in enumerate(self._units()):
-            x, depthwise = InvertedResidual(block, plan, name=f"block{block_id}", **shared)(x, train=train)
+            x, depthwise = SqueezedResidual(block, plan, name=f"block{block_id}", **shared)(x, train=train)
             maps.append(depthwise if self.low_level_tap == "depthwise" else x)
         features = {f"stride{stride}": maps[block_id] for stride, block_id in self._taps().items()}
         last = ConvNorm(self._last_channels(), activation=activation, name="last", **shared)

@@ -105,14 +105,14 @@ def count_bytes(text: str) -> int:
     return total
 
 
-class Program(NamedTuple):
+class ParsedProgram(NamedTuple):
     """The instructions of each computation; the program starts at `entry`."""
 
     entry: str
     bodies: Mapping[str, list[re.Match[str]]]
 
 
-def parse_program(text: str) -> Program:
+def parse_program(text: str) -> ParsedProgram:
     """A program's text, split into its instructions."""
     bodies: dict[str, list[re.Match[str]]] = {}
     name, entry = "", ""
@@ -123,10 +123,12 @@ def parse_program(text: str) -> Program:
             bodies[name] = []
         elif instruction := _INSTRUCTION.match(line):
             bodies[name].append(instruction)
-    return Program(entry, bodies)
+    return ParsedProgram(entry, bodies)
 
 
-def kernels_of(program: Program, name: str = "", times: int = 1) -> Iterator[tuple[re.Match[str], int, dict[str, str]]]:
+def kernels_of(
+    program: ParsedProgram, name: str = "", times: int = 1
+) -> Iterator[tuple[re.Match[str], int, dict[str, str]]]:
     """The instructions that access memory, how often each runs, and the types of the names in its computation."""
     body = program.bodies[name or program.entry]
     types = {instruction["name"]: instruction["type"] for instruction in body}

@@ -17,7 +17,7 @@ from deeplab_jax.inference.predictor import AsyncPredictor
 from deeplab_jax.inference.settings import MeasureConfig
 from deeplab_jax.inference.tally import Evaluation, Tally
 from deeplab_jax.metrics.calibration import CalibrationCounts, count_confidence
-from deeplab_jax.metrics.confusion import confusion_matrix
+from deeplab_jax.metrics.confusion import confusion_matrix, confusion_on_host
 from deeplab_jax.ops.mesh import batch_sharding, replicated, shard_batch, split_height
 from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Variables
 
@@ -140,21 +140,16 @@ def evaluate_images(
                 done, wait = waiting
                 probabilities = wait()
                 prediction = _small(probabilities.argmax(axis=-1), info.num_classes)
-                tally.add(_count(done.label, prediction, info), done.name)
+                confusions = confusion_on_host(
+                    done.label, prediction, num_classes=info.num_classes, ignore_label=info.ignore_label
+                )
+                tally.add(confusions[0], done.name)
                 if tally.measures.calibration:
                     tally.add_confidence(_confidence(done.label, probabilities, info.ignore_label))
                 if tally.measures.need_maps:
                     tally.add_maps(done.label, prediction)
             waiting = started
         return tally.finish()
-
-
-def _count(label: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"], info: DatasetInfo) -> np.ndarray:
-    """On the host, where a new size compiles nothing."""
-    num_cells = info.num_classes * info.num_classes
-    known = (label != info.ignore_label) & (label < info.num_classes)
-    cells = label[known].astype(np.int64) * info.num_classes + prediction[known]
-    return np.bincount(cells, minlength=num_cells).reshape(info.num_classes, info.num_classes)
 
 
 def _confidence(label: np.ndarray, probabilities: np.ndarray, ignore_label: int) -> CalibrationCounts:

@@ -7,11 +7,11 @@ and the normalization, is not in it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from deeplab_jax.inference.settings import InferenceConfig
+from deeplab_jax.registry import near
 
 
 class EvaluationProtocol(NamedTuple):
@@ -146,12 +146,11 @@ def find_protocol(name: str) -> EvaluationProtocol:
       ValueError: where there is none; names the near ones.
     """
     if name not in PROTOCOLS:
-        near = difflib.get_close_matches(name, PROTOCOLS, n=3, cutoff=0.4) or sorted(PROTOCOLS)
-        raise ValueError(f"no protocol '{name}'; there are {', '.join(near)}")
+        raise ValueError(f"no protocol '{name}'{near(name, PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
-def describe(settings: InferenceConfig) -> dict[str, Any]:
+def describe_passes(settings: InferenceConfig) -> dict[str, Any]:
     """The settings without which a score means nothing, ready for JSON; None where something is not done."""
     values = dataclasses.asdict(settings) | {"stride": settings.window_stride}
     for name in ("batch_size", "measures"):  # no score depends on them
@@ -171,7 +170,7 @@ def describe(settings: InferenceConfig) -> dict[str, Any]:
 
 
 def as_described(settings: InferenceConfig, described: Mapping[str, Any]) -> InferenceConfig:
-    """The settings, but for those that `describe` gave, which become what they were; older versions gave fewer."""
+    """The settings, except for what `describe_passes` gave, which becomes what it was; older versions gave less."""
     values = dict(described)
     if "resize_input" in values:
         values |= {f"resize_{name}": (values["resize_input"] or {}).get(name) for name in _RESIZE}

@@ -16,7 +16,7 @@ from jaxtyping import Int, Integer
 
 from deeplab_jax.inference.settings import MeasureConfig
 from deeplab_jax.metrics import boundary
-from deeplab_jax.metrics.bootstrap import ClassCounts, class_counts, confidence_interval
+from deeplab_jax.metrics.bootstrap import ImageCounts, confidence_interval, image_counts
 from deeplab_jax.metrics.calibration import CalibrationCounts, calibration
 from deeplab_jax.metrics.confusion import scores
 
@@ -49,7 +49,7 @@ class Tally:
         num_classes = len(self._class_names)
         self._confusion = np.zeros((num_classes, num_classes), np.int64)
         self._per_image: list[dict[str, Any]] = []
-        self._images: list[ClassCounts] = []
+        self._images: list[ImageCounts] = []
         self._confidence: CalibrationCounts | None = None
         self._boundary: boundary.BoundaryCounts | None = None
         self._trimap: boundary.TrimapCounts | None = None
@@ -68,7 +68,7 @@ class Tally:
         """One image of the split; with its name where it is this process's."""
         confusion = np.asarray(confusion, np.int64)
         self._confusion += confusion
-        self._images.append(class_counts(confusion))
+        self._images.append(image_counts(confusion))
         if name is not None:
             self._per_image.append({"name": name, "mean_iou": scores(confusion, self._class_names)["mean_iou"]})
 

@@ -14,7 +14,7 @@ LEVEL = 0.95
 _CHUNK = 100  # resamples at a time, which bounds the memory for large splits
 
 
-class ClassCounts(NamedTuple):
+class ImageCounts(NamedTuple):
     """The counts of one image from which mean IoU is computed."""
 
     hit: Int[NDArray, " c"]  # correctly predicted pixels of each class
@@ -22,13 +22,13 @@ class ClassCounts(NamedTuple):
     predicted: Int[NDArray, " c"]
 
 
-def class_counts(confusion: Int[NDArray, "c c"]) -> ClassCounts:
+def image_counts(confusion: Int[NDArray, "c c"]) -> ImageCounts:
     """The diagonal and the margins of one image's confusion matrix; rows are the truth."""
-    return ClassCounts(np.diagonal(confusion).copy(), confusion.sum(axis=1), confusion.sum(axis=0))
+    return ImageCounts(np.diagonal(confusion).copy(), confusion.sum(axis=1), confusion.sum(axis=0))
 
 
 def confidence_interval(
-    images: Sequence[ClassCounts], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    images: Sequence[ImageCounts], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
     """The percentile bootstrap interval of mean IoU.
 

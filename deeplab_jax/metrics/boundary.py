@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 from numpy.typing import NDArray
 
-from deeplab_jax.metrics.confusion import scores
+from deeplab_jax.metrics.confusion import confusion_on_host, scores
 
 BAND_FRACTION = 0.02  # of the image's diagonal (2103.16562)
 MAX_WIDTH = 40  # of a trimap, in pixels: the end of v3+'s figure
@@ -120,15 +120,16 @@ def count_trimap(
     """Counts one image for `trimap`: a confusion matrix per distance from 1 to `max_width`; see `count_boundaries`."""
     void = label == ignore_label
     known = ~void & (label < num_classes)
-    num_cells = num_classes * num_classes
-    cells = label[known].astype(np.int64) * num_classes + prediction[known]
 
     def by_distance(distance: Float[NDArray, "h w"]) -> Int[NDArray, "d c c"]:
-        steps = distance[known]
-        near = steps <= max_width
-        index = (steps[near].astype(np.int64) - 1) * num_cells + cells[near]
-        counts = np.bincount(index, minlength=max_width * num_cells)
-        return counts.reshape(max_width, num_classes, num_classes)
+        return confusion_on_host(
+            label,
+            prediction,
+            num_classes=num_classes,
+            ignore_label=ignore_label,
+            group=np.minimum(distance, max_width + 1).astype(np.int64) - 1,
+            num_groups=max_width,
+        )
 
     nowhere = np.full(label.shape, np.inf, np.float32)
     edges = _edges(label, known)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Integer
+from jaxtyping import Array, Int, Int64, Integer
 from numpy.typing import NDArray
 
 
@@ -28,6 +28,29 @@ def confusion_matrix(
     num_cells = num_classes * num_classes
     cell = jnp.where(counted, label * num_classes + prediction, num_cells)
     return jnp.bincount(cell, length=num_cells + 1)[:num_cells].reshape(num_classes, num_classes)
+
+
+def confusion_on_host(
+    label: Integer[np.ndarray, "*pixels"],
+    prediction: Integer[np.ndarray, "*pixels"],
+    *,
+    num_classes: int,
+    ignore_label: int,
+    group: Integer[np.ndarray, "*pixels"] | None = None,
+    num_groups: int = 1,
+) -> Int64[np.ndarray, "g c c"]:
+    """As `confusion_matrix`, where a new size compiles nothing, and a matrix for each group of pixels.
+
+    Args:
+      group: of each pixel; those outside [0, num_groups) are not counted. None: all are in group 0.
+    """
+    counted = (label != ignore_label) & (label < num_classes)
+    if group is not None:
+        counted &= (group >= 0) & (group < num_groups)
+    cells = label[counted].astype(np.int64) * num_classes + prediction[counted]
+    if group is not None:
+        cells += group[counted].astype(np.int64) * num_classes**2
+    return np.bincount(cells, minlength=num_groups * num_classes**2).reshape(num_groups, num_classes, num_classes)
 
 
 def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.ops.moments import channel_moments
-
-MOMENTS = "bn_moments"  # collection of input moments; recorded where it is mutable
+from deeplab_jax.types import MOMENTS
 
 
 class BatchNorm(nn.Module):

@@ -65,7 +65,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def spread(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+def shard_longest_axis(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """An array shared along its longest axis that divides over the data axis; copied where there is none."""
     fitting = [axis for axis, size in enumerate(shape) if size and size % num_data(mesh) == 0]
     if not fitting:

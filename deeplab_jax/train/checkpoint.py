@@ -216,7 +216,7 @@ class Checkpointer:
             ) from error
 
 
-def load_variables(
+def restore_variables(
     path: pathlib.Path, target: Variables | None = None, *, prefer: Literal["best", "latest"] = "best"
 ) -> dict[str, Any]:
     """The network of a checkpoint: {'params', 'batch_stats'}, their running average where one was kept.

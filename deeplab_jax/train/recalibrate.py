@@ -15,9 +15,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Num
 
-from deeplab_jax.types import ApplyFn, Variables
-
-MOMENTS = "bn_moments"  # the collection into which nn/norm.py sows what its batch norms are fed
+from deeplab_jax.types import MOMENTS, ApplyFn, Variables
 
 Images = Num[Array | np.ndarray, "b h w bands"]
 _Path = tuple[str, ...]

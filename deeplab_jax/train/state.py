@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Int
 
-from deeplab_jax.ops.mesh import replicated, spread
+from deeplab_jax.ops.mesh import replicated, shard_longest_axis
 from deeplab_jax.types import Variables
 
 Init = Callable[[jax.Array], Variables]
@@ -113,7 +113,7 @@ def _shardings(state: TrainState, mesh: Mesh, shard_optimizer: bool) -> TrainSta
     if not shard_optimizer:
         return shardings
     return dataclasses.replace(
-        shardings, opt_state=jax.tree.map(lambda leaf: spread(leaf.shape, mesh), state.opt_state)
+        shardings, opt_state=jax.tree.map(lambda leaf: shard_longest_axis(leaf.shape, mesh), state.opt_state)
     )
 
 

@@ -15,7 +15,7 @@ from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.import_weights import (
     adopt_model,
     import_checkpoint,
-    load_pretrained,
+    pretrained_variables,
 )
 from deeplab_jax.apps.modes.import_ import import_weights
 from deeplab_jax.config import Config, PartConfig, PretrainedConfig
@@ -125,7 +125,7 @@ def test_another_number_of_classes_takes_all_but_the_last_layer(foreign):
     start = PretrainedConfig(source=str(file), layout="transformers", scope="fitting")
     config = dataclasses.replace(_network(), num_classes=9, pretrained=start)
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(config))
-    loaded, report, folded = load_pretrained(config, target)
+    loaded, report, folded = pretrained_variables(config, target)
     assert not folded
     assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
     assert len(report.misshapen) == 2
@@ -137,7 +137,7 @@ def test_another_number_of_classes_takes_all_but_the_last_layer(foreign):
 
     start = dataclasses.replace(start, scope="model")
     with pytest.raises(UserError, match=r"does not fit the network: .*misshapen: segmentation_head.classifier"):
-        load_pretrained(dataclasses.replace(config, pretrained=start), target)
+        pretrained_variables(dataclasses.replace(config, pretrained=start), target)
 
 
 def test_a_backbone_alone_leaves_the_head(foreign):
@@ -146,7 +146,7 @@ def test_a_backbone_alone_leaves_the_head(foreign):
     head = PartConfig("v3plus.v3plus", {"aspp_channels": 8, "decoder_channels": 8, "low_level_channels": 4})
     config = dataclasses.replace(_network(), head=head, pretrained=start)
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(config))
-    loaded, report, _ = load_pretrained(config, target)
+    loaded, report, _ = pretrained_variables(config, target)
     assert report.is_complete
     assert loaded["params"]["backbone"]["stem"]["conv"]["kernel"].any()
     assert not loaded["params"]["head"]["logits"]["kernel"].any()
@@ -165,7 +165,7 @@ def test_a_config_that_would_compute_something_else_is_refused(changes, scope, w
     start = PretrainedConfig(source=str(foreign[0]), layout="transformers", scope=scope)
     config = dataclasses.replace(_network(), pretrained=start, **changes)
     with pytest.raises(UserError, match=words):
-        load_pretrained(config, {})
+        pretrained_variables(config, {})
 
 
 def test_a_wrong_layout_suggests_the_right_one(foreign):
@@ -208,7 +208,7 @@ def test_ones_own_run_is_a_start_for_another(foreign, config, tmp_path):
     start = PretrainedConfig(source=str(tmp_path / "first"), layout="deeplab_jax", scope="fitting")
     model = dataclasses.replace(_network(), num_classes=9, pretrained=start)
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(model))
-    loaded, report, _ = load_pretrained(model, target)
+    loaded, report, _ = pretrained_variables(model, target)
     assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
     np.testing.assert_array_equal(
         loaded["batch_stats"]["backbone"]["stem"]["norm"]["var"], ours["batch_stats/backbone/stem/norm/var"]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from deeplab_jax.inference.protocols import PROTOCOLS, as_described, describe
+from deeplab_jax.inference.protocols import PROTOCOLS, as_described, describe_passes
 from deeplab_jax.inference.settings import InferenceConfig, MeasureConfig
 
 KEYS = {
@@ -22,7 +22,7 @@ def _settings(name):
 
 
 def test_the_keys_are_those_of_all_scores():
-    described = describe(InferenceConfig(protocol="v1_val", resize_labels=True))
+    described = describe_passes(InferenceConfig(protocol="v1_val", resize_labels=True))
     assert set(described) == KEYS
     assert described["name"] == "v1_val"
     assert described["labels"] == "original"  # nothing is resized
@@ -34,10 +34,10 @@ def test_the_keys_are_those_of_all_scores():
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_settings_come_back_from_what_scores_say(name):
     settings = _settings(name)
-    described = json.loads(json.dumps(describe(settings)))
+    described = json.loads(json.dumps(describe_passes(settings)))
     other = InferenceConfig(window=(65, 65), blend="uniform", crf="v1", resize_shorter=7, batch_size=3)
     found = as_described(other, described)
-    assert describe(found) == described
+    assert describe_passes(found) == described
     assert found.batch_size == 3  # which is no part of it
     if settings.window != (0, 0) and settings.resize_shorter:
         assert described["resize_input"] == {

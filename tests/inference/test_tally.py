@@ -15,7 +15,7 @@ from deeplab_jax.inference.predictor import PredictorOptions, make_async_predict
 from deeplab_jax.inference.settings import InferenceConfig, MeasureConfig
 from deeplab_jax.inference.tally import Tally
 from deeplab_jax.metrics import boundary
-from deeplab_jax.metrics.bootstrap import class_counts, confidence_interval
+from deeplab_jax.metrics.bootstrap import confidence_interval, image_counts
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import Batch, DatasetInfo, Example
 
@@ -97,7 +97,7 @@ def test_the_interval_is_of_the_images(both, examples):
         known = example.label != IGNORE
         cells = example.label[known] * 3 + example.image.argmax(axis=-1)[known]
         confusions.append(np.bincount(cells, minlength=9).reshape(3, 3))
-    expected = confidence_interval([class_counts(confusion) for confusion in confusions])
+    expected = confidence_interval([image_counts(confusion) for confusion in confusions])
     assert both[0].scores["confidence_interval"] == expected
 
 

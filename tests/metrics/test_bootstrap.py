@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeplab_jax.metrics.bootstrap import class_counts, confidence_interval
+from deeplab_jax.metrics.bootstrap import confidence_interval, image_counts
 from deeplab_jax.metrics.confusion import scores
 
 
@@ -21,7 +21,7 @@ def confusions(rng):
 
 
 def test_the_interval_is_that_of_draws_scored_one_by_one(confusions, rng):
-    interval = confidence_interval([class_counts(confusion) for confusion in confusions], num_resamples=2000)
+    interval = confidence_interval([image_counts(confusion) for confusion in confusions], num_resamples=2000)
     draws = [sum(confusions[k] for k in rng.integers(0, 30, 30)) for _ in range(2000)]
     expected = np.quantile([scores(draw, "abc")["mean_iou"] for draw in draws], [0.025, 0.975])
     # Two independent samples of 2000: their quantiles differ by some hundredths of the interval's length.
@@ -32,7 +32,7 @@ def test_the_interval_is_that_of_draws_scored_one_by_one(confusions, rng):
 
 
 def test_the_same_images_give_the_same_interval(confusions):
-    counts = [class_counts(confusion) for confusion in confusions]
+    counts = [image_counts(confusion) for confusion in confusions]
     assert confidence_interval(counts) == confidence_interval(counts)
     low, high = confidence_interval(counts, level=0.5)["mean_iou"]
     wide_low, wide_high = confidence_interval(counts)["mean_iou"]
@@ -40,11 +40,11 @@ def test_the_same_images_give_the_same_interval(confusions):
 
 
 def test_images_that_are_all_alike_leave_no_doubt(confusions):
-    low, high = confidence_interval([class_counts(confusions[0])] * 10)["mean_iou"]
+    low, high = confidence_interval([image_counts(confusions[0])] * 10)["mean_iou"]
     assert low == pytest.approx(high)
 
 
 def test_one_image_or_none_says_nothing(confusions):
     assert confidence_interval([])["mean_iou"] is None
-    assert confidence_interval([class_counts(confusions[0])])["mean_iou"] is None
-    assert confidence_interval([class_counts(np.zeros((3, 3), np.int64))] * 5)["mean_iou"] is None
+    assert confidence_interval([image_counts(confusions[0])])["mean_iou"] is None
+    assert confidence_interval([image_counts(np.zeros((3, 3), np.int64))] * 5)["mean_iou"] is None

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.nn.norm import MOMENTS, BatchNorm
+from deeplab_jax.nn.norm import BatchNorm
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.nn.settings import BatchNormConfig
 from deeplab_jax.ops.mesh import make_mesh, replicated, shard_batch
+from deeplab_jax.types import MOMENTS
 
 
 def _variables(channels=3, mean=0.0, var=1.0):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import pytest
 
-from deeplab_jax.ops.mesh import idle_devices, make_mesh, spread
+from deeplab_jax.ops.mesh import idle_devices, make_mesh, shard_longest_axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,5 +50,5 @@ def test_what_cannot_be_shared_is_told(num_data, num_space, num_hosts, message):
 def test_one_process_may_leave_devices_idle():
     mesh = make_mesh(3, 2)
     assert idle_devices(mesh) == jax.devices()[6:]
-    assert spread((5, 6, 9), mesh).spec == jax.sharding.PartitionSpec(None, None, "data")
-    assert spread((5, 7), mesh).spec == jax.sharding.PartitionSpec()
+    assert shard_longest_axis((5, 6, 9), mesh).spec == jax.sharding.PartitionSpec(None, None, "data")
+    assert shard_longest_axis((5, 7), mesh).spec == jax.sharding.PartitionSpec()

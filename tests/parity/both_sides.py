@@ -18,7 +18,7 @@ from parity_cases import Case, Peer
 from torch_peers import import_peer, to_torch
 
 from deeplab_jax import registry
-from deeplab_jax.apps.import_weights import import_checkpoint, load_pretrained, model_config
+from deeplab_jax.apps.import_weights import import_checkpoint, model_config, pretrained_variables
 from deeplab_jax.config import ModelConfig, PretrainedConfig
 from deeplab_jax.models.build import build_model
 from deeplab_jax.types import ArrayShapes, WeightLayout
@@ -83,7 +83,7 @@ def our_output(case: Case, arrays: Mapping[str, np.ndarray], folder: pathlib.Pat
     fields = recognized(layout or case.layout, {name: array.shape for name, array in arrays.items()}).model
     config = backbone_config(fields, PretrainedConfig(source=str(path), layout=layout))
     model = build_model(config)
-    variables, report, _ = load_pretrained(config, empty_variables(model))
+    variables, report, _ = pretrained_variables(config, empty_variables(model))
     assert report.is_complete, str(report)
     return model_output(case.output, model, variables)
 

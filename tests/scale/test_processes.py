@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import toy_run
 
-from deeplab_jax.train.checkpoint import FOLDER, load_variables
+from deeplab_jax.train.checkpoint import FOLDER, restore_variables
 
 SCRIPT = pathlib.Path(__file__).with_name("toy_run.py")
 REPOSITORY = SCRIPT.parent.parent.parent
@@ -65,7 +65,7 @@ def confusion(workdir):
 
 
 def variables(workdir):
-    return jax.device_get(load_variables(workdir, prefer="latest"))
+    return jax.device_get(restore_variables(workdir, prefer="latest"))
 
 
 def assert_same_run(got, want, tolerance):

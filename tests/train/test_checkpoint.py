@@ -17,7 +17,7 @@ from toy import Toy, make_batch, make_init, make_toy, to_host
 
 from deeplab_jax.config import OptimizerConfig
 from deeplab_jax.ops.mesh import make_mesh, shard_batch
-from deeplab_jax.train.checkpoint import FOLDER, Checkpointer, load_variables
+from deeplab_jax.train.checkpoint import FOLDER, Checkpointer, restore_variables
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import abstract_train_state, abstract_variables
 from deeplab_jax.types import UserError
@@ -105,7 +105,7 @@ def test_a_save_is_not_disturbed_by_the_steps_that_follow(tmp_path):
                 state = advance(state)
     target = {"params": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.params)}
     for step in range(4):
-        restored = load_variables(tmp_path / FOLDER / str(step), target)
+        restored = restore_variables(tmp_path / FOLDER / str(step), target)
         np.testing.assert_array_equal(restored["params"]["head"]["kernel"], 10.0 * step)
 
 
@@ -140,9 +140,9 @@ def test_variables_are_loaded_from_the_best_or_from_the_one_named(tmp_path, stat
     target = abstract_variables(make_init(Toy()), make_mesh(2))
     shift = 1 if where == "step" else 2
     want = jax.tree.map(lambda leaf: leaf + shift, to_host(state.ema))
-    jax.tree.map(np.testing.assert_array_equal, to_host(load_variables(path, target)), want)
+    jax.tree.map(np.testing.assert_array_equal, to_host(restore_variables(path, target)), want)
     if where != "step":
-        latest = load_variables(path, target, prefer="latest")
+        latest = restore_variables(path, target, prefer="latest")
         want = jax.tree.map(lambda leaf: leaf + 3, to_host(state.ema))
         jax.tree.map(np.testing.assert_array_equal, to_host(latest), want)
 
@@ -151,7 +151,7 @@ def test_without_an_average_the_parameters_themselves_are_loaded(tmp_path):
     state, _, _ = make_toy()
     with open_checkpoints(tmp_path) as checkpointer:
         checkpointer.save(1, state, data={}, scores=None)
-    got = load_variables(tmp_path, abstract_variables(make_init(Toy()), make_mesh(1)))
+    got = restore_variables(tmp_path, abstract_variables(make_init(Toy()), make_mesh(1)))
     jax.tree.map(np.testing.assert_array_equal, to_host(got), to_host(dict(state.variables)))
 
 
@@ -164,7 +164,7 @@ def test_another_number_of_classes_is_told_in_one_line(tmp_path, state):
         checkpointer.restore(abstract(model=model, ema=True))
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=message):
-        load_variables(tmp_path, abstract_variables(make_init(model), make_mesh(1)))
+        restore_variables(tmp_path, abstract_variables(make_init(model), make_mesh(1)))
 
 
 def test_another_network_is_told_by_its_tensor(tmp_path):
@@ -172,14 +172,14 @@ def test_another_network_is_told_by_its_tensor(tmp_path):
     with open_checkpoints(tmp_path) as checkpointer:
         checkpointer.save(1, state, data={}, scores=None)
     with pytest.raises(UserError, match="has no tensor 'batch_stats/backbone/bn/mean'"):
-        load_variables(tmp_path, abstract_variables(make_init(Toy()), make_mesh(1)))
+        restore_variables(tmp_path, abstract_variables(make_init(Toy()), make_mesh(1)))
 
 
 @pytest.mark.parametrize("make", [lambda path: path / "missing", lambda path: path])
 def test_no_checkpoint_is_told_in_one_line(tmp_path, make):
     target = abstract_variables(make_init(Toy()), make_mesh(1))
     with pytest.raises(UserError, match=re.escape(f"no checkpoint in {make(tmp_path)}")):
-        load_variables(make(tmp_path), target)
+        restore_variables(make(tmp_path), target)
 
 
 # A limit on the size of files refuses like a full disk or a quota, and needs neither root nor a patched library.
@@ -221,7 +221,7 @@ def test_a_disk_that_refuses_in_the_background_is_told_in_one_line_and_spares_th
     assert required == f"cannot save in {directory}: {refusal}"
     assert (started, refused, saved) == ("None", f"cannot save step 4 in {directory}: {refusal}", "None")
     target = {"params": {"head": {"kernel": jax.ShapeDtypeStruct((9,), jnp.float32)}}}
-    first = load_variables(directory / "1", target)
+    first = restore_variables(directory / "1", target)
     np.testing.assert_array_equal(first["params"]["head"]["kernel"], 1.0)
     assert steps_in(tmp_path) == [1, 5]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
 from deeplab_jax.config import ModelConfig, PartConfig, PretrainedConfig
 from deeplab_jax.presets import PRESETS
@@ -41,7 +41,7 @@ def test_features_are_those_of_the_source(layout_name, shared):
     weights, golden = FILES[layout_name]
     model = mobilenet_v2(output_stride=32, **MODELS[layout_name]["backbone"]["args"])
     config = _config(shared / "weights" / weights, layout_name)
-    variables, report, folded = load_pretrained(config, _variables(model))
+    variables, report, folded = pretrained_variables(config, _variables(model))
     assert report.is_complete
     assert folded == (layout_name == "tfslim_folded")
     expected = np.load(shared / "weights" / golden)
@@ -92,7 +92,7 @@ def _quarter(path):
 
 def test_folded_batch_norm_is_the_identity_with_the_files_biases(folded_file):
     path, model, arrays = folded_file
-    variables, report, folded = load_pretrained(_quarter(path), _variables(model))
+    variables, report, folded = pretrained_variables(_quarter(path), _variables(model))
     assert report.is_complete
     assert folded
     params, stats = variables["params"]["backbone"]["block3"], variables["batch_stats"]["backbone"]["block3"]
@@ -110,7 +110,7 @@ def test_a_file_that_does_not_fit_lists_every_name(folded_file):
     np.savez(path, **arrays)
     words = r"does not fit the backbone: .*missing: params/backbone/block3/expand/conv/kernel.*unexpected: surprise"
     with pytest.raises(UserError, match=words):
-        load_pretrained(_quarter(path), _variables(model))
+        pretrained_variables(_quarter(path), _variables(model))
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_settings_that_pretrained_weights_cannot_work_with_are_refused(changes, 
     path, model, _ = folded_file
     config = dataclasses.replace(_quarter(path), **changes)
     with pytest.raises(UserError, match=words):
-        load_pretrained(config, _variables(model))
+        pretrained_variables(config, _variables(model))

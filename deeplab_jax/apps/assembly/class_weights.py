@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from deeplab_jax.data.inspection.class_counts import (
 )
 from deeplab_jax.files import write_whole
 from deeplab_jax.losses import settings
+from deeplab_jax.registry import near
 from deeplab_jax.types import DatasetInfo, UserError
 
 COUNTS_FILE = "class_counts.json"  # inside a workdir
@@ -92,7 +92,7 @@ def training_counts(config: Config, dataset: Dataset, workdir: pathlib.Path, *, 
     return counts
 
 
-def describe(weights: Sequence[float], info: DatasetInfo) -> str:
+def describe_weights(weights: Sequence[float], info: DatasetInfo) -> str:
     """The weights beside the names of their classes."""
     return ", ".join(f"{name} {weight:.4g}" for name, weight in zip(info.class_names, weights, strict=True))
 
@@ -100,8 +100,7 @@ def describe(weights: Sequence[float], info: DatasetInfo) -> str:
 def _by_name(setting: Mapping[str, float], info: DatasetInfo) -> tuple[float, ...]:
     for name in setting:
         if name not in info.class_names:
-            near = difflib.get_close_matches(str(name), info.class_names, n=3, cutoff=0.5) or info.class_names
             raise UserError(
-                f"config.loss.class_weights: data set {info.name} has no class '{name}'; there is {', '.join(near)}"
+                f"config.loss.class_weights: data set {info.name} has no class '{name}'{near(name, info.class_names)}"
             )
     return tuple(float(setting.get(name, 1.0)) for name in info.class_names)

@@ -30,7 +30,7 @@ def find_crf(name: str) -> CRFPreset | None:
     try:
         return crf_preset(name)
     except ValueError as error:
-        raise UserError(f"config.inference.crf: {error}, or give the path of a crf_search.json") from None
+        raise UserError(f"config.inference.crf: {error} (or give the path of a crf_search.json)") from None
 
 
 def setting_to_dict(setting: CRFPreset) -> dict[str, Any]:

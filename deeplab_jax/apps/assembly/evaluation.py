@@ -24,7 +24,7 @@ from deeplab_jax.files import write_whole
 from deeplab_jax.inference import evaluator
 from deeplab_jax.inference.forward import make_forward
 from deeplab_jax.inference.predictor import Announce, ShapeLog, make_async_predictor
-from deeplab_jax.inference.protocols import describe
+from deeplab_jax.inference.protocols import describe_passes
 from deeplab_jax.inference.resizing import ResizedSource, resize_rule
 from deeplab_jax.inference.tally import Evaluation, Tally
 from deeplab_jax.types import ExampleSource, UserError, Variables
@@ -138,7 +138,7 @@ def protocol(config: Config) -> dict[str, Any]:
     """How images go through the network in evaluation: what a score means nothing without."""
     crf = find_crf(config.inference.crf)
     return {
-        **describe(config.inference),
+        **describe_passes(config.inference),
         "dataset": config.data.dataset,
         "split": config.data.eval_split,
         "output_stride": config.model.output_stride,

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Num
 
 from deeplab_jax.apps.assembly import open_data
-from deeplab_jax.apps.assembly.image_files import find_images
+from deeplab_jax.apps.assembly.image_files import expand_images
 from deeplab_jax.config import Config
 from deeplab_jax.data.sources.images import decode_image
 from deeplab_jax.data.sources.rendering import render_scene
@@ -55,7 +55,7 @@ def find_check_images(config: Config, info: DatasetInfo, images: str) -> NamedIm
     if images and not info.is_rgb:
         raise UserError(f"--images={images}: the network takes {info.channels} channels; leave it out")
     if images:
-        paths = find_images(images)[:_NUM_IMAGES]
+        paths = expand_images(images)[:_NUM_IMAGES]
         return {path.name: decode_image(_read(path), str(path)) for path in paths}
     try:
         split = open_data.open_dataset(config).open_split(config.data.eval_split)

@@ -122,7 +122,7 @@ def write_program(
                 f"--format={name}: the file's results are not the network's: {summary(agreement)}; wanted are "
                 f"{MAX_LOGIT_DIFFERENCE:g} and {MIN_SAME_PIXELS:.1%}; export it in another format"
             )
-        content = describe(config, info, name, file_format, program, model.normalization, unfinished, agreement)
+        content = file_facts(config, info, name, file_format, program, model.normalization, unfinished, agreement)
         if path.is_dir():  # a folder would not take its place
             shutil.rmtree(path)
     write_whole(path.with_name(f"{path.name}.json"), json.dumps(content, indent=1) + "\n")
@@ -136,7 +136,7 @@ def summary(agreement: Agreement) -> str:
     return f"{first}same class on {agreement.same_pixels:.3%} of the pixels ({len(agreement.images)} images)"
 
 
-def describe(
+def file_facts(
     config: Config,
     info: DatasetInfo,
     name: str,

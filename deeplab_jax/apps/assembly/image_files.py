@@ -9,10 +9,9 @@ import pathlib
 from collections.abc import Sequence
 
 from deeplab_jax.apps.assembly.segment_files import result_paths
+from deeplab_jax.data.sources.samples import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.submission import Submission
 from deeplab_jax.types import UserError
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def name_members(paths: Sequence[pathlib.Path], folder: pathlib.Path, rules: Submission) -> list[pathlib.Path]:
@@ -28,7 +27,7 @@ def name_members(paths: Sequence[pathlib.Path], folder: pathlib.Path, rules: Sub
     return targets
 
 
-def find_images(images: str) -> list[pathlib.Path]:
+def expand_images(images: str) -> list[pathlib.Path]:
     """Files that `images` names, each once: a file, several separated by commas, a glob, or a folder.
 
     Raises:

@@ -35,7 +35,7 @@ class KeptProbabilities:
         return self.source[self.indices[position]], np.load(self.paths[position]).astype(np.float32)
 
 
-def fingerprint(config: Config, variables: Variables) -> str:
+def digest_of_network(config: Config, variables: Variables) -> str:
     """What the probabilities of an image follow from: weights, network and protocol; of other images' too."""
     digest = hashlib.blake2b(digest_size=8)
     model, inference = to_dict(config.model), to_dict(config.inference)

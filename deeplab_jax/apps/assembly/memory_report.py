@@ -17,7 +17,7 @@ from deeplab_jax.types import UserError
 REMAT = '("backbone/.*","head/.*")'  # each unit of any backbone and each part of any head
 
 
-def describe(memory: StepMemory) -> str:
+def describe_memory(memory: StepMemory) -> str:
     """One line: what a device must hold, and how much it can."""
     parts = [
         f"{field.name} {_gigabytes(getattr(memory, field.name))}"
@@ -44,7 +44,7 @@ def told_when_it_runs_out(config: Config, mesh: Mesh, needs: list[StepMemory]) -
             raise
         memory = needs[-1] if needs else None
         if memory is not None:
-            print(describe(memory), flush=True)
+            print(describe_memory(memory), flush=True)
         raise UserError(f"out of memory on the devices: {remedies(config, mesh, memory)}") from error
 
 

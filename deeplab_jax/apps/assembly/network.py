@@ -68,4 +68,4 @@ def load_variables(
       UserError: where there is no checkpoint, or it holds another network.
     """
     target = abstract_variables(make_init(config, model), mesh or meshes.make_mesh(1))
-    return checkpoints.load_variables(pathlib.Path(checkpoint) if checkpoint else workdir, target)
+    return checkpoints.restore_variables(pathlib.Path(checkpoint) if checkpoint else workdir, target)

@@ -10,7 +10,7 @@ from typing import Any
 
 from deeplab_jax import registry
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE, DATASET_FILE, read_info
-from deeplab_jax.config import Config, from_dict
+from deeplab_jax.config import Config, from_dict, plain
 from deeplab_jax.types import UserError
 
 _TRAINING = {"dropout", "logits_stddev"}  # arguments of parts that change nothing of what trained weights compute
@@ -52,7 +52,7 @@ def check_trained(config: Config, workdir: pathlib.Path, checkpoint: str = "") -
         num_classes = read_info(workdir / DATASET_FILE).num_classes
         trained.model = dataclasses.replace(trained.model, num_classes=num_classes)
     for field, value, needed in _pairs(config, trained):
-        if _plain(value) != _plain(needed):
+        if plain(value) != plain(needed):
             raise UserError(
                 f"config.model.{field}={value!r}: the weights in {workdir} were trained with {needed!r}; leave it out "
                 f"(without --config, {workdir / CONFIG_FILE} is the config)"
@@ -83,8 +83,3 @@ def _is_named(factory: Callable[..., Any], package: str, name: str) -> bool:
         return registry.resolve(package, name) is factory
     except ValueError:  # a name of another version
         return False
-
-
-def _plain(value: Any) -> Any:
-    """Lists and tuples are the same: JSON knows no tuples."""
-    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value

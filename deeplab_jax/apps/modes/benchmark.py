@@ -28,7 +28,7 @@ from deeplab_jax.apps.assembly.memory_report import told_when_it_runs_out
 from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.apps.modes.compile import convolution_flops
-from deeplab_jax.apps.pages.benchmark_table import describe
+from deeplab_jax.apps.pages.benchmark_table import benchmark_page
 from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
@@ -78,7 +78,7 @@ def benchmark(config: Config, workdir: pathlib.Path) -> None:
         report["evaluation"] = _measure_evaluation(config, info, mesh, model, variables)
     report["loader"] = _measure_loader(config, dataset, mesh) if dataset else {"refusal": refusal}
     write_whole(workdir / FILE, json.dumps(report, indent=1) + "\n")
-    print(describe(report))
+    print(benchmark_page(report))
     print(f"written to  {workdir / FILE}")
 
 

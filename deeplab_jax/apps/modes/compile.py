@@ -62,7 +62,7 @@ def compile_for(config: Config, workdir: pathlib.Path, topology_name: str) -> No
     report = compile_report(config, open_data.find_info(config, workdir, names_matter=False), topology)
     path = workdir / f"compile_{re.sub('[^a-z0-9]+', '_', topology_name)}.json"
     write_whole(path, json.dumps(report, indent=1) + "\n")
-    print(describe(report))
+    print(compile_page(report))
     print(f"written to  {path}")
 
 
@@ -133,7 +133,7 @@ def memory_of(compiled: jax.stages.Compiled) -> dict[str, int]:
     return found | {"total": sum(found.values())}
 
 
-def describe(report: Mapping[str, Any]) -> str:
+def compile_page(report: Mapping[str, Any]) -> str:
     """The report as a page of text."""
     lines = [
         f"topology    {report['topology']}: {report['num_chips']} x {report['device_kind']}, "

@@ -24,7 +24,12 @@ import tqdm
 
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.crf_settings import setting_to_dict
-from deeplab_jax.apps.assembly.kept_probabilities import KeptProbabilities, fingerprint, keep_probabilities, open_folder
+from deeplab_jax.apps.assembly.kept_probabilities import (
+    KeptProbabilities,
+    digest_of_network,
+    keep_probabilities,
+    open_folder,
+)
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.apps.request import CHECKPOINT, Needs, Request
 from deeplab_jax.config import Config, CRFSearchConfig
@@ -71,8 +76,8 @@ def crf_search(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> N
     variables = network.load_variables(config, model, workdir, checkpoint)
     options = dataclasses.replace(predictor_options(config, dataset.info), crf=None)
     source = dataset.open_split(config.data.eval_split)
-    indices = spread(len(source), settings.num_images)
-    folder = open_folder(workdir / _FOLDER, fingerprint(config, variables))
+    indices = evenly_spaced(len(source), settings.num_images)
+    folder = open_folder(workdir / _FOLDER, digest_of_network(config, variables))
     kept = keep_probabilities(folder, make_predictor(model.apply, variables, options), source, indices)
     size_of = functools.partial(padded_size, pad_to=config.inference.pad_to, bucket=config.inference.bucket)
     scorer = _Scorer(folder / "scores.json", kept, size_of, dataset.info)
@@ -93,7 +98,7 @@ def crf_search(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> N
     print(f"use the best with --config.inference.crf={workdir / RESULT_FILE}")
 
 
-def spread(num_examples: int, num_wanted: int) -> list[int]:
+def evenly_spaced(num_examples: int, num_wanted: int) -> list[int]:
     """Indices of `num_wanted` examples at even distances; of all where it is 0 or more than there are."""
     num_wanted = min(num_wanted or num_examples, num_examples)
     return [int(index) for index in np.linspace(0, num_examples - 1, num_wanted).round()]

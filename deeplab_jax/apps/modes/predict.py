@@ -14,7 +14,7 @@ import tqdm
 from PIL import Image
 
 from deeplab_jax.apps.assembly import network, open_data
-from deeplab_jax.apps.assembly.image_files import find_images, name_members, name_results
+from deeplab_jax.apps.assembly.image_files import expand_images, name_members, name_results
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.apps.assembly.segment_files import segment_files
 from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
@@ -55,7 +55,7 @@ def predict(
       UserError: where no image is found, the output cannot be written, two results would have one name, or an
         image cannot be read (after the others are done).
     """
-    paths = find_images(images)
+    paths = expand_images(images)
     folder = pathlib.Path(output).expanduser() if output else workdir / "predictions"
     config = network.for_inference(config)
     info = open_data.find_info(config, workdir)

@@ -48,7 +48,7 @@ def serve(config: Config, workdir: pathlib.Path, checkpoint: str, port: int) -> 
         service = make_service(config, workdir, checkpoint)
         print("compiling for a first size ...", flush=True)
         service.segment(np.zeros((*_WARM_SIZE, 3), np.uint8))
-        app = make_app(service, {"network": describe(config), "inference": dataclasses.asdict(config.inference)})
+        app = make_app(service, {"network": network_line(config), "inference": dataclasses.asdict(config.inference)})
         settings = uvicorn.Config(app, log_level="warning", limit_concurrency=config.serve.max_connections)
         print(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn passes on when it has ended in good order
@@ -90,7 +90,7 @@ def make_service(config: Config, workdir: pathlib.Path, checkpoint: str = "") ->
     )
 
 
-def describe(config: Config) -> str:
+def network_line(config: Config) -> str:
     """The network in a few words."""
     head, backbone = (part.name.rpartition(".")[2] for part in (config.model.head, config.model.backbone))
     return f"{head} on {backbone}, output stride {config.model.output_stride}"

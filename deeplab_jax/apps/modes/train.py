@@ -17,15 +17,14 @@ from tqdm import tqdm
 
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.build_step import Step, abstract_batch, build_step, state_options
-from deeplab_jax.apps.assembly.class_weights import WEIGHTINGS, describe, training_counts
+from deeplab_jax.apps.assembly.class_weights import WEIGHTINGS, describe_weights, training_counts
 from deeplab_jax.apps.assembly.devices import check_batch, make_mesh
 from deeplab_jax.apps.assembly.evaluation import announce_shape, make_evaluator, write_evaluation
-from deeplab_jax.apps.assembly.memory_report import describe as describe_memory
-from deeplab_jax.apps.assembly.memory_report import told_when_it_runs_out
+from deeplab_jax.apps.assembly.memory_report import describe_memory, told_when_it_runs_out
 from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
 from deeplab_jax.apps.assembly.processes import join_processes, told_when_one_is_lost
 from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
-from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.pages.run_report import report
 from deeplab_jax.apps.pages.score_table import collapse_warning
 from deeplab_jax.apps.request import PROCESSES, Needs, Request
@@ -156,7 +155,7 @@ def _load_pretrained(
 ) -> Variables:
     """Weights from a file; where they have batch norm folded away, it is estimated anew."""
     pretrained = config.model.pretrained
-    loaded, report, folded = load_pretrained(config.model, variables, model)
+    loaded, report, folded = pretrained_variables(config.model, variables, model)
     _say(f"pretrained {pretrained.scope} from {pretrained.source}: {report}")
     loaded = jax.device_put(loaded, replicated(mesh))
     if not folded:
@@ -200,7 +199,7 @@ def _count_classes(config: Config, dataset: Dataset, workdir: pathlib.Path) -> C
     """The class counts of the training split; says which weights follow from them."""
     counts = training_counts(config, dataset, workdir, continued=has_checkpoints(workdir))
     weighting = str(config.loss.class_weights)
-    _say(f"weights     {weighting}: {describe(WEIGHTINGS[weighting](counts), dataset.info)}")
+    _say(f"weights     {weighting}: {describe_weights(WEIGHTINGS[weighting](counts), dataset.info)}")
     return counts
 
 

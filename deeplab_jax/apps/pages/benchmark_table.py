@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deeplab_jax.apps.assembly.memory_report import describe as describe_memory
+from deeplab_jax.apps.assembly.memory_report import describe_memory
 from deeplab_jax.train.step_memory import StepMemory
 
 _EXPLANATION = """\
@@ -17,7 +17,7 @@ under model.remat is not in them); bytes are XLA's own estimate, operands and re
 serve a part. The loader was timed alone: where devices and workers are the same cores, they will share them."""
 
 
-def describe(report: Mapping[str, Any]) -> str:
+def benchmark_page(report: Mapping[str, Any]) -> str:
     """The report as a page of text."""
     step, limits = report["step"], report["limits"]
     height, width = report["crop_size"]

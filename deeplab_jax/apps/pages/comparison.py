@@ -23,6 +23,7 @@ from deeplab_jax.data.dataset import example_name
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference.predictor import Segmenter, make_segmenter
 from deeplab_jax.inference.protocols import as_described
+from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
 NUM_CHANGED = 4  # images that gained most, and as many that lost most
@@ -240,4 +241,4 @@ def _colors(run: Run) -> list[list[int]]:
     """RGB of each class, as the workdir knows it; VOC's where it does not."""
     known = (read_json(run.workdir / DATASET_FILE) or {}).get("palette")
     num_classes = len(run.scores["iou_per_class"])
-    return known if known and len(known) == num_classes else visualize.voc_palette(num_classes).tolist()
+    return known if known and len(known) == num_classes else list(voc_palette(num_classes))

@@ -49,7 +49,7 @@ class Confusion:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
+class ShownImage:
     """One image of the evaluation split; its panels are data URIs in the order of PANELS."""
 
     name: str
@@ -67,8 +67,8 @@ class Content:
     num_steps: int | None  # trained so far
     seconds: float | None  # of training
     scores: Mapping[str, Any] | None
-    best: list[Sample]
-    worst: list[Sample]
+    best: list[ShownImage]
+    worst: list[ShownImage]
     protocols: Mapping[str, Any] | None = None  # protocols.json
 
 
@@ -154,14 +154,14 @@ def best_and_worst(
 
 def draw_samples(
     segment: Segmenter, source: ExampleSource, rows: Sequence[Mapping[str, Any]], info: DatasetInfo
-) -> list[Sample]:
+) -> list[ShownImage]:
     """Predicts and draws the images that `rows` ({'name', 'mean_iou'}) name, in their order.
 
     Images that the split no longer holds are left out.
     """
     index_of = {example_name(source, index): index for index in range(len(source))} if rows else {}
     return [
-        Sample(row["name"], row["mean_iou"], draw_panels(source[index_of[row["name"]]], segment, info))
+        ShownImage(row["name"], row["mean_iou"], draw_panels(source[index_of[row["name"]]], segment, info))
         for row in rows
         if row["name"] in index_of
     ]

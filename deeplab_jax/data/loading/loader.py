@@ -21,7 +21,7 @@ from deeplab_jax.data.augment import transforms
 from deeplab_jax.data.augment.by_name import make_augmentations
 from deeplab_jax.data.augment.copy_paste import find_donors
 from deeplab_jax.data.dataset import example_name, image_sizes
-from deeplab_jax.data.loading.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, canvas_size
+from deeplab_jax.data.loading.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, largest_window
 from deeplab_jax.data.settings import DataConfig
 from deeplab_jax.data.sources.bands import fill_missing
 from deeplab_jax.data.workers import WorkerPool, each
@@ -57,7 +57,7 @@ def make_loader(
     rows = _shard_rows(config.batch_size, shard, "data.batch_size")
     maker: RowMaker[Any]
     if config.device_augmentation:
-        maker = WindowMaker(config, info, canvas=canvas_size(config, source), pad_pixel=pad_pixel)
+        maker = WindowMaker(config, info, canvas=largest_window(config, source), pad_pixel=pad_pixel)
     else:
         donors = None
         if config.copy_paste:

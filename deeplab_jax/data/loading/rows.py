@@ -117,7 +117,7 @@ class WindowMaker(RowMaker[WindowBuffers]):
     """The host decodes, draws and copies; the device resizes, mirrors, colours and pads."""
 
     def __init__(self, config: DataConfig, info: DatasetInfo, *, canvas: tuple[int, int], pad_pixel: Pixel):
-        """`canvas`: (height, width) that every window fits into, as `canvas_size` gives it."""
+        """`canvas`: (height, width) that every window fits into, as `largest_window` gives it."""
         self._config, self._info, self._canvas, self._pad_pixel = config, info, canvas, pad_pixel
 
     def finish(self, buffers: WindowBuffers) -> WindowBatch:
@@ -153,7 +153,7 @@ class WindowMaker(RowMaker[WindowBuffers]):
         buffers.valid[row] = True
 
 
-def canvas_size(config: DataConfig, source: ExampleSource) -> tuple[int, int]:
+def largest_window(config: DataConfig, source: ExampleSource) -> tuple[int, int]:
     """(height, width) of the largest window that can be drawn from the images of a split."""
     sizes = np.asarray(image_sizes(source))
     largest = np.asarray([round(crop / config.min_scale) for crop in config.crop_size])

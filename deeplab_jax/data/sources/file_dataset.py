@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from deeplab_jax.data.dataset import Dataset, Originals
 from deeplab_jax.data.sources.prepare import PreparedSource, prepare
-from deeplab_jax.data.sources.samples import Sample, fingerprint, id_table, read_mask, read_sample
+from deeplab_jax.data.sources.samples import Sample, digest_of_samples, id_table, read_mask, read_sample
 from deeplab_jax.types import DatasetInfo, UserError
 
 
@@ -42,7 +42,7 @@ def file_dataset(
             split,
             num_records=len(samples),
             make_record=lambda index: read_sample(samples[index], info, table, read_ids),
-            fingerprint=fingerprint(samples, info, table, split),
+            fingerprint=digest_of_samples(samples, info, table, split),
             prepared_dir=prepared_dir,
         )
 

@@ -18,7 +18,7 @@ from deeplab_jax.types import DatasetInfo, UserError
 IdTable = Int16[np.ndarray, "256"]  # value in a mask -> class id or ignore label; UNKNOWN_ID where it means nothing
 
 UNKNOWN_ID = -1
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def id_table(info: DatasetInfo, id_map: Mapping[int, int] | None = None) -> IdTa
     return table
 
 
-def fingerprint(samples: Sequence[Sample], info: DatasetInfo, table: IdTable, split: str) -> str:
+def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, table: IdTable, split: str) -> str:
     """A short hash of all that the prepared copy depends on: names, sizes and times of the files, and the classes.
 
     Raises:

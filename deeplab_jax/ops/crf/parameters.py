@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -12,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
+
+from deeplab_jax.registry import near
 
 KernelWeight = Any  # a number for all classes, one per class, or a matrix from class to class
 
@@ -79,8 +80,7 @@ PRESETS: Mapping[str, CRFPreset] = {
 def crf_preset(name: str) -> CRFPreset:
     """The published preset `name`; ValueError if there is none of that name."""
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or sorted(PRESETS)
-        raise ValueError(f"no CRF preset '{name}'; there are {', '.join(near)}")
+        raise ValueError(f"no CRF preset '{name}'{near(name, PRESETS)}")
     return PRESETS[name]
 
 

@@ -78,7 +78,7 @@ def test_settings_that_make_no_sense_are_refused_at_once(setting):
 
 def test_a_name_of_no_class_is_refused_with_the_near_ones():
     with pytest.raises(
-        UserError, match=r"config\.loss\.class_weights: data set toy has no class 'gren'; there is green"
+        UserError, match=r"config\.loss\.class_weights: data set toy has no class 'gren'; did you mean 'green'"
     ):
         class_weights({"gren": 2.0}, INFO, None)
 

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import pytest
 
-from deeplab_jax.apps.assembly.memory_report import describe, remedies, told_when_it_runs_out
+from deeplab_jax.apps.assembly.memory_report import describe_memory, remedies, told_when_it_runs_out
 from deeplab_jax.config import Config
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.train.step_memory import StepMemory
@@ -25,7 +25,7 @@ def config():
 
 
 def test_the_needs_are_one_line():
-    assert describe(NEEDS) == (
+    assert describe_memory(NEEDS) == (
         "memory      per device 26.01 GB of 16.00 GB (parameters 1.00 GB, statistics 1.00 MB, optimizer 1.00 GB, "
         "batch 10.00 MB, temporaries 24.00 GB)"
     )
@@ -34,7 +34,7 @@ def test_the_needs_are_one_line():
 def test_out_of_memory_is_told_with_the_table_and_what_needs_less(config, capsys):
     with pytest.raises(UserError) as caught, told_when_it_runs_out(config, make_mesh(4), [NEEDS]):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 24000000000 bytes.")
-    assert capsys.readouterr().out == describe(NEEDS) + "\n"
+    assert capsys.readouterr().out == describe_memory(NEEDS) + "\n"
     assert str(caught.value) == (
         "out of memory on the devices: --config.model.compute_dtype=bfloat16 (about 14.01 GB), or "
         '--config.model.remat=\'("backbone/.*","head/.*")\' (a third more computation), or '

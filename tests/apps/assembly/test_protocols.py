@@ -143,7 +143,7 @@ def test_one_checkpoint_side_by_side(run, dataset):
 
 
 def test_a_protocol_that_does_not_exist_is_one_line(config, tmp_path):
-    with pytest.raises(UserError, match=r"no protocol 'v3_os8'; there are .*v3_val_os8"):
+    with pytest.raises(UserError, match=r"no protocol 'v3_os8'; did you mean .*v3_val_os8"):
         app.evaluate_protocols(config, tmp_path, "", "v3_val_os16,v3_os8")
 
 

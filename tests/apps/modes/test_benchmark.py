@@ -10,7 +10,7 @@ import pytest
 
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.modes import benchmark as app
-from deeplab_jax.apps.pages.benchmark_table import describe
+from deeplab_jax.apps.pages.benchmark_table import benchmark_page
 from deeplab_jax.config import Config, PartConfig
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.hardware.chips import CHIPS, find_chip
@@ -71,23 +71,23 @@ def test_evaluation_and_loader_are_those_of_the_config(run):
 
 def test_a_chip_on_paper_is_a_second_limit(run):
     report, _ = run
-    assert "on paper unknown" in describe(report)
+    assert "on paper unknown" in benchmark_page(report)
     h100 = CHIPS["h100"]
     assert find_chip(h100.device_kind) is h100
     chip = {"kind": h100.kind, "flops": h100.flops, "memory_bandwidth": h100.memory_bandwidth}
-    page = describe({**report, "chip": chip})
+    page = benchmark_page({**report, "chip": chip})
     assert "on paper 989 TFLOP/s in bfloat16, 3.35 TB/s" in page
     assert page.count("% of that on paper") == 1  # the peak is of another type than the network
-    assert describe({**report, "chip": chip, "compute_dtype": "bfloat16"}).count("% of that on paper") == 2
+    assert benchmark_page({**report, "chip": chip, "compute_dtype": "bfloat16"}).count("% of that on paper") == 2
 
 
 def test_a_loader_that_is_too_slow_or_absent_is_said(run):
     report, _ = run
     slow = {"images_per_second": report["step"]["images_per_second"] / 2, "augment_seconds": 0.002}
-    page = describe({**report, "loader": slow})
+    page = benchmark_page({**report, "loader": slow})
     assert "0.5 times the train step's: the step would wait for data" in page
     assert "augmentation on the devices 2 ms a step more" in page
-    assert "not measured: no such folder" in describe({**report, "loader": {"refusal": "no such folder"}})
+    assert "not measured: no such folder" in benchmark_page({**report, "loader": {"refusal": "no such folder"}})
 
 
 def test_without_data_there_is_a_reason(config, tmp_path, monkeypatch):

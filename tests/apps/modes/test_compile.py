@@ -113,7 +113,7 @@ def test_the_report_says_what_a_chip_needs(report):
     assert report["memory"]["arguments"] == pytest.approx(arguments, rel=0.01)
     assert report["fits"]
     assert report["bytes_moved"] > report["memory"]["temporaries"]
-    page = compiling.describe(report)
+    page = compiling.compile_page(report)
     for text in ("host:8", "2 images of 16 on each", "fits        yes", "all-reduce", "not: a measurement"):
         assert text in page
 
@@ -121,7 +121,7 @@ def test_the_report_says_what_a_chip_needs(report):
 def test_a_program_that_does_not_fit_is_a_result():
     report = {"memory": None, "error": "RESOURCE_EXHAUSTED: Used 20G of 15G hbm", "topology": "v5e", "num_chips": 1}
     report |= {"device_kind": "TPU v5 lite", "batch_size": 16, "network": "a b", "output_stride": 16}
-    assert "fits        no: RESOURCE_EXHAUSTED" in compiling.describe({**report, "compute_dtype": "bfloat16"})
+    assert "fits        no: RESOURCE_EXHAUSTED" in compiling.compile_page({**report, "compute_dtype": "bfloat16"})
 
 
 @pytest.mark.parametrize("name", ["v9:2x2", "v5e:axb", "v5e:0x2", "v5e:2x2x2x2", "a100", ""])

@@ -14,7 +14,7 @@ from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.crf_settings import find_crf, setting_from_dict, setting_to_dict
 from deeplab_jax.apps.assembly.evaluation import protocol
 from deeplab_jax.apps.modes import crf_search
-from deeplab_jax.apps.modes.crf_search import Point, search, spread
+from deeplab_jax.apps.modes.crf_search import Point, evenly_spaced, search
 from deeplab_jax.config import Config, CRFSearchConfig
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.ops.crf.parameters import crf_preset
@@ -117,8 +117,8 @@ def test_coarse_then_fine():
 
 
 def test_images_are_spread_over_the_split():
-    assert spread(10, 4) == [0, 3, 6, 9]
-    assert spread(3, 100) == spread(3, 0) == [0, 1, 2]
+    assert evenly_spaced(10, 4) == [0, 3, 6, 9]
+    assert evenly_spaced(3, 100) == evenly_spaced(3, 0) == [0, 1, 2]
 
 
 def test_scores_say_which_numbers_a_name_stood_for():
@@ -160,7 +160,7 @@ def test_a_file_that_holds_no_crf_is_refused_in_one_line(tmp_path, changes, mess
 
 
 def test_what_does_not_exist_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"no CRF preset 'v2_resnet'; there are .*crf_search\.json"):
+    with pytest.raises(UserError, match=r"no CRF preset 'v2_resnet'; did you mean .*crf_search\.json"):
         find_crf("v2_resnet")
     with pytest.raises(UserError, match=r"cannot read .*none\.json: No such file"):
         find_crf(str(tmp_path / "none.json"))

@@ -104,7 +104,7 @@ def test_images_are_found_as_file_list_glob_and_folder(tmp_path):
     folder = str(tmp_path)
 
     def found(images):
-        return [path.name for path in app.find_images(images)]
+        return [path.name for path in app.expand_images(images)]
 
     assert found(folder) == ["a.jpg", "b.PNG", "x,y.png"]
     assert found(f"{folder}/c.txt") == ["c.txt"]  # asked for by name: the decoder shall say what it is

@@ -20,7 +20,7 @@ from deeplab_jax.config import Config, DataConfig, InferenceConfig, LossConfig, 
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.nn.norm import BatchNorm
 from deeplab_jax.ops.mesh import make_mesh
-from deeplab_jax.train.checkpoint import load_variables
+from deeplab_jax.train.checkpoint import restore_variables
 from deeplab_jax.train.state import abstract_variables
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
@@ -79,7 +79,7 @@ def toy_parts(monkeypatch, config):
 
 def load(workdir, num_classes=3):
     init = network.make_init(Config(), Toy(num_classes))
-    return jax.device_get(load_variables(workdir, abstract_variables(init, make_mesh(1)), prefer="latest"))
+    return jax.device_get(restore_variables(workdir, abstract_variables(init, make_mesh(1)), prefer="latest"))
 
 
 def test_a_run_leaves_everything_in_the_workdir(config, tmp_path, toy_parts, capsys):
@@ -263,7 +263,7 @@ def test_folded_weights_are_calibrated_before_the_first_step(config, monkeypatch
         made_up.update(filled)
         return filled, "all found", True
 
-    monkeypatch.setattr(app, "load_pretrained", fake_load)
+    monkeypatch.setattr(app, "pretrained_variables", fake_load)
     config.model.pretrained = dataclasses.replace(config.model.pretrained, source="weights.npz", layout="any")
     dataset, mesh, model = make_dataset(), make_mesh(2), Toy(3)
     images = dataset.open_split("val")[0].image[None]

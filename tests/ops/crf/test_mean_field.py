@@ -203,7 +203,7 @@ def test_presets_are_found_by_name():
     assert crf_preset("kazuto1011").params == CRFParams(3.0, 1.0, 4.0, 67.0, 3.0)
     assert crf_preset("pydensecrf_readme").num_iterations == 5
     assert {"v1", "v2_vgg16", "crf_as_rnn", "ccvl"} <= set(PRESETS)
-    with pytest.raises(ValueError, match=r"no CRF preset 'v2_resnet'; there are v2_resnet101"):
+    with pytest.raises(ValueError, match=r"no CRF preset 'v2_resnet'; did you mean 'v2_resnet101'"):
         crf_preset("v2_resnet")
 
 
