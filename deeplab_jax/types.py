@@ -61,15 +61,6 @@ def find_feature(feature_info: tuple[FeatureInfo, ...], name: str) -> FeatureInf
     raise ValueError(f"no feature map '{name}': the backbone has {', '.join(info.name for info in feature_info)}")
 
 
-def bucket_size(size: tuple[int, int], bucket: int) -> tuple[int, int]:
-    """The smallest (height, width) of the form bucket * k + 1, k at least 1, that holds `size` along each axis.
-
-    Images are padded to it so that few sizes are compiled for.
-    """
-    height, width = (max(1, -(-(axis - 1) // bucket)) * bucket + 1 for axis in size)
-    return height, width
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Normalization:
     """Per-channel affine map: (pixel - mean) / std, in the images' own units: [0, 255] for RGB bytes."""

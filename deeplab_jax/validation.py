@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from deeplab_jax import registry
+from deeplab_jax.canvas import make_canvas
 from deeplab_jax.config import Config, PartConfig
 from deeplab_jax.fields import check, shown
-from deeplab_jax.types import UserError, bucket_size
+from deeplab_jax.types import UserError
 
 
 def validate(config: Config) -> None:
@@ -43,7 +44,7 @@ def warnings_for(config: Config) -> list[str]:
         ("inference.window", inference.window),
         ("export.size", config.export.size),
     ):
-        better = bucket_size(size, stride)
+        better = make_canvas((0, 0), stride).around(size)
         if size not in ((0, 0), better):
             found.append(f"config.{path}={size}: {reason} {better} is the next size that stays in place")
     if inference.bucket % stride and inference.pad_to == (0, 0):

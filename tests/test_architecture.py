@@ -20,8 +20,9 @@ ALLOWED = {
     "palettes": set(),
     "registry": set(),
     "fields": {"types"},
+    "canvas": {"types"},
     "config": {"data", "export", "inference", "losses", "models", "nn", "ops", "serving", "train"},  # their settings
-    "validation": {"types", "fields", "config", "registry"},
+    "validation": {"types", "canvas", "fields", "config", "registry"},
     "presets": {"types"},
     "ops": {"fields", "registry", "ops"},
     "nn": {"types", "fields", "ops", "nn"},
@@ -31,13 +32,13 @@ ALLOWED = {
     "backbones": {"types", "nn", "ops"},
     "heads": {"types", "nn", "ops"},
     "models": {"types", "fields", "registry", "nn", "ops", "models"},
-    "data": {"types", "fields", "files", "palettes", "registry", "data"},
+    "data": {"types", "canvas", "fields", "files", "palettes", "registry", "data"},
     "weights": {"types", "presets", "weights"},
     "train": {"types", "fields", "files", "losses", "metrics", "ops", "train"},
     "hardware": {"types", "hardware"},
-    "export": {"types", "fields", "export"},
+    "export": {"types", "canvas", "fields", "export"},
     "serving": {"types", "fields", "data", "visualize", "serving"},
-    "inference": {"types", "fields", "registry", "losses", "metrics", "ops", "inference"},
+    "inference": {"types", "canvas", "fields", "registry", "losses", "metrics", "ops", "inference"},
     "__main__": {"hardware", "apps"},
     "apps": {path.stem for path in HOUSE.iterdir()},
 }
@@ -96,7 +97,7 @@ def test_settings_import_settings_and_the_ground_alone():
     for path in MODULES:
         if path.name == "settings.py":
             house = {name.rpartition(".")[0] for name in imports(path) if name.startswith("deeplab_jax.")}
-            assert all(name.endswith((".fields", ".types", ".settings")) for name in house), relative(path)
+            assert all(name.endswith((".canvas", ".fields", ".types", ".settings")) for name in house), relative(path)
 
 
 def test_rules_name_every_part():
@@ -112,7 +113,7 @@ def test_a_forbidden_import_is_seen(tmp_path):
 
 def test_data_knows_no_jax():
     """Its workers must start in a second: neither jax nor what imports it, in any file of the NumPy world."""
-    ground = ("data", "types", "fields", "files", "palettes", "config", "registry")
+    ground = ("data", "types", "canvas", "fields", "files", "palettes", "config", "registry")
     for path in MODULES:
         if part_of(path) not in ground and path.name != "settings.py":
             continue

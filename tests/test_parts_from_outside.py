@@ -15,7 +15,7 @@ import pytest
 from deeplab_jax import registry
 from deeplab_jax.apps.command import main
 from deeplab_jax.apps.find_config import load_config
-from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.models.build import build_model
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import validate
@@ -110,7 +110,7 @@ def test_a_layout_of_ones_own_fills_the_backbone(config, folder, rng):
     config.model.pretrained.source = str(source)
     config.model.pretrained.layout = "my_package.my_layout:recognize"
     validate(config)
-    filled, report, folded = load_pretrained(config.model, target)
+    filled, report, folded = pretrained_variables(config.model, target)
     assert (len(report.loaded), folded) == (len(arrays), False)
     kernel = filled["params"]["backbone"]["unit1"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel, arrays["unit1.conv.weight"].astype(np.float32).transpose(2, 3, 1, 0))

@@ -14,6 +14,7 @@ from jax import lax
 from jax.core import max_dim
 from jaxtyping import Array, Num
 
+from deeplab_jax.canvas import Canvas
 from deeplab_jax.types import ApplyFn, Image, Pixel, UserError, Variables
 
 OUTPUTS = ("class_ids", "logits", "probabilities")
@@ -22,33 +23,6 @@ SMALLEST = 2  # pixels of a side, where any size is taken
 
 Outputs = Mapping[str, Array]  # by name, as in OUTPUTS; [b, h, w] or [b, h, w, c] at the images' size
 Runner = Callable[[Num[np.ndarray, "b h w bands"]], Mapping[str, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Canvas:
-    """The size at which images are computed: they lie in its upper left corner, the rest is padding.
-
-    Attributes:
-      smallest: (height, width), and the only size where `bucket` is 0.
-      bucket: each side grows by multiples of it where the image is larger; 0: no image may be.
-    """
-
-    smallest: tuple[int, int]
-    bucket: int
-
-    @property
-    def is_fixed(self) -> bool:
-        return not self.bucket
-
-    def around(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) for an image of `size`, either of which may be symbolic."""
-        if self.is_fixed:
-            return self.smallest
-        height, width = (
-            least + self.bucket * ((max_dim(axis - least, 0) + self.bucket - 1) // self.bucket)
-            for axis, least in zip(size, self.smallest, strict=True)
-        )
-        return height, width
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,7 +106,7 @@ def make_program(
 
     def run(images: Image) -> Outputs:
         height, width = images.shape[1], images.shape[2]
-        padded = pad_images(images, canvas.around((height, width)), pad_pixel)
+        padded = pad_images(images, canvas.around((height, width), maximum=max_dim), pad_pixel)
         logits = apply_fn(values, padded, train=False)[:, :height, :width].astype(jnp.float32)
         return {name: _OUTPUT_FUNCTIONS[name](logits) for name in outputs}
 

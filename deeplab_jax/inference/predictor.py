@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, Num
+from jaxtyping import Array, Bool, Float, Integer
 
+from deeplab_jax.canvas import pad_image
 from deeplab_jax.inference.crf import refine
 from deeplab_jax.inference.finite import all_finite, require_finite
 from deeplab_jax.inference.forward import make_forward
 from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image, resize_rule
 from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.ops.crf.parameters import CRFPreset
-from deeplab_jax.types import ApplyFn, Image, Pixel, Pixels, Variables, bucket_size
+from deeplab_jax.types import ApplyFn, Image, Pixel, Pixels, Variables
 
 Predictor = Callable[[Pixels], Float[np.ndarray, "h w c"]]
 AsyncPredictor = Callable[[Pixels], Callable[[], Float[np.ndarray, "h w c"]]]
@@ -49,26 +50,10 @@ class PredictorOptions:
         return self.crf is not None or self.resize is not None
 
 
-def padded_size(size: tuple[int, int], *, pad_to: tuple[int, int], bucket: int) -> tuple[int, int]:
-    """The (height, width) at which an image of `size` is computed: `pad_to` where it fits in, else bucket * k + 1."""
-    if size[0] <= pad_to[0] and size[1] <= pad_to[1]:
-        return pad_to
-    return bucket_size(size, bucket)
-
-
 def canvas_size(size: tuple[int, int], options: PredictorOptions) -> tuple[int, int]:
     """The (height, width) at which an image of `size` is computed; images that share it can share a batch."""
     inner = options.resize.size(size) if options.resize else size
-    return padded_size(inner, pad_to=options.settings.pad_to, bucket=options.settings.bucket)
-
-
-def pad_image(image: Pixels, size: tuple[int, int], pad_pixel: Pixel) -> Num[np.ndarray, "ph pw bands"]:
-    """`image` in the upper left corner of a canvas of `size` made of `pad_pixel`, which is in missing values' place."""
-    canvas = np.empty((*size, image.shape[-1]), image.dtype)
-    canvas[:] = pad_pixel
-    place = canvas[: image.shape[0], : image.shape[1]]
-    np.copyto(place, image, where=np.isfinite(image) if image.dtype.kind == "f" else True)
-    return canvas
+    return options.settings.canvas.around(inner)
 
 
 class ShapeLog:

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import field
 
+from deeplab_jax.canvas import Canvas, make_canvas
 from deeplab_jax.fields import a_size, above, at_least, each_above, one_of
 from deeplab_jax.types import COMPUTE_DTYPES
 
@@ -40,8 +41,8 @@ class InferenceConfig:
     compute_dtype: str = one_of("", *COMPUTE_DTYPES, default="")  # '': the model's
     # CRF that refines the result: a preset of ops/crf/parameters.py, e.g. 'v2_resnet101', or a crf_search.json.
     crf: str = ""
-    # (height, width) to which images are padded at the bottom and on the right. (0, 0): each axis up to the next
-    # multiple of `bucket`, plus 1, so that few sizes are compiled.
+    # (height, width) to which images are padded at the bottom and on the right; a side that is larger grows by
+    # multiples of `bucket`. (0, 0): each side up to the next multiple of `bucket`, plus 1, so that few are compiled.
     pad_to: tuple[int, int] = a_size("buckets")
     bucket: int = at_least(1, default=64)
     # Resize so that the shorter side is `resize_shorter` px and the longer at most `resize_longer` px; 0: keep the
@@ -52,6 +53,11 @@ class InferenceConfig:
     resize_labels: bool = False  # score at the resized labels, as some scripts do; not comparable with other scores
     center_crop: tuple[int, int] = a_size("whole images")  # (height, width) to score; not comparable with other scores
     measures: MeasureConfig = field(default_factory=MeasureConfig)
+
+    @property
+    def canvas(self) -> Canvas:
+        """The sizes at which images are computed."""
+        return make_canvas(self.pad_to, self.bucket)
 
     @property
     def window_stride(self) -> tuple[int, int]:

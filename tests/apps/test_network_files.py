@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.modes.import_ import import_weights
 from deeplab_jax.apps.network_files import Network, read_network, write_network
 from deeplab_jax.config import Config, PartConfig, PretrainedConfig
@@ -77,12 +77,14 @@ def test_an_own_file_is_a_start_for_training(network, file):
     config = dataclasses.replace(network.config, num_classes=9, pretrained=start)
     model = build_model(config)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3), jnp.uint8)))
-    loaded, report, _ = load_pretrained(config, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+    loaded, report, _ = pretrained_variables(
+        config, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    )
     assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
     ours, theirs = (tree["params"]["head"]["aspp"]["aspp0"]["conv"]["kernel"] for tree in (loaded, network.variables))
     np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(UserError, match=r"normalization='imagenet': .* need 'minus_one_to_one'"):
-        load_pretrained(dataclasses.replace(config, normalization="imagenet"), {})
+        pretrained_variables(dataclasses.replace(config, normalization="imagenet"), {})
 
 
 def test_a_file_says_what_is_needed_and_nothing_else(file):

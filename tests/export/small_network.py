@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeplab_jax.export.program import Canvas, make_program
+from deeplab_jax.canvas import Canvas, pad_image
+from deeplab_jax.export.program import make_program
 from deeplab_jax.heads.v3plus import V3PlusHead
-from deeplab_jax.inference.predictor import pad_image
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.nn.layers import ConvNorm
 from deeplab_jax.ops.pooling import max_pool

@@ -8,8 +8,9 @@ import pytest
 from jax import lax
 from small_network import PAD_PIXEL, expected_logits, make_network, patches, program_of
 
+from deeplab_jax.canvas import Canvas
 from deeplab_jax.export.formats import onnx as onnx_format
-from deeplab_jax.export.program import Canvas, make_program
+from deeplab_jax.export.program import make_program
 from deeplab_jax.ops.pooling import average_pool, max_pool
 from deeplab_jax.types import UserError
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_network import PAD_PIXEL, expected_logits, make_network, patches, program_of
 
+from deeplab_jax.canvas import Canvas
 from deeplab_jax.export.formats import stablehlo
-from deeplab_jax.export.program import Canvas, Format, make_program, require_packages
-from deeplab_jax.inference.predictor import padded_size
+from deeplab_jax.export.program import Format, make_program, require_packages
 from deeplab_jax.models.multi_scale import MultiScaleDeepLab
 from deeplab_jax.types import UserError
 
@@ -48,14 +48,6 @@ def test_the_file_holds_its_weights_and_serves_three_platforms(written):
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_each_convention_is_written_for_any_size(padding, align_corners, tmp_path):
     stablehlo.write(program_of(*make_network(align_corners, padding)), tmp_path / "model")
-
-
-def test_the_canvas_is_the_predictors():
-    for pad_to in ((0, 0), (65, 97)):
-        canvas = Canvas((pad_to[0] or 1, pad_to[1] or 1), 32)
-        for size in ((2, 2), (33, 34), (65, 97), (100, 130)):
-            assert canvas.around(size) == padded_size(size, pad_to=pad_to, bucket=32)
-    assert Canvas((40, 48), 0).around((3, 3)) == (40, 48)
 
 
 def test_a_network_that_must_know_its_size_is_refused_and_takes_a_fixed_one(tmp_path, rng):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.inference.predictor import PredictorOptions, make_predictor, make_segmenter, pad_image, padded_size
+from deeplab_jax.canvas import pad_image
+from deeplab_jax.inference.predictor import PredictorOptions, make_predictor, make_segmenter
 from deeplab_jax.inference.settings import InferenceConfig
 
 VARIABLES = {"scale": jnp.float32(0.05)}
@@ -17,21 +18,6 @@ def apply_toy(variables, images, *, train):
     """A pixelwise network: padding can reach its result only through a fault in cropping."""
     x = images.astype(jnp.float32) * variables["scale"]
     return jnp.stack([x[..., 0], x[..., 1], x[..., 2], x.sum(-1) / 3 + 0.1], axis=-1)
-
-
-@pytest.mark.parametrize(
-    ("size", "pad_to", "expected"),
-    [
-        ((375, 500), (513, 513), (513, 513)),
-        ((513, 513), (513, 513), (513, 513)),
-        ((375, 500), (0, 0), (385, 513)),
-        ((65, 64), (0, 0), (65, 65)),
-        ((66, 1), (0, 0), (129, 65)),
-        ((600, 500), (513, 513), (641, 513)),  # too large for pad_to: buckets
-    ],
-)
-def test_padded_size(size, pad_to, expected):
-    assert padded_size(size, pad_to=pad_to, bucket=64) == expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 17)])

@@ -14,11 +14,11 @@ from jaxtyping import Num
 
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.image_files import expand_images
+from deeplab_jax.canvas import pad_image
 from deeplab_jax.config import Config
 from deeplab_jax.data.sources.images import decode_image
 from deeplab_jax.data.sources.rendering import render_scene
 from deeplab_jax.export.program import Format, Program, Runner
-from deeplab_jax.inference.predictor import pad_image
 from deeplab_jax.types import DatasetInfo, UserError, Variables
 
 MAX_LOGIT_DIFFERENCE = 1e-3

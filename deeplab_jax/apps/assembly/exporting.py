@@ -26,11 +26,11 @@ from deeplab_jax.apps.assembly.export_check import (
     check_file,
 )
 from deeplab_jax.apps.assembly.image_kind import pad_pixel
+from deeplab_jax.canvas import Canvas
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.export.program import (
     INPUT,
     SMALLEST,
-    Canvas,
     Format,
     Program,
     id_dtype,
@@ -68,11 +68,11 @@ def as_exported(config: Config, file_format: Format) -> Config:
 
 def find_canvas(config: Config, file_format: Format) -> Canvas:
     """At what size the network computes: `export.size` and no other, else as the predictor does."""
-    pad_to = config.inference.pad_to
-    for size in (config.export.size, *([] if file_format.any_size else [pad_to, config.data.crop_size])):
+    sizes = [config.export.size, *([] if file_format.any_size else [config.inference.pad_to, config.data.crop_size])]
+    for size in sizes:
         if size != (0, 0):
             return Canvas(size, 0)
-    return Canvas((pad_to[0] or 1, pad_to[1] or 1), config.inference.bucket)
+    return config.inference.canvas
 
 
 def write_program(

@@ -39,7 +39,6 @@ from deeplab_jax.hardware.program_text import count_bytes
 from deeplab_jax.hardware.roofline import call_times, measure_limits, pace_of
 from deeplab_jax.inference.evaluator import make_confusion_step
 from deeplab_jax.inference.forward import make_forward
-from deeplab_jax.inference.predictor import padded_size
 from deeplab_jax.ops.mesh import shard_batch
 from deeplab_jax.train.state import create_train_state, create_variables
 from deeplab_jax.train.step_memory import StepMemory, step_memory
@@ -153,7 +152,7 @@ def _measure_evaluation(
     """What the devices do for a batch of evaluation: every pass over it, its confusion matrices and measures."""
     options = predictor_options(config, info)
     settings = options.settings
-    size = padded_size(config.data.crop_size, pad_to=settings.pad_to, bucket=settings.bucket)
+    size = settings.canvas.around(config.data.crop_size)
     num_images = -(-settings.batch_size // mesh.size) * mesh.size
     if settings.compute_dtype:
         model = network.build(network.for_inference(config), info)

@@ -35,7 +35,7 @@ from deeplab_jax.apps.request import CHECKPOINT, Needs, Request
 from deeplab_jax.config import Config, CRFSearchConfig
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference.crf import refine
-from deeplab_jax.inference.predictor import make_predictor, padded_size
+from deeplab_jax.inference.predictor import make_predictor
 from deeplab_jax.metrics.confusion import confusion_matrix, scores
 from deeplab_jax.ops.crf.parameters import CRFParams, CRFPreset
 from deeplab_jax.types import DatasetInfo, UserError
@@ -79,8 +79,7 @@ def crf_search(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> N
     indices = evenly_spaced(len(source), settings.num_images)
     folder = open_folder(workdir / _FOLDER, digest_of_network(config, variables))
     kept = keep_probabilities(folder, make_predictor(model.apply, variables, options), source, indices)
-    size_of = functools.partial(padded_size, pad_to=config.inference.pad_to, bucket=config.inference.bucket)
-    scorer = _Scorer(folder / "scores.json", kept, size_of, dataset.info)
+    scorer = _Scorer(folder / "scores.json", kept, config.inference.canvas.around, dataset.info)
 
     plain = scorer.score(None)
     found = search(settings, lambda points: [scorer.score(point_setting(point, settings)) for point in points])

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Num, UInt8
 
+from deeplab_jax.canvas import fill_outside
 from deeplab_jax.types import Pixel
 
 
@@ -137,23 +138,8 @@ def crop_into(
     _resize_window(plan, image, out_image[:height, :width], cv2.INTER_LINEAR)
     # INTER_NEAREST would sample up to half a pixel off the positions of INTER_LINEAR.
     _resize_window(plan, label, out_label[:height, :width], cv2.INTER_NEAREST_EXACT)
-    pad_outside((height, width), out_image, out_label, pad_pixel=pad_pixel, ignore_label=ignore_label)
-
-
-def pad_outside(
-    size: tuple[int, int],
-    image: Num[np.ndarray, "h w bands"],
-    label: UInt8[np.ndarray, "h w"],
-    *,
-    pad_pixel: Pixel,
-    ignore_label: int,
-) -> None:
-    """Fills what lies below and to the right of `size` = (height, width), in place."""
-    height, width = size
-    image[height:] = pad_pixel
-    image[:height, width:] = pad_pixel
-    label[height:] = ignore_label
-    label[:height, width:] = ignore_label
+    fill_outside(out_image, (height, width), pad_pixel)
+    fill_outside(out_label, (height, width), ignore_label)
 
 
 def _resize_window(plan: CropPlan, source: np.ndarray, target: np.ndarray, interpolation: int) -> None:

@@ -17,15 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deeplab_jax.data.augment import transforms
+from deeplab_jax.canvas import Canvas, place_image
 from deeplab_jax.data.augment.by_name import make_augmentations
 from deeplab_jax.data.augment.copy_paste import find_donors
 from deeplab_jax.data.dataset import example_name, image_sizes
 from deeplab_jax.data.loading.rows import CropBuffers, CropMaker, RowMaker, WindowMaker, largest_window
 from deeplab_jax.data.settings import DataConfig
-from deeplab_jax.data.sources.bands import fill_missing
 from deeplab_jax.data.workers import WorkerPool, each
-from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, Pixel, UserError, WindowBatch, bucket_size
+from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Loader, Pixel, UserError, WindowBatch
 
 
 def make_loader(
@@ -210,8 +209,7 @@ def eval_batches(
     info: DatasetInfo,
     *,
     batch_size: int,
-    pad_to: tuple[int, int],
-    bucket: int,
+    canvas: Canvas,
     pad_pixel: Pixel,
     num_workers: int,
     shard: tuple[int, int] = (0, 1),
@@ -225,9 +223,7 @@ def eval_batches(
       source: the split's examples.
       info: the data set; gives the ignore label, and what images are like.
       batch_size: rows of a batch, over all processes.
-      pad_to: (height, width) to pad all images to, below and to the right;
-        (0, 0): each axis up to the next multiple of `bucket`, plus 1.
-      bucket: see `pad_to`.
+      canvas: which images are padded to, below and to the right.
       pad_pixel: of the padding; it also stands for missing values.
       num_workers: threads; 0: one for each CPU core.
       shard: (p, P): this is process p of P, which gets the p-th part of each
@@ -237,18 +233,13 @@ def eval_batches(
       An iterator of (batch, names of its valid rows, which come first).
 
     Raises:
-      UserError: when an image is larger than `pad_to`, or P does not divide
-        `batch_size`; while iterating, when a file cannot be decoded.
+      UserError: when P does not divide `batch_size`; while iterating, when a
+        file cannot be decoded.
     """
     rows = _shard_rows(batch_size, shard, "inference.batch_size")
     groups: dict[tuple[int, int], list[int]] = {}
     for index, size in enumerate(image_sizes(source)):
-        if pad_to != (0, 0) and (size[0] > pad_to[0] or size[1] > pad_to[1]):
-            raise UserError(
-                f"{example_name(source, index)}: is {size[0]}x{size[1]} (height x width), larger than "
-                f"config.inference.pad_to={pad_to}; raise pad_to, or set it to (0, 0)"
-            )
-        groups.setdefault(pad_to if pad_to != (0, 0) else bucket_size(size, bucket), []).append(index)
+        groups.setdefault(canvas.around(size), []).append(index)
     plan = [
         (padded_size, indices[start : start + batch_size][rows.start : rows.stop])
         for padded_size, indices in groups.items()
@@ -271,20 +262,15 @@ def _padded_batch(
     info: DatasetInfo,
 ) -> tuple[Batch, tuple[str, ...]]:
     buffers = CropBuffers.empty(num_rows, padded_size, info)
+    buffers.label[:] = info.ignore_label
+    buffers.image[len(indices) :] = pad_pixel
     names = []
-    for row in range(num_rows):
-        height = width = 0
-        if row < len(indices):
-            name, image, label = source[indices[row]]
-            names.append(name)
-            height, width = label.shape
-            buffers.image[row, :height, :width] = image
-            fill_missing(buffers.image[row, :height, :width], pad_pixel)
-            buffers.label[row, :height, :width] = label
-            buffers.valid[row] = True
-        transforms.pad_outside(
-            (height, width), buffers.image[row], buffers.label[row], pad_pixel=pad_pixel, ignore_label=info.ignore_label
-        )
+    for row, index in enumerate(indices):
+        name, image, label = source[index]
+        names.append(name)
+        place_image(image, buffers.image[row], pad_pixel)
+        buffers.label[row, : label.shape[0], : label.shape[1]] = label
+        buffers.valid[row] = True
     return Batch(*buffers), tuple(names)
 
 

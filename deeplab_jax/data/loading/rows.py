@@ -12,12 +12,12 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Num, UInt8
 
+from deeplab_jax.canvas import fill_missing
 from deeplab_jax.data.augment import transforms
 from deeplab_jax.data.augment.by_name import NamedAugmentation, apply_in_turn
 from deeplab_jax.data.augment.copy_paste import Donors, paste_object
 from deeplab_jax.data.dataset import image_sizes
 from deeplab_jax.data.settings import DataConfig
-from deeplab_jax.data.sources.bands import fill_missing
 from deeplab_jax.types import Batch, DatasetInfo, Example, ExampleSource, Pixel, WindowBatch
 
 PASTE_STREAM = 2  # of a sample's random numbers; 1 is the order's, 3 and more are those of data.augment

@@ -76,14 +76,6 @@ def stored_format(data: bytes) -> tuple[int, str] | None:
     return None
 
 
-def fill_missing(image: Num[np.ndarray, "h w bands"], pixel: tuple[float, ...]) -> None:
-    """Puts `pixel`, as a rule the mean, wherever a value is NaN or infinite; in place."""
-    if image.dtype.kind == "f":
-        missing = ~np.isfinite(image)
-        if missing.any():
-            np.copyto(image, np.asarray(pixel, image.dtype), where=missing)
-
-
 def _read_tiff(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, "h w bands"]:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:

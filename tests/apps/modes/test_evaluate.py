@@ -13,10 +13,12 @@ from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.evaluation import make_evaluator
 from deeplab_jax.apps.modes import evaluate as app
 from deeplab_jax.apps.pages.score_table import class_rows
+from deeplab_jax.canvas import make_canvas
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.loading.loader import eval_batches
-from deeplab_jax.inference.predictor import padded_size
+from deeplab_jax.inference.predictor import PredictorOptions, canvas_size
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
@@ -88,7 +90,7 @@ def test_a_second_evaluation_compiles_nothing(config, dataset):
     run = make_evaluator(config, Counting(), dataset, make_mesh())
     first = run({"params": {"one": jnp.ones(())}})
     num_traced = len(traced)
-    assert num_traced == len({padded_size(size, pad_to=(0, 0), bucket=16) for size in SIZES})
+    assert num_traced == len({make_canvas((0, 0), 16).around(size) for size in SIZES})
     second = run({"params": {"one": -jnp.ones(())}})
     assert len(traced) == num_traced
     assert second.scores["mean_iou"] != first.scores["mean_iou"]
@@ -96,13 +98,13 @@ def test_a_second_evaluation_compiles_nothing(config, dataset):
 
 @pytest.mark.parametrize("pad_to", [(0, 0), (40, 50)])
 def test_prediction_and_evaluation_pad_alike(examples, dataset, pad_to):
-    """data and inference may not import each other, but share the rule of the buckets."""
+    options = PredictorOptions(InferenceConfig(pad_to=pad_to, bucket=16))
     batches = eval_batches(
-        examples, dataset.info, batch_size=1, pad_to=pad_to, bucket=16, pad_pixel=(7, 7, 7), num_workers=1
+        examples, dataset.info, batch_size=1, canvas=options.settings.canvas, pad_pixel=(7, 7, 7), num_workers=1
     )
     sizes = {names[0]: batch.image.shape[1:3] for batch, names in batches}
     for example in examples:
-        assert sizes[example.name] == padded_size(example.label.shape, pad_to=pad_to, bucket=16)
+        assert sizes[example.name] == canvas_size(example.label.shape, options)
 
 
 @pytest.fixture

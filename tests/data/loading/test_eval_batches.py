@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made_sources import INFO, MadeSource, SizedMadeSource
 
+from deeplab_jax.canvas import make_canvas
 from deeplab_jax.data.loading.loader import eval_batches
 from deeplab_jax.types import UserError
 
@@ -18,8 +19,7 @@ def batches_of(source, *, batch_size=2, pad_to=(0, 0), bucket=32, shard=(0, 1)):
             source,
             INFO,
             batch_size=batch_size,
-            pad_to=pad_to,
-            bucket=bucket,
+            canvas=make_canvas(pad_to, bucket),
             pad_pixel=(9, 8, 7),
             num_workers=2,
             shard=shard,
@@ -56,9 +56,10 @@ def test_fixed_size_has_one_shape():
     assert [batch.label.shape for batch, _ in batches] == [(4, 65, 70)] * 2
 
 
-def test_image_beyond_the_fixed_size_is_refused():
-    with pytest.raises(UserError, match=r"^image5: is 64x70 .* config\.inference\.pad_to=\(64, 64\); raise pad_to"):
-        batches_of(MadeSource(SIZES), pad_to=(64, 64))
+def test_a_side_beyond_the_fixed_size_grows_by_buckets():
+    shapes = {names: batch.label.shape for batch, names in batches_of(MadeSource(SIZES), pad_to=(64, 64), batch_size=1)}
+    assert shapes.pop(("image5",)) == (1, 64, 96)
+    assert set(shapes.values()) == {(1, 64, 64)}
 
 
 def test_shards_have_equal_shapes_and_make_up_the_whole():

@@ -14,10 +14,11 @@ from made_bands import NAMES, make_bands, make_bright_bands, write_bands, write_
 from made_sources import INFO
 from PIL import Image
 
+from deeplab_jax.canvas import Canvas, fill_missing
 from deeplab_jax.config import DataConfig
 from deeplab_jax.data.datasets import folder
 from deeplab_jax.data.loading.loader import eval_batches, make_loader
-from deeplab_jax.data.sources.bands import FormatError, decode_pixels, fill_missing, stored_format
+from deeplab_jax.data.sources.bands import FormatError, decode_pixels, stored_format
 from deeplab_jax.data.sources.raw_copy import with_raw_copies
 from deeplab_jax.types import UserError
 
@@ -141,8 +142,7 @@ def test_both_prepared_forms_give_the_same_batches(tmp_path, channels, dtype):
             each.open_split("val"),
             dataset.info,
             batch_size=1,
-            pad_to=(40, 40),
-            bucket=1,
+            canvas=Canvas((40, 40), 1),
             pad_pixel=pixel,
             num_workers=1,
         )
