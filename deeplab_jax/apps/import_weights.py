@@ -16,12 +16,12 @@ from flax import traverse_util
 
 from deeplab_jax import registry
 from deeplab_jax.apps.assembly import open_data
-from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, Description, hashable, read_description
+from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, Description, read_description
 from deeplab_jax.apps.assembly.stem import load_for_channels
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE
 from deeplab_jax.config import Config, ModelConfig, PartConfig, PretrainedConfig, from_dict, plain, to_dict
 from deeplab_jax.data.datasets import ade20k, cityscapes, voc
-from deeplab_jax.models.build import build_model
+from deeplab_jax.models.build import build_model, hashable
 from deeplab_jax.train.checkpoint import FOLDER, restore_variables
 from deeplab_jax.types import DATASET_NORMALIZATION, ArrayShapes, DatasetInfo, UserError, Variables, WeightLayout
 from deeplab_jax.weights.formats.read import read_arrays, read_metadata

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
     options = LayerOptions(jnp.dtype(config.compute_dtype), dataclasses.replace(config.batch_norm))
     try:
         backbone = registry.resolve("backbones", config.backbone.name)(
-            output_stride=config.output_stride, options=options, **_hashable(config.backbone.args)
+            output_stride=config.output_stride, options=options, **hashable(config.backbone.args)
         )
 
         def make_head(part: PartConfig) -> nn.Module:
@@ -42,7 +43,7 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
                 feature_info=backbone.feature_info,
                 align_corners=config.align_corners,
                 options=options,
-                **_hashable(part.args),
+                **hashable(part.args),
             )
 
         head = make_head(config.head)
@@ -91,9 +92,11 @@ def _make_crf(config: ModelConfig, num_classes: int) -> nn.Module | None:
         return None
     if not config.upsample_in_training:
         raise ValueError("upsample_in_training=False: a CRF refines logits at the size of the images")
-    return registry.resolve("models", config.crf.name)(num_classes=num_classes, **_hashable(config.crf.args))
+    return registry.resolve("models", config.crf.name)(num_classes=num_classes, **hashable(config.crf.args))
 
 
-def _hashable(arguments: dict) -> dict:
-    """Lists, as the command line may give them, become tuples: modules must be hashable."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+def hashable(value: Any) -> Any:
+    """With tuples for lists, as JSON and the command line give them: modules must be hashable."""
+    if isinstance(value, dict):
+        return {name: hashable(each) for name, each in value.items()}
+    return tuple(map(hashable, value)) if isinstance(value, list) else value

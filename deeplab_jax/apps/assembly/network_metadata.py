@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import deeplab_jax
 from deeplab_jax.config import Config, ModelConfig, PretrainedConfig, from_dict, to_dict
+from deeplab_jax.models.build import hashable
 from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
 from deeplab_jax.validation import validate
 
@@ -81,13 +82,6 @@ def read_description(text: str, path: str) -> Description:
         reason = str(error) if isinstance(error, ValueError) else "nested too deeply"
         raise UserError(f"{path}: damaged metadata '{KEY}' ({reason}); save the network again") from None
     return Description(config, info, layout)
-
-
-def hashable(value: Any) -> Any:
-    """JSON knows no tuples, and modules of Flax no lists."""
-    if isinstance(value, dict):
-        return {name: hashable(each) for name, each in value.items()}
-    return tuple(map(hashable, value)) if isinstance(value, list) else value
 
 
 def _make_config(model: Mapping[str, Any]) -> ModelConfig:

@@ -9,6 +9,7 @@ import numpy as np
 
 from deeplab_jax import registry
 from deeplab_jax.config import ModelConfig, to_dict
+from deeplab_jax.models.build import hashable
 from deeplab_jax.types import PeerNetwork, UserError
 from deeplab_jax.weights.names import TORCH_COUNTERS
 from deeplab_jax.weights.rules import load_pretrained, names_of
@@ -97,7 +98,7 @@ def _differences(config: ModelConfig, model: Mapping[str, Any]) -> Iterator[tupl
             package = "backbones" if kind == "backbone" else "heads"
             defaults = registry.defaults(registry.resolve(package, ours.name))
             for name in sorted({*ours.args, *theirs["args"]} - set(free)):
-                here, there = (_plain(args.get(name, defaults.get(name))) for args in (ours.args, theirs["args"]))
+                here, there = (hashable(args.get(name, defaults.get(name))) for args in (ours.args, theirs["args"]))
                 if here != there:
                     yield f"{kind}.args.{name}", here, there
     theirs = {"output_stride": config.output_stride, **model}
@@ -108,7 +109,3 @@ def _differences(config: ModelConfig, model: Mapping[str, Any]) -> Iterator[tupl
         yield "scales", config.scales, ()
     if "head" in model and config.crf.name:
         yield "crf.name", config.crf.name, ""
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

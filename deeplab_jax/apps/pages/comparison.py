@@ -241,4 +241,4 @@ def _colors(run: Run) -> list[list[int]]:
     """RGB of each class, as the workdir knows it; VOC's where it does not."""
     known = (read_json(run.workdir / DATASET_FILE) or {}).get("palette")
     num_classes = len(run.scores["iou_per_class"])
-    return known if known and len(known) == num_classes else list(voc_palette(num_classes))
+    return known if known and len(known) == num_classes else [list(color) for color in voc_palette(num_classes)]

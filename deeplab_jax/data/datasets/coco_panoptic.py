@@ -13,7 +13,6 @@ panoptic_coco_categories.json of https://github.com/cocodataset/panopticapi
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,11 +22,17 @@ from jaxtyping import Int, UInt8
 
 from deeplab_jax.data.dataset import IGNORE_LABEL, Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
-from deeplab_jax.data.sources.coco_files import IMAGES, AnnotationFile, find_annotations, find_image_folders
+from deeplab_jax.data.sources.coco_files import (
+    IMAGES,
+    AnnotationFile,
+    find_annotations,
+    find_image_folders,
+    let_go_after_opening,
+)
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.images import decode_image
 from deeplab_jax.data.sources.samples import Sample, find_images, image_name, read_bytes
-from deeplab_jax.types import ExampleSource, UserError
+from deeplab_jax.types import UserError
 
 
 class Category(NamedTuple):
@@ -214,15 +219,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         prepared_dir=prepared_dir,
         read_ids=lambda sample: read_ids(sample, files[sample.mask.parent]),
     )
-
-    def open_split(split: str) -> ExampleSource:
-        try:
-            return dataset.open_split(split)
-        finally:
-            for file in files.values():
-                file.let_go()
-
-    return dataclasses.replace(dataset, open_split=open_split)
+    return let_go_after_opening(dataset, files.values())
 
 
 def read_ids(sample: Sample, file: AnnotationFile[dict[str, Segments]]) -> UInt8[np.ndarray, "h w"]:

@@ -25,13 +25,20 @@ from jaxtyping import Float, UInt8
 from deeplab_jax.data.dataset import IGNORE_LABEL, Dataset
 from deeplab_jax.data.datasets import voc
 from deeplab_jax.data.sources.archives import Archive, locate
-from deeplab_jax.data.sources.coco_files import IMAGES, SPLITS, AnnotationFile, find_annotations, find_image_folders
+from deeplab_jax.data.sources.coco_files import (
+    IMAGES,
+    SPLITS,
+    AnnotationFile,
+    find_annotations,
+    find_image_folders,
+    let_go_after_opening,
+)
 from deeplab_jax.data.sources.coco_masks import Mask, decode_run_lengths, fill_polygons, paint
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.prepare import prepared_folder, write_errors_for_users
 from deeplab_jax.data.sources.samples import Sample, image_name
 from deeplab_jax.files import whole
-from deeplab_jax.types import ExampleSource, UserError
+from deeplab_jax.types import UserError
 
 INFO = dataclasses.replace(voc.INFO, name="coco_voc")
 MIN_ANNOTATED_PIXELS = 1000  # training images have more
@@ -112,15 +119,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         prepared_dir=prepared_dir,
         read_ids=lambda sample: draw(by_path[sample.mask].content[sample.name], sample.mask),
     )
-
-    def open_split(split: str) -> ExampleSource:
-        try:
-            return dataset.open_split(split)
-        finally:
-            for file in files.values():
-                file.let_go()
-
-    return dataclasses.replace(dataset, open_split=open_split)
+    return let_go_after_opening(dataset, files.values())
 
 
 def annotated_areas(file: AnnotationFile[dict[str, AnnotatedImage]], prepared: pathlib.Path) -> dict[str, float]:

@@ -8,15 +8,17 @@ Source: https://cocodataset.org/#download; the archives' checksums are those of 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
+from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.sources.archives import Archive, first_folder
 from deeplab_jax.data.sources.samples import read_bytes
-from deeplab_jax.types import UserError
+from deeplab_jax.types import ExampleSource, UserError
 
 Content = TypeVar("Content")
 
@@ -70,6 +72,19 @@ class AnnotationFile(Generic[Content]):
         """Frees the memory; the next `content` parses anew."""
         with self._lock:
             self._content = None
+
+
+def let_go_after_opening(dataset: Dataset, files: Iterable[AnnotationFile[Any]]) -> Dataset:
+    """The same data set; the files that it is prepared from are let go when a split has been opened."""
+
+    def open_split(split: str) -> ExampleSource:
+        try:
+            return dataset.open_split(split)
+        finally:
+            for file in files:
+                file.let_go()
+
+    return dataclasses.replace(dataset, open_split=open_split)
 
 
 def find_image_folders(folders: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:

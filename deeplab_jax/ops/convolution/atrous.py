@@ -39,7 +39,7 @@ def atrous_conv(
     Raises:
       ValueError: for an unknown padding.
     """
-    return _dense(x, kernel, geometry_of(x, kernel, strides, rate, padding))
+    return _convolve(x, kernel, "dense", geometry_of(x, kernel, strides, rate, padding))
 
 
 def atrous_depthwise_conv(
@@ -51,39 +51,23 @@ def atrous_depthwise_conv(
     padding: str = "tf_same",
 ) -> Float[Array, "b h2 w2 c"]:
     """Convolution of each channel with its own kernel; arguments as in `atrous_conv`."""
-    return _depthwise(x, kernel, geometry_of(x, kernel, strides, rate, padding))
+    return _convolve(x, kernel, "depthwise", geometry_of(x, kernel, strides, rate, padding))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _dense(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    return _run("dense", geometry, x, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: Array, kernel: Array, operation: str, geometry: Geometry) -> Array:
+    return _run(operation, geometry, x, kernel)
 
 
-def _dense_forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
-    return _dense(x, kernel, geometry), (x, kernel)
+def _forward(x: Array, kernel: Array, operation: str, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel, operation, geometry), (x, kernel)
 
 
-def _dense_backward(geometry: Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    return _run("dense_input", geometry, *saved, dy), _run("dense_kernel", geometry, *saved, dy)
+def _backward(operation: str, geometry: Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    return _run(f"{operation}_input", geometry, *saved, dy), _run(f"{operation}_kernel", geometry, *saved, dy)
 
 
-_dense.defvjp(_dense_forward, _dense_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _depthwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    return _run("depthwise", geometry, x, kernel)
-
-
-def _depthwise_forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
-    return _depthwise(x, kernel, geometry), (x, kernel)
-
-
-def _depthwise_backward(geometry: Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    return _run("depthwise_input", geometry, *saved, dy), _run("depthwise_kernel", geometry, *saved, dy)
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_convolve.defvjp(_forward, _backward)
 
 
 # Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
