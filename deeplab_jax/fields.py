@@ -93,7 +93,7 @@ def some_of(*choices: Any, default: tuple[Any, ...]) -> Any:
 
 
 def check(settings: Any, path: str) -> None:
-    """Checks the type and the range of every field, down through settings within settings.
+    """Checks the type and the range of every field, down through settings within settings; lists become tuples.
 
     Args:
       settings: an instance of a dataclass whose annotations are types, not strings.
@@ -104,6 +104,9 @@ def check(settings: Any, path: str) -> None:
     """
     for field in dataclasses.fields(settings):
         place, value, kind = f"{path}.{field.name}", getattr(settings, field.name), typing.cast(Any, field.type)
+        if isinstance(value, list) and typing.get_origin(kind) is tuple:
+            value = tuple(value)
+            setattr(settings, field.name, value)
         if not _is_a(kind, value):
             raise UserError(f"{place}={shown(value)}: must be {_name(kind)}")
         if "holds" in field.metadata and not field.metadata["holds"](value):

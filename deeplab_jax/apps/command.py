@@ -8,6 +8,7 @@ import importlib
 import logging as stdlib_logging
 import os
 import pathlib
+import signal
 import sys
 import textwrap
 import traceback
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
       The exit status: 0 on success, 1 where lint finds errors or something unforeseen happens, 2 on a user's mistake,
-      130 on SIGINT.
+      130 on SIGINT, 141 where the reader of its output has gone.
     """
     _quiet()
     values = flags.FlagValues()
@@ -52,6 +53,9 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:
         place = _keep_traceback(values)
         print(f"error: {type(error).__name__}: {textwrap.shorten(str(error), 400)}; {place}", file=sys.stderr)
