@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 
 import jax
@@ -178,6 +179,28 @@ def test_a_description_that_lies_ends_in_a_line(change, words, file):
         read_network(_rewrite(file, change))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(file))
+
+
+@pytest.mark.parametrize("path", ["model.backbone.name", "model.head.name", "model.crf.name", "layout"])
+def test_a_file_does_not_choose_what_is_imported(path, file, tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"asks for 'trap:make', which is not of this project: import trap before"):
+        read_network(_rewrite(file, _set(path, "trap:make")))
+    with pytest.raises(UserError, match="asks for 'os:system'"):
+        read_network(_rewrite(file, _set(path, "os:system")))
+
+
+def test_a_part_from_elsewhere_comes_back_once_it_is_imported(network, tmp_path, monkeypatch):
+    source = "from deeplab_jax.heads.aspp import ASPPHead\n\n\nclass MyHead(ASPPHead):\n    pass\n"
+    (tmp_path / "head_of_mine.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = dataclasses.replace(network.config, head=PartConfig("head_of_mine:MyHead", network.config.head.args))
+    write_network(tmp_path / "mine.safetensors", network._replace(config=config))
+    with pytest.raises(UserError, match="import head_of_mine before you load the file"):
+        read_network(str(tmp_path / "mine.safetensors"))
+    importlib.import_module("head_of_mine")
+    assert_same(read_network(str(tmp_path / "mine.safetensors")), network._replace(config=config))
 
 
 def test_a_newer_file_asks_for_a_newer_version(file):

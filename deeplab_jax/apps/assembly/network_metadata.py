@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -70,7 +71,12 @@ def read_description(text: str, path: str) -> Description:
             )
         info = _read_info(_mapping(known.get("info"), "info"))
         model = _mapping(known.get("model"), "model")
-        config = _make_config(model)
+        config = from_dict({"model": hashable(model)}).model
+        config.pretrained = PretrainedConfig()
+        parts = (config.backbone, config.head, config.auxiliary, config.crf)
+        for name in (known.get("layout"), *(getattr(part, "name", "") for part in parts)):
+            _check_origin(name, path)
+        _check_config(config, model)
         if config.num_classes != info.num_classes:
             raise ValueError(f"model.num_classes={config.num_classes}, and {info.num_classes} classes in info")
         if config.normalization == DATASET_NORMALIZATION and not info.channel_mean:
@@ -84,16 +90,24 @@ def read_description(text: str, path: str) -> Description:
     return Description(config, info, layout)
 
 
-def _make_config(model: Mapping[str, Any]) -> ModelConfig:
-    config = from_dict({"model": hashable(model)}).model
-    config.pretrained = PretrainedConfig()
+def _check_origin(name: Any, path: str) -> None:
+    """Raises UserError for a part from elsewhere that is not imported yet: a file must not choose what is."""
+    module, colon, _ = str(name).partition(":")
+    if colon and (module not in sys.modules or module.partition(".")[0] in sys.stdlib_module_names):
+        raise UserError(
+            f"{path}: asks for '{name}', which is not of this project: import {module} before you load the file, if "
+            "you trust both"
+        )
+
+
+def _check_config(config: ModelConfig, model: Mapping[str, Any]) -> None:
+    """Raises ValueError where the config, which was read from `model`, cannot be."""
     try:
         validate(Config(model=config))
     except UserError as error:
         raise ValueError(str(error)) from None
     if unknown := _unknown(model, to_dict(config), "model"):
         raise ValueError(f"{unknown[0]} is no setting of this version ({deeplab_jax.__version__})")
-    return config
 
 
 def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
