@@ -1,4 +1,4 @@
-"""A walk through a traced program, for formats that have operations of their own (ONNX)."""
+"""Walks a traced program, for formats with operations of their own (ONNX)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from deeplab_jax.types import UserError
 
-Equation = Any  # a jax.extend.core.JaxprEqn: JAX's types do not say that its values have shapes
-# A rule writes one operation: (equation, values in) -> values out. A value is a NumPy array where it is known,
-# else whatever the format names it by.
+Equation = Any  # a jax.extend.core.JaxprEqn; JAX's types do not declare that its values have shapes
+# A rule writes one operation: (equation, input values) -> output values. A value is a NumPy array if it is known, else
+# whatever the format refers to it by.
 Rule = Callable[[Equation, Sequence[Any]], Sequence[Any]]
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
@@ -22,18 +22,18 @@ _PLATFORM = "platform_index"
 
 
 def trace(function: Callable[..., Any], shape: Sequence[Any], dtype: str) -> tuple[ClosedJaxpr, Any]:
-    """(the program of `function`, its output's shapes) for one argument; sizes may be symbolic."""
+    """(program of `function`, shapes of its output) for one argument; sizes may be symbolic."""
     return jax.make_jaxpr(function, return_shape=True)(jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype)))
 
 
 def walk(program: ClosedJaxpr, inputs: Sequence[Any], rules: Mapping[str, Rule], format_name: str) -> list[Any]:
-    """The program's outputs, every operation on unknown values written by its rule.
+    """The program's outputs, with every operation on unknown values written by its rule.
 
-    Calls are followed, what differs by platform takes the general form, and what depends on constants alone (the
-    weights of a resize, batch norm's factors) is computed here and now.
+    Calls are inlined, platform-dependent code takes its default branch, and what depends only on constants (the weights
+    of a resize, batch norm's factors) is computed immediately.
 
     Raises:
-      UserError: for an operation that has no rule.
+      UserError: for an operation without a rule.
     """
     jaxpr: Any = program.jaxpr
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, map(np.asarray, program.consts), strict=True))
@@ -71,10 +71,10 @@ def _step(equation: Equation, inputs: list[Any], rules: Mapping[str, Rule], form
 
 
 def gathered_positions(equation: Equation, index: np.ndarray) -> dict[int, np.ndarray]:
-    """The positions, int64, that a gather with a known index takes of each axis: what slices of all kinds come down to.
+    """The positions, int64, that a gather with a known index takes along each axis; slices of all kinds reduce to this.
 
     Raises:
-      UserError: where the axes are not taken one by one.
+      UserError: if the axes cannot be indexed independently.
     """
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     positions = {}
@@ -94,7 +94,7 @@ def gathered_positions(equation: Equation, index: np.ndarray) -> dict[int, np.nd
 
 
 def _check_positions(equation: Equation, index: np.ndarray, positions: Mapping[int, np.ndarray]) -> None:
-    """Compares with the gather itself, on one example whose elements are all different."""
+    """Compares with the gather itself on an example whose elements are all different."""
     shape = [axis if isinstance(axis, int) else 1 for axis in equation.invars[0].aval.shape]
     example = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
     sizes = tuple(size if isinstance(size, int) else 1 for size in equation.params["slice_sizes"])

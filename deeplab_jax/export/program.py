@@ -1,4 +1,4 @@
-"""What an exported file computes, and what a format of such files is."""
+"""The program that an exported file computes, and the interface of an export format."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from deeplab_jax.canvas import Canvas
 from deeplab_jax.types import ApplyFn, Image, Pixel, UserError, Variables
 
 OUTPUTS = ("class_ids", "logits", "probabilities")
-INPUT = "images"  # the name of the one input, where a format has names
-SMALLEST = 2  # pixels of a side, where any size is taken
+INPUT = "images"  # name of the single input, in formats with names
+SMALLEST = 2  # shortest side in pixels, in formats that take any size
 
 Outputs = Mapping[str, Array]  # by name, as in OUTPUTS; [b, h, w] or [b, h, w, c] at the images' size
 Runner = Callable[[Num[np.ndarray, "b h w bands"]], Mapping[str, np.ndarray]]
@@ -27,14 +27,14 @@ Runner = Callable[[Num[np.ndarray, "b h w bands"]], Mapping[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Program:
-    """Images as they are stored in, outputs at their own size out; the weights are constants of it.
+    """Maps images as stored to outputs at the images' size; the weights are constants.
 
     Attributes:
-      run: images -> outputs by name; their sizes may be symbolic.
-      outputs: names of what it gives, some of OUTPUTS.
-      canvas: at which the network computes.
-      pad_pixel: what padding is made of.
-      dtype: of the images: 'uint8' for RGB.
+      run: images -> outputs by name; image sizes may be symbolic.
+      outputs: names of the outputs, a subset of OUTPUTS.
+      canvas: size at which the network computes.
+      pad_pixel: value of the padding.
+      dtype: of the images; 'uint8' for RGB.
     """
 
     run: Callable[[Image], Outputs]
@@ -45,7 +45,6 @@ class Program:
 
     @property
     def channels(self) -> int:
-        """Of the images."""
         return len(self.pad_pixel)
 
 
@@ -54,14 +53,13 @@ class Format:
     """One kind of exported file.
 
     Attributes:
-      file_name: of the file, or folder, that is written.
-      write: (program, path) -> None.
-      load: path -> what runs the file, as its users will.
-      packages: what the two need beyond the project's requirements, as pip knows them.
-      modules: the same, as Python imports them.
-      any_size: whether images may differ in size; else all have that of the canvas, which must be fixed.
-      any_batch: whether any number of images may be taken at once; else one.
-      any_dtype: whether it may compute in bfloat16.
+      file_name: name of the file or folder that is written.
+      load: path -> function that runs the file, as its users will.
+      packages: pip names of what `write` and `load` need beyond the project's requirements.
+      modules: import names of the same.
+      any_size: whether images may vary in size; else all have the size of the canvas, which must be fixed.
+      any_batch: whether the batch size may vary; else it is 1.
+      any_dtype: whether it can compute in bfloat16.
     """
 
     file_name: str
@@ -75,7 +73,7 @@ class Format:
 
 
 def require_packages(name: str, file_format: Format) -> None:
-    """Raises UserError, with the command that mends it, where a package of the format is missing."""
+    """Raises UserError with the pip command if a package of the format is missing."""
     if any(importlib.util.find_spec(module) is None for module in file_format.modules):
         raise UserError(f"--format={name}: needs more packages: pip install {' '.join(file_format.packages)}")
 
@@ -91,15 +89,13 @@ def make_program(
 ) -> Program:
     """The network as a program for export.
 
-    Images are padded, as the predictor pads them, and the outputs are cropped: the file's users need know nothing
-    of it.
+    It pads images as the predictor does and crops the outputs, so that users of the file need not know about padding.
 
     Args:
       apply_fn: (variables, images, train=False) -> logits at its input's size.
-      variables: of `apply_fn`.
-      outputs: which of OUTPUTS.
-      canvas: at what size the network computes.
-      pad_pixel: what padding is made of.
+      outputs: a subset of OUTPUTS.
+      canvas: size at which the network computes.
+      pad_pixel: value of the padding.
       dtype: of the images.
     """
     values = jax.tree.map(np.asarray, variables)
@@ -114,7 +110,7 @@ def make_program(
 
 
 def pad_images(images: Image, size: tuple[int, int], pad_pixel: Pixel) -> Num[Array, "b ph pw bands"]:
-    """Images in the upper left corner of a canvas of `size` made of `pad_pixel`; either size may be symbolic."""
+    """Pads images at the bottom and right to `size` with `pad_pixel`; either size may be symbolic."""
     if images.shape[1:3] == size:
         return images
     below, beside = (large - small for large, small in zip(size, images.shape[1:3], strict=True))
@@ -127,7 +123,7 @@ def pad_images(images: Image, size: tuple[int, int], pad_pixel: Pixel) -> Num[Ar
 
 
 def id_dtype(num_classes: int) -> type[np.unsignedinteger | np.signedinteger]:
-    """The dtype of class ids: bytes where they suffice."""
+    """The dtype of class ids: uint8 if it suffices."""
     return np.uint8 if num_classes <= 256 else np.int32
 
 

@@ -10,6 +10,6 @@ class ExportConfig:
     """What an exported file computes."""
 
     outputs: tuple[str, ...] = some_of("class_ids", "logits", "probabilities", default=("class_ids", "logits"))
-    # (height, width) at which the network computes, and the largest that images may have. (0, 0): any size if the
+    # (height, width) at which the network computes, which is also the largest image size. (0, 0): any size if the
     # format supports it, else inference.pad_to or data.crop_size.
     size: tuple[int, int] = a_size("any", least=2)

@@ -1,4 +1,4 @@
-"""The fully connected CRF behind a network's probabilities, for one image after the other (DeepLab v1, sec. 3.2)."""
+"""Refines a network's probabilities with the fully connected CRF, one image at a time (DeepLab v1, sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from deeplab_jax.types import UserError
 def refine(
     probabilities: Float[Array | np.ndarray, "ph pw c"], image: UInt8[np.ndarray, "h w 3"], crf: CRFPreset
 ) -> Float[np.ndarray, "h w c"]:
-    """The marginals of a fully connected CRF whose unary term the probabilities are.
+    """The marginals of a fully connected CRF whose unary term is -log of the probabilities.
 
     Args:
-      probabilities: of the image's pixels, and perhaps of padding at the bottom and on the right.
+      probabilities: of the image's pixels, and possibly of padding at the bottom and right.
       image: RGB.
-      crf: its parameters and number of iterations.
 
     Raises:
-      UserError: where probabilities are not finite, or the kernels are too narrow for the lattice.
+      UserError: if probabilities are not finite, or the kernels are too narrow for the lattice.
     """
     probabilities = jnp.asarray(probabilities)
     require_finite(jnp.isfinite(probabilities).all())
     height, width = image.shape[:2]
     padding = (probabilities.shape[0] - height, probabilities.shape[1] - width)
     mask = None
-    if jax.default_backend() == "cpu":  # lattices are made for each image anyway: of its own pixels alone
+    if jax.default_backend() == "cpu":  # the lattice is built per image anyway: use only the image's own pixels
         probabilities = probabilities[:height, :width]
-    elif any(padding):  # which changes nothing, and few sizes are compiled
+    elif any(padding):  # keep it, masked out, so that few sizes are compiled
         mask = np.pad(np.ones((height, width), bool), [(0, more) for more in padding])
         image = np.pad(image, [*((0, more) for more in padding), (0, 0)])
     unary = unary_from_probabilities(probabilities)

@@ -1,4 +1,4 @@
-"""Scores of a network on a split: every pixel of every image counted once, in int64."""
+"""Evaluates a network on a split: every pixel of every image is counted once, in int64."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Variables
 
 
 class Counts(NamedTuple):
-    """What the devices say of a batch; None where it was not asked for."""
+    """What the devices compute for a batch; None for what was not requested."""
 
     confusion: Int[Array | np.ndarray, "b c c"]  # per row
-    valid: Bool[Array | np.ndarray, " b"]  # False where the row is no image
-    finite: Bool[Array | np.ndarray, " b"]  # whether the row's probabilities are numbers
+    valid: Bool[Array | np.ndarray, " b"]  # False for padding rows
+    finite: Bool[Array | np.ndarray, " b"]  # whether the row's probabilities are finite
     confidence: CalibrationCounts | None = None  # of the whole batch
     prediction: Integer[Array | np.ndarray, "b h w"] | None = None  # class ids, padding included
 
@@ -39,16 +39,14 @@ NamedBatch = tuple[Batch, tuple[str, ...]]
 def make_confusion_step(
     forward: Forward, mesh: Mesh, *, num_classes: int, ignore_label: int, measures: MeasureConfig | None = None
 ) -> ConfusionStep:
-    """Returns (variables, batch) -> `Counts` with one confusion matrix per image, all on every device.
+    """Returns (variables, batch) -> `Counts` with one confusion matrix per image, replicated over the devices.
 
     int32 suffices on the device: an image has fewer than 2**31 pixels.
 
     Args:
-      forward: class probabilities of a batch.
-      mesh: the batch is split along its data axis, the images' height along its space axis.
-      num_classes: rows and columns of a matrix.
-      ignore_label: pixels of this label do not count.
-      measures: what else to return.
+      mesh: the batch is sharded along its data axis, image height along its space axis.
+      ignore_label: pixels with this label are not counted.
+      measures: what else to compute.
     """
     measures = measures or MeasureConfig()
 
@@ -86,16 +84,13 @@ def evaluate(
     tally: Tally,
     sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> Evaluation:
-    """Counts all batches and scores them.
+    """Counts all batches and computes the scores.
 
     Args:
-      step: as `make_confusion_step` makes it, on the same mesh, with the tally's measures.
-      variables: of the network.
-      batches: this process's rows of each batch and the names of the images in them; rows whose
-        `valid` is False only fill up a batch and count nowhere.
-      mesh: the devices.
-      tally: takes the counts; new.
-      sizes: (height, width) of the images by name, without padding, for what is measured on class maps.
+      step: from `make_confusion_step`, on the same mesh and with the tally's measures.
+      batches: this process's rows of each batch and their image names; rows whose `valid` is False are padding.
+      tally: a new one; receives the counts.
+      sizes: (height, width) of the images by name, without padding, for measures on class maps.
     """
     with tally:
         for counts, batch, names in _fetched(step, variables, batches, mesh):
@@ -119,19 +114,18 @@ def evaluate(
 def evaluate_images(
     predict: AsyncPredictor, source: ExampleSource, info: DatasetInfo, tally: Tally | None = None
 ) -> Evaluation:
-    """As `evaluate`, an image at a time: for what is done to whole images on the host, as a CRF is.
+    """Like `evaluate`, one image at a time: for steps that process whole images on the host, such as a CRF.
 
     Args:
-      predict: image -> its probabilities, when asked for.
-      source: of the images and labels; all of them are scored by this process.
-      info: of the data set.
-      tally: takes the counts; new. None: one of the confusion matrix alone.
+      predict: starts the computation and returns a function that waits for the probabilities.
+      source: all of its images are scored by this process.
+      tally: a new one; receives the counts. None: only the confusion matrix.
     """
     tally = tally or Tally(info.class_names, ignore_label=info.ignore_label)
     with tally:
         waiting = None
         for index in range(len(source) + 1):
-            # The device gets the next image before the result of this one is asked for.
+            # The next image is dispatched before the result of this one is fetched.
             started = None
             if index < len(source):
                 example = source[index]
@@ -157,14 +151,14 @@ def _confidence(label: np.ndarray, probabilities: np.ndarray, ignore_label: int)
 
 
 def _small(ids: Any, num_classes: int) -> Any:
-    """Class ids in as few bytes as they need: a byte crosses to the host in a quarter of the time."""
+    """Class ids in the smallest dtype that holds them: uint8 takes a quarter of the transfer time to the host."""
     return ids.astype(np.uint8 if num_classes <= 256 else np.int32)
 
 
 def _fetched(
     step: ConfusionStep, variables: Variables, batches: Iterable[NamedBatch], mesh: Mesh
 ) -> Iterator[tuple[Counts, Batch, tuple[str, ...]]]:
-    """Counts on the host, each fetched after the next batch was given to the devices, which so never wait."""
+    """Counts on the host, each fetched after the next batch has been dispatched, so that the devices never wait."""
     pending: list[tuple[Counts, Batch, tuple[str, ...]]] = []
     for batch, names in batches:
         pending.append((step(variables, shard_batch(batch, mesh)), batch, names))

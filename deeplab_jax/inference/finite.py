@@ -1,4 +1,4 @@
-"""Probabilities that are no numbers are an error, never the class 0 that an argmax would make of them."""
+"""Makes non-finite probabilities an error; argmax would silently turn them into class 0."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deeplab_jax.types import UserError
 
 
 def all_finite(probabilities: Float[Array, "b h w c"]) -> Bool[Array, " b"]:
-    """Whether each image's are numbers; one class tells, since a softmax that fails is NaN in all of them."""
+    """Whether each image's probabilities are finite; one class suffices, since a failed softmax is NaN in all."""
     return jnp.isfinite(probabilities[..., 0]).all(axis=(1, 2))
 
 

@@ -1,4 +1,4 @@
-"""Class probabilities of a batch, fused over scales, mirror images and windows (DeepLab v2, sec. 3.2; v3, sec. 4.1)."""
+"""Class probabilities of a batch, fused over scales, flips and windows (DeepLab v2, sec. 3.2; v3, sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def make_forward(apply_fn: ApplyFn, settings: InferenceConfig, *, align_corners:
         max (v2):   p(x) = softmax(max over the same of z_s,m(x))
         z_s,m(x) = m(resize(logits(m(resize(x, s))), x))
 
-    With one scale of 1 and no flip both are the plain softmax of the logits.
+    With a single scale of 1 and no flip, both are the plain softmax of the logits.
 
     Args:
       apply_fn: (variables, images, train=False) -> logits at its input's size.
-      settings: scales, mirror images and windows; read when the result is called.
-      align_corners: the convention in which images and logits are resized.
+      settings: scales, flip and windows; read when the returned function is called.
+      align_corners: convention for resizing images and logits.
     """
 
     def whole(variables: Variables, images: Image) -> Logits:
@@ -59,12 +59,12 @@ def make_forward(apply_fn: ApplyFn, settings: InferenceConfig, *, align_corners:
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(height, width) times `scale`, the corner pixels' centres kept: size 1 + k becomes 1 + floor(k * scale)."""
+    """(height, width) times `scale`, keeping the corner pixels' centres: size 1 + k becomes 1 + floor(k * scale)."""
     height, width = (int((axis - 1) * scale + 1) for axis in size)
     return height, width
 
 
 def _resized(x: Array, size: tuple[int, int], align_corners: bool) -> Array:
-    if x.shape[1:3] == size:  # exact, and bytes stay bytes
+    if x.shape[1:3] == size:  # exact, and uint8 stays uint8
         return x
     return resize_bilinear(x.astype(jnp.float32), size, align_corners=align_corners)

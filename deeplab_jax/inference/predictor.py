@@ -24,43 +24,42 @@ Predictor = Callable[[Pixels], Float[np.ndarray, "h w c"]]
 AsyncPredictor = Callable[[Pixels], Callable[[], Float[np.ndarray, "h w c"]]]
 Segmenter = Callable[[Pixels], Callable[[], Integer[np.ndarray, "h w"]]]
 BatchSegmenter = Callable[[Sequence[Pixels]], list[Callable[[], Integer[np.ndarray, "h w"]]]]
-Announce = Callable[[tuple[int, ...], int], None]  # (shape of a batch that is compiled for, how many there are by now)
+Announce = Callable[[tuple[int, ...], int], None]  # (batch shape about to be compiled, number of shapes so far)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PredictorOptions:
-    """How an image goes through the network: the settings, and what does not follow from them alone.
+    """How an image goes through the network: the settings, and what depends on more than them.
 
-    Padding is at the bottom and on the right, made of `pad_pixel`, and cropped away from the result.
+    Images are padded with `pad_pixel` at the bottom and right; the padding is cropped from the result.
     """
 
     settings: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
     align_corners: bool = True
     pad_pixel: Pixel = (0, 0, 0)
-    crf: CRFPreset | None = None  # what `settings.crf` names; refines the probabilities, on the image's own pixels
+    crf: CRFPreset | None = None  # the one named by `settings.crf`; refines the probabilities, without the padding
 
     @property
     def resize(self) -> ResizeRule | None:
-        """How images are resized before all else; the result is brought back to the image's own size."""
+        """How images are resized first; the result is resized back to the image's own size."""
         return resize_rule(self.settings)
 
     @property
     def on_host(self) -> bool:
-        """Whether probabilities must come to the host to be finished there, image by image."""
+        """Whether probabilities are post-processed on the host, image by image."""
         return self.crf is not None or self.resize is not None
 
 
 def canvas_size(size: tuple[int, int], options: PredictorOptions) -> tuple[int, int]:
-    """The (height, width) at which an image of `size` is computed; images that share it can share a batch."""
+    """The (height, width) at which an image of `size` is computed; images with the same canvas can share a batch."""
     inner = options.resize.size(size) if options.resize else size
     return options.settings.canvas.around(inner)
 
 
 class ShapeLog:
-    """Tells of each shape of a batch the first time that it is seen, which is when it is compiled for."""
+    """Announces each batch shape the first time it is seen, which is when it is compiled."""
 
     def __init__(self, announce: Announce | None) -> None:
-        """None: tells nobody."""
         self._announce = announce
         self._seen: set[tuple[int, ...]] = set()
 
@@ -73,12 +72,11 @@ class ShapeLog:
 
 
 def make_predictor(apply_fn: ApplyFn, variables: Variables, options: PredictorOptions) -> Predictor:
-    """Returns an image -> class probabilities at the image's own size, on the host.
+    """Returns image -> class probabilities at the image's own size, on the host.
 
     Args:
       apply_fn: (variables, images, train=False) -> logits at its input's size.
-      variables: of `apply_fn`; they stay on the device.
-      options: scales, mirror images, windows, padding, a CRF.
+      variables: they stay on the device.
     """
     start = make_async_predictor(apply_fn, variables, options)
     return lambda image: start(image)()
@@ -87,9 +85,9 @@ def make_predictor(apply_fn: ApplyFn, variables: Variables, options: PredictorOp
 def make_async_predictor(
     apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, announce: Announce | None = None
 ) -> AsyncPredictor:
-    """As `make_predictor`; the call only starts the device, and returns what waits for the probabilities.
+    """Like `make_predictor`, but the call only dispatches, and returns a function that waits for the probabilities.
 
-    What the host does with them, as a CRF, is done when they are asked for, while the device has the next image.
+    Host work such as a CRF is done when they are requested, while the device computes the next image.
     """
     forward = jax.jit(make_forward(apply_fn, options.settings, align_corners=options.align_corners))
     shapes = ShapeLog(announce)
@@ -103,12 +101,10 @@ def make_async_predictor(
 
 
 def make_segmenter(apply_fn: ApplyFn, variables: Variables, options: PredictorOptions) -> Segmenter:
-    """Returns an image -> a function that waits for the image's class ids, at its own size.
+    """Returns image -> a function that waits for the image's class ids, at its own size.
 
-    The call only starts the device, so that the next image can follow while this one is fetched;
-    class ids cross to the host, a fraction of what the probabilities would be.
-
-    Args: as for `make_predictor`.
+    The call only dispatches, so that the next image can be computed while this one is fetched. Only class ids are
+    transferred to the host, a fraction of the size of the probabilities.
     """
     segment = make_batch_segmenter(apply_fn, variables, options)
     return lambda image: segment([image])[0]
@@ -117,7 +113,7 @@ def make_segmenter(apply_fn: ApplyFn, variables: Variables, options: PredictorOp
 def make_batch_segmenter(
     apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, announce: Announce | None = None
 ) -> BatchSegmenter:
-    """As `make_segmenter`, for several images of one `canvas_size` at a time. Each number of images is compiled for."""
+    """Like `make_segmenter`, for several images of one `canvas_size`. Each number of images is compiled separately."""
     forward = make_forward(apply_fn, options.settings, align_corners=options.align_corners)
     probabilities_of = jax.jit(forward)
     shapes = ShapeLog(announce)
@@ -156,7 +152,7 @@ def _fetch_ids(
 def _finish(
     probabilities: Float[Array, "b ph pw c"], row: int, image: Pixels, options: PredictorOptions
 ) -> Float[np.ndarray, "h w c"]:
-    """A row's probabilities at its image's own size, refined where that is wanted."""
+    """A row's probabilities at its image's own size, refined by the CRF if there is one."""
     size = (image.shape[0], image.shape[1])
     if options.resize:
         height, width = options.resize.size(size)

@@ -1,7 +1,7 @@
-"""How papers and other systems evaluate, by name: what a score means nothing without.
+"""Evaluation protocols of papers and other systems, by name: without its protocol a score means nothing.
 
-A protocol is a set of fields of the config. What the weights themselves bring, as the corner convention of resizing
-and the normalization, is not in it.
+A protocol is a set of config fields. It does not include what belongs to the weights, such as align_corners and the
+normalization.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deeplab_jax.registry import near
 class EvaluationProtocol(NamedTuple):
     """One way of evaluating."""
 
-    settings: Mapping[str, Any]  # dotted paths of the config's fields; those of `inference` that are not named: default
+    settings: Mapping[str, Any]  # by dotted path of the config field; other fields of `inference` take their defaults
     source: str
     note: str = ""
 
@@ -25,7 +25,7 @@ class EvaluationProtocol(NamedTuple):
 _V3_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 _VOC = {"inference.pad_to": (513, 513)}
 _CITYSCAPES = {"inference.pad_to": (1025, 2049)}
-_RESIZE = ("shorter", "longer", "antialias")  # of `resize_...`
+_RESIZE = ("shorter", "longer", "antialias")  # the `resize_...` fields
 _V3 = "DeepLab v3 (1706.05587), sec. 4.1"
 _V3PLUS = "DeepLab v3+ (1802.02611), sec. 4.2 and 4.3"
 
@@ -35,7 +35,7 @@ def _v3(output_stride: int, *, scales: tuple[float, ...] = (1.0,), flip: bool = 
 
 
 PROTOCOLS: Mapping[str, EvaluationProtocol] = {
-    # DeepLab v1 and v2: output stride 8; the three scales of v2's ResNet-101 are part of the network (model.scales).
+    # DeepLab v1 and v2: output stride 8; the three scales of v2's ResNet-101 belong to the network (model.scales).
     "v1_val": EvaluationProtocol({"model.output_stride": 8, **_VOC}, "DeepLab v1 (1412.7062), sec. 5"),
     "v1_val_crf": EvaluationProtocol(
         {"model.output_stride": 8, "inference.crf": "v1", **_VOC}, "DeepLab v1 (1412.7062), sec. 5"
@@ -143,7 +143,7 @@ def find_protocol(name: str) -> EvaluationProtocol:
     """The protocol called `name`.
 
     Raises:
-      ValueError: where there is none; names the near ones.
+      ValueError: if there is none; suggests similar names.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"no protocol '{name}'{near(name, PROTOCOLS)}")
@@ -151,7 +151,7 @@ def find_protocol(name: str) -> EvaluationProtocol:
 
 
 def describe_passes(settings: InferenceConfig) -> dict[str, Any]:
-    """The settings without which a score means nothing, ready for JSON; None where something is not done."""
+    """The settings that a score depends on, ready for JSON; None for steps that are not done."""
     values = dataclasses.asdict(settings) | {"stride": settings.window_stride}
     for name in ("batch_size", "measures"):  # no score depends on them
         del values[name]
@@ -170,7 +170,7 @@ def describe_passes(settings: InferenceConfig) -> dict[str, Any]:
 
 
 def as_described(settings: InferenceConfig, described: Mapping[str, Any]) -> InferenceConfig:
-    """The settings, except for what `describe_passes` gave, which becomes what it was; older versions gave less."""
+    """`settings` with the values in `described` (from `describe_passes`); older versions described fewer of them."""
     values = dict(described)
     if "resize_input" in values:
         values |= {f"resize_{name}": (values["resize_input"] or {}).get(name) for name in _RESIZE}

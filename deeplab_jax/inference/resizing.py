@@ -1,4 +1,4 @@
-"""Images brought to another size before a network sees them, as some systems' evaluation scripts do."""
+"""Resizing of images before the network, as in some systems' evaluation scripts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from deeplab_jax.types import Example, ExampleSource
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResizeRule:
-    """How large an image becomes; its proportions are kept but for rounding."""
+    """The size to which an image is resized; the aspect ratio is kept, up to rounding."""
 
-    shorter: int  # pixels of the shorter side
-    longer: int = 0  # what the longer side is at most; 0: anything
-    antialias: bool = True  # smooth what shrinks (Pillow, torchvision), or not (OpenCV)
+    shorter: int  # shorter side, pixels
+    longer: int = 0  # upper bound of the longer side, pixels; 0: none
+    antialias: bool = True  # when shrinking: smooth (Pillow, torchvision) or not (OpenCV)
 
     def size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) that an image of `size` gets."""
+        """The (height, width) to which an image of `size` is resized."""
         short, long = min(size), max(size)
         if self.longer and self.shorter * long > self.longer * short:
             new_short, new_long = int(self.longer * short / long + 0.5), self.longer
@@ -34,14 +34,14 @@ class ResizeRule:
 
 
 def resize_rule(settings: InferenceConfig) -> ResizeRule | None:
-    """How the settings resize images before all else; None where not at all."""
+    """How the settings resize images before the network; None if they do not."""
     if not settings.resize_shorter:
         return None
     return ResizeRule(settings.resize_shorter, settings.resize_longer, settings.resize_antialias)
 
 
 def resize_image(image: Num[np.ndarray, "h w bands"], rule: ResizeRule) -> Num[np.ndarray, "h2 w2 bands"]:
-    """Bilinear, by cells' areas (half-pixel centres); only RGB bytes can be smoothed where they shrink."""
+    """Bilinear with half-pixel centres; only uint8 RGB is antialiased when shrinking."""
     height, width = rule.size((image.shape[0], image.shape[1]))
     if (height, width) == image.shape[:2]:
         return image
@@ -51,20 +51,20 @@ def resize_image(image: Num[np.ndarray, "h w bands"], rule: ResizeRule) -> Num[n
 
 
 def resize_label(label: Integer[np.ndarray, "h w"], rule: ResizeRule) -> Integer[np.ndarray, "h2 w2"]:
-    """Each pixel takes the value of the one under its centre."""
+    """Nearest neighbour: each pixel takes the value of the one under its centre."""
     height, width = rule.size(label.shape)
     return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
 
 
 def resize_back(probabilities: Float[np.ndarray, "h2 w2 c"], size: tuple[int, int]) -> Float[np.ndarray, "h w c"]:
-    """Probabilities of a resized image at the image's own size, bilinear."""
+    """Probabilities of a resized image at the image's original size, bilinear."""
     if probabilities.shape[:2] == size:
         return probabilities
     return _bilinear(probabilities, size)
 
 
 def _bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """As OpenCV, which takes at most four channels at a time, and loses the last axis of one."""
+    """cv2.resize for any number of channels: it takes at most four at a time, and drops the axis of a single one."""
     parts = [
         cv2.resize(np.ascontiguousarray(array[..., k : k + 4]), size[::-1]).reshape(*size, -1)
         for k in range(0, array.shape[-1], 4)
@@ -74,12 +74,11 @@ def _bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResizedSource:
-    """The examples of a source, image and label resized, and the middle cut out: what is then scored at that size.
+    """The examples of a source with image and label resized and center-cropped, to be scored at that size.
 
     Attributes:
-      source: of the originals.
-      rule: how they are resized; None: not at all.
-      center_crop: (height, width) of the middle that is kept; (0, 0): all. Smaller examples are kept whole.
+      rule: None: no resizing.
+      center_crop: (height, width); (0, 0): none. Smaller examples are kept whole.
     """
 
     source: ExampleSource
@@ -87,11 +86,9 @@ class ResizedSource:
     center_crop: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
-        """As many as there are originals."""
         return len(self.source)
 
     def __getitem__(self, index: int) -> Example:
-        """The example at its new size."""
         name, image, label = self.source[index]
         if self.rule:
             image, label = resize_image(image, self.rule), resize_label(label, self.rule)
@@ -100,7 +97,6 @@ class ResizedSource:
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the originals."""
         found: Any = self.source
         return found.names if hasattr(found, "names") else [self.source[k].name for k in range(len(self))]
 

@@ -1,4 +1,4 @@
-"""Logits of a large image from overlapping windows of it, blended without seams; every pixel counts exactly once."""
+"""Logits of a large image from overlapping windows, blended without seams; weights sum to 1 at every pixel."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from deeplab_jax.types import Image, Logits
 
 
 def window_starts(size: int, window: int, stride: int) -> tuple[int, ...]:
-    """Where windows begin along an axis: every `stride` pixels, the last one flush with the end.
+    """Start positions of windows along an axis: every `stride` pixels, the last one flush with the end.
 
-    An axis that is no longer than a window gets one, of its own length.
+    An axis no longer than a window gets a single window of its own length.
     """
     if size <= window:
         return (0,)
@@ -28,10 +28,10 @@ def window_starts(size: int, window: int, stride: int) -> tuple[int, ...]:
 
 
 def window_weights(size: tuple[int, int], blend: str) -> Float[NDArray, "h w"]:
-    """How much each pixel of a window counts where windows overlap; positive everywhere.
+    """The weight of each pixel of a window where windows overlap; positive everywhere.
 
-    'smooth': falls linearly from the middle to nearly 0 at the edges, so that no window begins or ends abruptly.
-    'uniform': all alike, as mmsegmentation averages.
+    'smooth': falls linearly from the centre to nearly 0 at the edges, so that no window begins or ends abruptly.
+    'uniform': constant, as in mmsegmentation.
     """
     if blend == "uniform":
         return np.ones(size)
@@ -42,14 +42,14 @@ def window_weights(size: tuple[int, int], blend: str) -> Float[NDArray, "h w"]:
 def sliding_windows(function: Callable[[Image], Logits], settings: InferenceConfig) -> Callable[[Image], Logits]:
     """Returns images -> logits of the same height and width, computed by `function` window by window.
 
-        logits(x) = sum over windows w that hold x of a_w(x) f(w)(x) / sum over these of a_w(x)
+        logits(x) = sum over windows w that contain x of a_w(x) f(w)(x) / sum over these of a_w(x)
 
-    One program computes all windows, one after the other: the memory is that of one window and of the result.
+    A single program computes all windows one after another, in the memory of one window and the result. An image
+    smaller than a window along an axis is taken whole there.
 
     Args:
       function: images of the window's size -> logits of that size.
-      settings: size of the windows, distance between them, and how they are averaged. An image that is smaller than
-        a window along an axis is taken whole there.
+      settings: size, stride and blending of the windows.
     """
     window, stride = settings.window, settings.window_stride
 

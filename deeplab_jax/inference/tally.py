@@ -1,4 +1,4 @@
-"""What is counted of a split's images, and the scores that are read off the counts."""
+"""Accumulates counts over a split's images and computes the scores from them."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ from deeplab_jax.metrics.bootstrap import ImageCounts, confidence_interval, imag
 from deeplab_jax.metrics.calibration import CalibrationCounts, calibration
 from deeplab_jax.metrics.confusion import scores
 
-_MAX_PENDING = 16  # images whose boundaries wait to be counted: bounds the memory of their maps
+_MAX_PENDING = 16  # images queued for boundary counting; bounds the memory of their maps
 
 Counts = TypeVar("Counts", bound=tuple[Any, ...])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a pass over a split says."""
+    """Result of a pass over a split."""
 
     confusion: Int[np.ndarray, "c c"]  # int64 pixels; rows: truth, columns: prediction
     scores: dict[str, Any]  # mean_iou, iou_per_class, ...: ready for JSON
-    per_image: list[dict[str, Any]]  # {'name', 'mean_iou'}, as the batches came, process by process
+    per_image: list[dict[str, Any]]  # {'name', 'mean_iou'}, in the order of the batches, process by process
     num_images: int  # over all processes
 
 
 class Tally:
-    """Counts of a split, image by image; boundaries are counted in threads while the devices go on.
+    """Counts of a split, image by image; boundaries are counted in threads while the devices compute.
 
-    Close it by `finish`, or use it as a context, so that its threads end.
+    Call `finish`, or use it as a context manager, to end its threads.
     """
 
     def __init__(self, class_names: Sequence[str], *, ignore_label: int, measures: MeasureConfig | None = None) -> None:
-        """Starts with no image."""
         self.measures = measures or MeasureConfig()
         self._class_names = tuple(class_names)
         self._ignore_label = ignore_label
@@ -57,15 +56,14 @@ class Tally:
         self._pending: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
 
     def __enter__(self) -> Tally:
-        """Itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the threads; what was not counted yet is dropped."""
+        """Ends the threads; images not yet counted are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def add(self, confusion: Int[np.ndarray, "c c"], name: str | None = None) -> None:
-        """One image of the split; with its name where it is this process's."""
+        """Adds one image of the split; with its name if it belongs to this process."""
         confusion = np.asarray(confusion, np.int64)
         self._confusion += confusion
         self._images.append(image_counts(confusion))
@@ -85,7 +83,7 @@ class Tally:
             self._take(self._pending.popleft())
 
     def finish(self) -> Evaluation:
-        """Scores of all that was added, over all processes."""
+        """Scores of all images added, over all processes."""
         while self._pending:
             self._take(self._pending.popleft())
         self._pool.shutdown()
@@ -115,7 +113,7 @@ class Tally:
         self._trimap = _added(self._trimap, trimap) if trimap else None
 
     def _boundary_counts(self) -> boundary.BoundaryCounts:
-        """Also of a process that had no image."""
+        """Zeros for a process that had no image."""
         zeros = np.zeros(len(self._class_names), np.int64)
         return self._boundary or boundary.BoundaryCounts(zeros, zeros)
 
@@ -135,7 +133,7 @@ def _over_processes(counts: Counts) -> Counts:
     """The sum over all processes, which must all call this."""
     if jax.process_count() == 1:
         return counts
-    # int64 would be cut to 32 bits on its way: split in halves, each of which fits.
+    # int64 would be truncated to 32 bits in transfer: split into two halves that fit.
     halves = [(np.asarray(part, np.int64) >> 31, np.asarray(part, np.int64) & (2**31 - 1)) for part in counts]
     gathered = multihost_utils.process_allgather(
         [(high.astype(np.int32), low.astype(np.int32)) for high, low in halves]
@@ -145,7 +143,7 @@ def _over_processes(counts: Counts) -> Counts:
 
 
 def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each process has, in the order of the processes."""
+    """The rows of all processes, in the order of the processes."""
     if jax.process_count() == 1:
         return rows
     text = np.frombuffer(json.dumps(rows).encode(), np.uint8)

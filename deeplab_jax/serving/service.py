@@ -1,4 +1,4 @@
-"""An image file's bytes -> the answer about it: mask, overlay, legend and timings, ready for JSON."""
+"""Segments an image file's bytes; the answer has mask, overlay, legend and timings, ready for JSON."""
 
 from __future__ import annotations
 
@@ -19,23 +19,21 @@ from deeplab_jax.serving.settings import RefusedError, ServeConfig
 from deeplab_jax.types import DatasetInfo, UserError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # as Pillow names them
-_NAME = "image"  # of what was sent, in messages
+_NAME = "image"  # name of the uploaded file in messages
 _JPEG_QUALITY = 90
 
 Segment = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Integer[np.ndarray, "h w"]]]
 
 
 class Service:
-    """Answers requests one after the other; called from several threads.
+    """Answers requests one at a time; may be called from several threads.
 
-    Programs are kept for `limits.max_shapes` sizes. Where one more is needed all are dropped and made again
-    when asked for, so that neither memory nor results depend on what was sent before.
+    Compiled programs are kept for `limits.max_shapes` sizes. If one more is needed, all are dropped and compiled again
+    on demand, so that memory stays bounded and results do not depend on earlier requests.
 
     Args:
-      make_segment: makes an image -> function that waits for the class ids; a new one has nothing compiled.
-      round_size: (height, width) of an image -> that at which it is computed.
-      info: of the data set.
-      limits: what is taken.
+      make_segment: creates a function image -> function that waits for the class ids; a new one has nothing compiled.
+      round_size: (height, width) of an image -> size at which it is computed.
     """
 
     def __init__(
@@ -57,11 +55,11 @@ class Service:
         """Decodes, segments and draws.
 
         Returns:
-          width, height; classes: id, name, color and share of those found, largest first; mask: a palette
-          PNG and overlay: a JPEG, both base64; compiled: whether this size was new; timings_ms.
+          width, height; classes: id, name, color and share of those found, largest first; mask: a palette PNG, and
+          overlay: a JPEG, both base64; compiled: whether this size was new; timings_ms.
 
         Raises:
-          RefusedError: for what is no image, damaged or too large.
+          RefusedError: if the data is not an image, or is damaged or too large.
         """
         clock = _Clock()
         image = decode(data, self.limits)
@@ -94,7 +92,7 @@ class Service:
         return self._segment(image)(), is_new
 
     def _keep_shape(self, size: tuple[int, int]) -> bool:
-        """Makes room for the program of `size`; whether it must be compiled."""
+        """Registers `size`, dropping all programs if there are too many; returns whether it must be compiled."""
         shape = self._round_size(size)
         if shape in self._shapes:
             return False
@@ -106,10 +104,10 @@ class Service:
 
 
 def decode(data: bytes, limits: ServeConfig) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB pixels; the header is looked at before any memory is given to them.
+    """RGB pixels; the header is checked before memory for them is allocated.
 
     Raises:
-      RefusedError: 415 for what is no image, 413 for one that is too large, 422 for a damaged one.
+      RefusedError: 415 if the data is not an image, 413 if it is too large, 422 if it is damaged.
     """
     if not data:
         raise RefusedError(400, "the request is empty: send the content of an image file as its body")
@@ -118,7 +116,7 @@ def decode(data: bytes, limits: ServeConfig) -> UInt8[np.ndarray, "h w 3"]:
             width, height = header.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RefusedError(413, f"the image has more than {limits.max_pixels:,} pixels: make it smaller") from None
-    except Exception:  # Pillow's readers raise whatever comes up in damaged headers
+    except Exception:  # Pillow's readers raise all kinds of errors on damaged headers
         raise RefusedError(415, f"this is no image: send {', '.join(FORMATS)}") from None
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
         raise RefusedError(
@@ -148,7 +146,7 @@ def encode_overlay(image: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray, "
 
 
 def found_classes(ids: Integer[np.ndarray, "h w"], info: DatasetInfo) -> list[dict[str, Any]]:
-    """id, name, RGB color and share of the pixels of each class that is there, the largest first."""
+    """id, name, RGB color and share of the pixels of each class that occurs, largest first."""
     counts = np.bincount(ids.ravel(), minlength=info.num_classes)
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     return [

@@ -1,4 +1,4 @@
-"""Settings of the server, and how it says no."""
+"""Settings of the server, and the error with which it refuses a request."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from deeplab_jax.fields import above, at_least
 
 @dataclasses.dataclass(slots=True)
 class ServeConfig:
-    """Bounds on a request and on all of them together; they bound memory and time."""
+    """Limits on each request and on all of them together, which bound memory and time."""
 
     max_bytes: int = at_least(1, default=16_000_000)  # of an image file
     max_pixels: int = at_least(1, default=4_200_000)  # of an image
@@ -19,7 +19,7 @@ class ServeConfig:
 
 
 class RefusedError(Exception):
-    """A request that is not served: a status of HTTP and one line that says why."""
+    """A refused request: an HTTP status and one line that says why."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)

@@ -20,8 +20,8 @@ from deeplab_jax.serving.service import FORMATS, Service
 from deeplab_jax.serving.settings import RefusedError, ServeConfig
 
 HOST = "127.0.0.1"
-_HOST_NAMES = [HOST, "localhost"]  # so that no page from elsewhere reaches the server under a name of its own
-_READ_AND_DROPPED = 8  # times the limit: of a body that is too long
+_HOST_NAMES = [HOST, "localhost"]  # prevents DNS rebinding: other host names are refused
+_READ_AND_DROPPED = 8  # a body up to this many times the limit is read to its end and dropped
 _PAGE = pathlib.Path(__file__).with_name("page.html")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
@@ -35,8 +35,7 @@ def make_app(service: Service, about: dict[str, Any]) -> Starlette:
     """The application: `GET /`, `GET /api/model` and `POST /api/segment`.
 
     Args:
-      service: answers about images.
-      about: the network, as `GET /api/model` tells it beside classes and limits.
+      about: what `GET /api/model` returns about the network, in addition to classes and limits.
     """
     info, limits = service.info, service.limits
     gate = Gate(limits.max_requests)
@@ -78,7 +77,7 @@ def make_app(service: Service, about: dict[str, Any]) -> Starlette:
 
 
 class Gate:
-    """Lets a bounded number of requests in; used from one event loop."""
+    """Admits a bounded number of requests; used from one event loop."""
 
     def __init__(self, most: int):
         self._most = most
@@ -86,7 +85,7 @@ class Gate:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Raises RefusedError where as many are inside as may be."""
+        """Raises RefusedError if the limit is reached."""
         if self._inside >= self._most:
             raise RefusedError(503, f"{self._most} requests are waiting already: try again in a moment")
         self._inside += 1
@@ -97,12 +96,13 @@ class Gate:
 
 
 async def read_body(request: Request, limits: ServeConfig) -> bytes:
-    """The body; of one that is too long nothing is kept.
+    """The body of a request.
 
-    A client that is cut off while it sends never sees the answer, so what is somewhat too long is read to its end.
+    A client that is cut off while sending never sees the answer, so a body that is moderately too long is read to its
+    end and dropped.
 
     Raises:
-      RefusedError: where it is too long, or does not arrive.
+      RefusedError: if the body is too long or does not arrive.
     """
     too_long = RefusedError(413, f"the file has more than {limits.max_bytes:,} bytes: make it smaller")
     most = _READ_AND_DROPPED * limits.max_bytes

@@ -28,18 +28,17 @@ FOLDER = "checkpoints"  # inside a workdir
 
 
 class _NoRoomError(UserError):
-    """Seen before anything was written, and by all processes alike."""
+    """The disk is too full; detected before anything is written, by all processes alike."""
 
 
 class Checkpointer:
-    """The checkpoints of one run; close it (or leave its `with`) to wait for the last save."""
+    """The checkpoints of one run; closing it (or leaving its `with`) waits for the last save."""
 
     def __init__(self, directory: pathlib.Path, *, keep: int, config: Mapping[str, Any]) -> None:
-        """Opens `directory`, made if missing; leftovers of a save that was killed are removed.
+        """Opens `directory`, creating it if necessary, and removes leftovers of interrupted saves.
 
         Args:
-          directory: of the checkpoints.
-          keep: newest checkpoints that are kept, beside the best one.
+          keep: number of most recent checkpoints to keep, in addition to the best one.
           config: plain nested dicts, saved with each checkpoint.
         """
         self._directory = directory.absolute()
@@ -55,16 +54,16 @@ class Checkpointer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
-            return  # another process may be gone, and a save that waits for it would wait in vain
+            return  # another process may be gone, and a save would wait for it forever
         try:
             self.close()
         except UserError:
-            if error is None:  # else the first mistake is the one to tell
+            if error is None:  # otherwise the first error is the one to report
                 raise
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint; None where there is none."""
+        """Step of the latest complete checkpoint, or None."""
         return self._manager.latest_step()
 
     def is_best(self, scores: Mapping[str, Any]) -> bool:
@@ -82,23 +81,21 @@ class Checkpointer:
         scores: Mapping[str, Any] | None,
         required: bool = True,
     ) -> str | None:
-        """Copies the state to the host and returns; it is written while training goes on.
+        """Copies the state to the host and returns; the write happens in the background.
 
-        A step that is there already is left as it is. Where room is short, older checkpoints go first: all but the
-        newest and the best.
+        A step that is already saved is left as it is. If the disk is full, older checkpoints are deleted first, except
+        the latest and the best.
 
         Args:
-          step: of the state.
-          state: what is saved.
           data: the loader's position.
-          scores: of the state, where it was evaluated.
-          required: False: a disk that refuses is no error, for there will be another save.
+          scores: of this state, if it was evaluated.
+          required: if False, a failed write is no error, since there will be another save.
 
         Returns:
-          None; or, where it is not required, why this state, or the one before, is not saved.
+          None; or, if the save is not required, why this state or the previous one could not be saved.
 
         Raises:
-          UserError: where this save or the one before failed for want of room or permission.
+          UserError: if this save or the previous one failed for lack of space or permission.
         """
         refusal: UserError | None = None
         while True:
@@ -115,7 +112,7 @@ class Checkpointer:
 
     def _save(self, step: int, state: TrainState, data: Mapping[str, Any], scores: Mapping[str, Any] | None) -> None:
         if self.latest_step is not None and step <= self.latest_step:
-            return  # Orbax would refuse without a word
+            return  # Orbax would skip it silently
         items = {
             "state": ocp.args.PyTreeSave(state),
             "data": ocp.args.JsonSave(dict(data)),
@@ -129,13 +126,13 @@ class Checkpointer:
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint: (state, data position).
+        """The latest checkpoint: (state, data position).
 
         Args:
-          target: shapes, dtypes and shardings, as `abstract_train_state` gives them.
+          target: shapes, dtypes and shardings, from `abstract_train_state`.
 
         Raises:
-          UserError: where it holds another network, named by its first tensor that differs.
+          UserError: if it holds a different network; names the first tensor that differs.
         """
         step = self.latest_step
         if step is None:
@@ -149,24 +146,24 @@ class Checkpointer:
         return restored["state"], restored["data"]
 
     def wait(self) -> None:
-        """Until nothing is being written; Raises UserError where the save failed."""
+        """Waits for the save in progress; raises UserError if it failed."""
         with self._user_errors("save in"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and releases the threads; Raises UserError where the save failed."""
+        """Waits for the save in progress and releases the threads; raises UserError if the save failed."""
         try:
             self.wait()
         finally:
-            with contextlib.suppress(Exception):  # told by wait() already
+            with contextlib.suppress(Exception):  # wait() has already reported it
                 self._manager.close()
 
     def _make_room(self, state: TrainState) -> None:
-        """A full disk is better met before the background threads meet it: they stumble noisily."""
+        """Frees disk space before saving: Orbax's background threads fail noisily on a full disk."""
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         if (free := self._free_bytes()) >= needed:
             return
-        self.wait()  # the save before may still be under way, and what it replaces may still be there
+        self.wait()  # the previous save may still be in progress, and what it replaces not yet deleted
         while (free := self._free_bytes()) < needed and self._drop_oldest():
             pass
         if free < needed:
@@ -176,7 +173,7 @@ class Checkpointer:
             )
 
     def _drop_oldest(self) -> bool:
-        """Deletes the oldest checkpoint that is neither the newest nor the best; False where there is none."""
+        """Deletes the oldest checkpoint that is neither the latest nor the best; False if there is none."""
         spared = {self._manager.latest_step(), self._manager.best_step()}
         others = sorted(set(self._manager.all_steps()) - spared)
         if others:
@@ -184,26 +181,26 @@ class Checkpointer:
         return bool(others)
 
     def _free_bytes(self) -> int:
-        """On the disk, as process 0 sees it: all must come to the same decision."""
+        """Free disk space as process 0 sees it: all processes must reach the same decision."""
         free = shutil.disk_usage(self._directory).free
         if jax.process_count() == 1:
             return free
         return int(multihost_utils.broadcast_one_to_all(np.asarray(free // 2**20, np.int32))) * 2**20
 
     def _recover(self, refusal: UserError) -> bool:
-        """After a save that failed, removes its leftovers and the oldest checkpoint; False: there is no more to try."""
+        """After a failed save, removes its leftovers and the oldest checkpoint; False if there is nothing to delete."""
         if jax.process_count() > 1:
             if not isinstance(refusal, _NoRoomError):
-                raise refusal  # the other processes may have met no error
+                raise refusal  # the other processes may have seen no error
             return False
-        with contextlib.suppress(Exception):  # what failed in the background fails once more here
+        with contextlib.suppress(Exception):  # the background failure is raised again here
             self._manager.close()
         self._manager = _open_manager(self._directory, keep=self._keep)
         return self._drop_oldest()
 
     @contextlib.contextmanager
     def _user_errors(self, action: str) -> Iterator[None]:
-        """Turns the disk's refusals, in the words of whoever met them, into one line."""
+        """Turns disk errors, whichever library raised them, into one-line user errors."""
         try:
             yield
         except (OSError, ValueError) as error:
@@ -219,16 +216,16 @@ class Checkpointer:
 def restore_variables(
     path: pathlib.Path, target: Variables | None = None, *, prefer: Literal["best", "latest"] = "best"
 ) -> dict[str, Any]:
-    """The network of a checkpoint: {'params', 'batch_stats'}, their running average where one was kept.
+    """The variables of a checkpoint, {'params', 'batch_stats'}: their moving average if one was kept.
 
     Args:
-      path: a workdir, its folder of checkpoints, or one checkpoint in it.
-      target: shapes, dtypes and shardings of the variables, as `abstract_variables` gives them; None: whatever
-        was saved, on the host's first device.
-      prefer: which one of several; the latest where none was ever scored.
+      path: a workdir, its checkpoint folder, or a single checkpoint in it.
+      target: shapes, dtypes and shardings of the variables, from `abstract_variables`; None: whatever was saved, on
+        the host's first device.
+      prefer: which of several checkpoints; the latest if none was evaluated.
 
     Raises:
-      UserError: where there is no checkpoint, or it holds another network.
+      UserError: if there is no checkpoint, or it holds a different network.
     """
     directory, step = _locate(path.absolute())
     manager = _open_manager(directory, read_only=True)
@@ -260,7 +257,7 @@ def _on_first_device(leaf: Any) -> jax.ShapeDtypeStruct:
 def _open_manager(directory: pathlib.Path, *, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
     handlers = {name: ocp.JsonCheckpointHandler() for name in ("data", "config", "scores")}
     newest = checkpoint_managers.LatestN(keep)
-    # Not `max_to_keep` with `best_fn`: together they drop the newest step where it is not the best.
+    # Not `max_to_keep` with `best_fn`: together they delete the latest step unless it is the best.
     best = checkpoint_managers.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
     return ocp.CheckpointManager(
         directory,
@@ -286,7 +283,7 @@ def _restore_args(target: Any, *, partial: bool = False) -> ocp.args.PyTreeResto
 
 
 def _locate(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
-    """(folder of checkpoints, step where `path` is one of them)."""
+    """(checkpoint folder, step if `path` is a single checkpoint)."""
     if (path / FOLDER).is_dir():
         return path / FOLDER, None
     if not path.is_dir():

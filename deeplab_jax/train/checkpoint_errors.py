@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint or its disk, in one line instead of what the libraries below say."""
+"""One-line error messages for mismatched checkpoints and failing disks, in place of the libraries' own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deeplab_jax.types import UserError
 
 
 def check_same_network(saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """Compares names and shapes before any array is read: Orbax would print them all."""
+    """Compares names and shapes before any array is read; Orbax's own error would list them all."""
     have = {name: tuple(leaf.shape) for name, leaf in _flatten(saved).items() if hasattr(leaf, "shape")}
     want = {name: tuple(leaf.shape) for name, leaf in _flatten(wanted).items()}
     for name in sorted(want.keys() - have.keys()):
@@ -39,12 +39,12 @@ def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def disk_reason(error: BaseException) -> str | None:
-    """'No space left on device' and the like; None where the disk is not to blame."""
+    """'No space left on device' and the like; None if the disk is not the cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        if found := re.search(r"([^:]+) \[os_error_code=", str(cause)):  # TensorStore's way
+        if found := re.search(r"([^:]+) \[os_error_code=", str(cause)):  # TensorStore's format
             return found[1].strip()
         cause = cause.__cause__ or cause.__context__
     return None

@@ -1,4 +1,4 @@
-"""The train step as programs: compiled while a run sets out, once for each shape, and asked for its needs of memory."""
+"""The train step, compiled ahead of time in a thread, once per batch shape, with a report of its memory needs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from deeplab_jax.types import Batch, Metrics
 
 
 def warn_of_second_shape(shape: str, before: str) -> None:
-    """One line on stderr, which does not disturb a bar."""
+    """Prints one line to stderr, without disturbing a progress bar."""
     if jax.process_index() == 0:
         text = f"warning: the train step is compiled again, for {shape} after {before}: make all batches of one shape"
         tqdm.write(text, file=sys.stderr)
 
 
 class CompiledStep:
-    """A train step that tells what it needs before it runs for the first time; it is compiled once for each shape."""
+    """A train step that is compiled once per batch shape and reports its memory needs before it first runs."""
 
     def __init__(
         self,
@@ -36,27 +36,25 @@ class CompiledStep:
         """Wraps a jitted step.
 
         Args:
-          train_step: as `make_train_step` makes it.
-          tell: called once, before the step runs for the first time.
-          warn: called with the shape of a batch, and that of the first one, where the step is to be compiled again.
+          train_step: from `make_train_step`.
+          tell: called once, before the step first runs.
+          warn: called with the new and the first batch shape before the step is compiled again.
         """
         self._step = train_step
         self._tell, self._warn = tell, warn
-        self._programs: dict[Any, Any] = {}  # by the shapes and types of a batch
-        self._ahead: dict[Any, concurrent.futures.Future[Any]] = {}  # likewise
+        # Both are keyed by the shapes and dtypes of a batch.
+        self._programs: dict[Any, Any] = {}
+        self._ahead: dict[Any, concurrent.futures.Future[Any]] = {}
         self._first = ""
 
     def begin(self, state: TrainState, batch: Batch) -> None:
-        """Compiles in a thread for arguments of these shapes, types and shardings; the first call waits for it.
-
-        The thread ends with the process, whatever it has come to.
-        """
+        """Starts compiling in a daemon thread for these shapes, dtypes and shardings; the first call waits for it."""
         future = self._ahead[_key(batch)] = concurrent.futures.Future()
 
         def compile_now() -> None:
             try:
                 future.set_result(self._step.lower(state, batch).compile())
-            except BaseException as error:  # raised where the program is asked for
+            except BaseException as error:  # raised when the program is requested
                 future.set_exception(error)
 
         threading.Thread(target=compile_now, name="compile-step", daemon=True).start()
@@ -69,7 +67,7 @@ class CompiledStep:
         return program(state, batch)
 
     def _find(self, key: Any, state: TrainState, batch: Batch) -> Any:
-        """The program for a batch of a shape that has not been seen before."""
+        """The program for a new batch shape."""
         if self._first:
             self._warn(_describe(batch), self._first)
         ahead = self._ahead.pop(key, None)

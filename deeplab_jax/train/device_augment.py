@@ -1,4 +1,4 @@
-"""Batches of windows -> batches of crops, each row on the device that will train on it."""
+"""Augmentation on the devices: batches of windows -> batches of crops, each row on the device that trains on it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ def make_augment(
     ignore_label: int,
     photometric: bool,
 ) -> Callable[[WindowBatch], Batch]:
-    """Compiles what `ops.augment` does for the devices of a mesh; no row leaves its device.
+    """Jits `ops.augment` for the devices of a mesh; no row leaves its device.
 
     Args:
-      mesh: its data axis shares the batch.
-      crop_size: (height, width) of the crops.
-      pad_pixel: beyond the image.
-      ignore_label: the label there.
-      photometric: False: the batch's `colors` are not looked at.
+      mesh: the batch is sharded along its data axis.
+      crop_size: (height, width).
+      pad_pixel: value of pixels outside the image; their label is `ignore_label`.
+      photometric: whether to use the batch's `colors`.
     """
     cut = functools.partial(augment, crop_size=crop_size, pad_pixel=pad_pixel, ignore_label=ignore_label)
 

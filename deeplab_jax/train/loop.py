@@ -1,4 +1,4 @@
-"""The loop around the step: dispatch, look back one step, evaluate, save, stop."""
+"""The training loop: dispatch a step, look back at the previous one, evaluate, save, stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deeplab_jax.train.writer import MetricWriter
 from deeplab_jax.types import Batch, Loader, Metrics, UserError
 
 Evaluate = Callable[[int, TrainState], Mapping[str, Any]]  # (step, state) -> scores
-Augment = Callable[[Any], Batch]  # what the loader gives, on the devices -> crops
+Augment = Callable[[Any], Batch]  # the loader's batch, on the devices -> crops
 
 
 def train_loop(
@@ -39,31 +39,26 @@ def train_loop(
 ) -> TrainState:
     """Trains from the state's step to `num_steps`, or until `stop` has received a signal.
 
-    The metrics of a step are fetched after the next one was dispatched, so the device never
-    waits for the host; batches are made and sent while it works, and how long it nevertheless
-    had to wait for one is part of the curve, apart from the step's own time and from what fetching
-    takes. A checkpoint is written every `checkpoint_every` steps, at each evaluation that is the best
-    so far, at the end and at a stop; only there does a full disk end the run.
+    The metrics of a step are fetched after the next one has been dispatched, so the device never waits for the host;
+    batches are prepared and transferred while it computes. How long it still had to wait for one is logged separately
+    from the step's own time and from the time to fetch metrics. A checkpoint is written every `checkpoint_every` steps,
+    after each evaluation that is the best so far, at the end and on a stop signal; a full disk ends the run only in the
+    last two cases.
 
     Args:
-      state: where to begin; it is donated.
-      train_step: as `make_train_step` makes it.
-      loader: its position is the state's step.
-      evaluate: scores a state; called every `eval_every` steps and at the end.
-      mesh: of the train step.
-      settings: how long, and what happens how often.
-      batch_size: images per step, to know the pace.
-      checkpointer: where the state goes.
-      writer: where the curve goes.
-      stop: asked after each step.
-      augment: done with each batch on the devices before the step.
+      state: the initial state; it is donated.
+      train_step: from `make_train_step`.
+      loader: must be positioned at the state's step.
+      evaluate: called every `eval_every` steps and at the end.
+      batch_size: images per step, for the throughput.
+      augment: applied to each batch on the devices before the step.
 
     Returns:
-      The last state.
+      The final state.
 
     Raises:
-      UserError: where `max_nonfinite_steps` updates in a row were skipped, naming the files; where the last state
-        cannot be saved.
+      UserError: if `max_nonfinite_steps` consecutive updates were skipped, naming the files; if the last state cannot
+        be saved.
     """
     start = int(state.step)
     progress = Progress(settings.num_steps, start, images_per_step=batch_size, enabled=jax.process_index() == 0)
@@ -114,7 +109,7 @@ def train_loop(
 
 
 def _fetch(metrics: Any, window: Window) -> Mapping[str, Any]:
-    """Metrics on the host; what that takes once their step has ended is told to the window."""
+    """Metrics on the host; the time that the transfer takes after the end of their step is added to the window."""
     jax.block_until_ready(metrics)
     ended = time.perf_counter()
     fetched = jax.device_get(metrics)
@@ -132,7 +127,7 @@ def _describe(scores: Mapping[str, Any]) -> str:
 
 
 class _NonfiniteGuard:
-    """Warns at each skipped update, and ends the run where they do not cease."""
+    """Warns at each skipped update, and ends the run after `limit` in a row."""
 
     def __init__(self, limit: int, loader: Loader, checkpointer: Checkpointer, progress: Progress) -> None:
         self._limit, self._loader, self._checkpointer, self._progress = limit, loader, checkpointer, progress

@@ -1,4 +1,4 @@
-"""The papers' optimiser, momentum SGD, and others; a poly or step schedule; decay on kernels only."""
+"""Momentum SGD, as in the papers, and other optimisers; poly and step schedules; weight decay on kernels only."""
 
 from __future__ import annotations
 
@@ -26,24 +26,22 @@ def make_optimizer(
 
         trust(u) = coefficient |p| / |u| u, for kernels (depthwise ones too) whose norms are not 0; else u
 
-    with m the learning-rate multiplier of the parameter, and norms over whole kernels. The scales and biases of
-    batch norm, and all other biases, are neither decayed nor rescaled: their norms say nothing of the step that
-    they bear. The coefficient is `trust_coefficient` for LARS, 1 for LAMB.
+    where m is the parameter's learning-rate multiplier and norms are over whole kernels. Batch norm's scales and biases
+    and all other biases are neither decayed nor rescaled: their norms say nothing about the step size they tolerate.
+    The coefficient is `trust_coefficient` for LARS, 1 for LAMB.
 
-    The transformation gives the last factor of each right-hand side; the train step multiplies it by -r(t), t
-    being the state's own step, so that a skipped update cannot make two counters disagree.
+    The transformation returns the last factor of each right-hand side; the train step multiplies it by -r(t), where t
+    is the state's own step, so that a skipped update cannot make two counters disagree.
 
     Source: LARS: 1708.03888, algorithm 1, with the learning rate outside of the momentum, as for SGD here;
     LAMB: 1904.00962, algorithm 2.
 
     Args:
-      config: optimiser settings.
-      num_steps: of the whole run; the poly schedule reaches its end there.
+      num_steps: of the whole run, where the poly schedule ends.
       params: the parameter tree, or its shapes.
 
     Raises:
-      UserError: where a pattern of `learning_rate_multipliers` is no regular expression or
-        matches no parameter.
+      UserError: if a pattern in `learning_rate_multipliers` is not a regular expression or matches no parameter.
     """
     decayed = _decay_mask(params, config.decay_depthwise)
     decay = optax.add_decayed_weights(config.weight_decay, mask=decayed)
@@ -82,7 +80,7 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 
 
 def _decay_mask(params: Any, decay_depthwise: bool) -> Any:
-    """True at the kernels: never at batch norm's scale and bias, or at other biases."""
+    """True for kernels; False for batch norm's scale and bias and for other biases."""
     return _where_named(params, {"kernel", "depthwise_kernel"} if decay_depthwise else {"kernel"})
 
 
@@ -96,7 +94,7 @@ def _where_named(params: Any, names: set[str]) -> Any:
 
 
 def _multipliers(params: Any, patterns: Mapping[str, float]) -> Any:
-    """The factor of each parameter: of the first pattern that matches the start of its path, else 1."""
+    """The factor of each parameter: that of the first pattern that matches the start of its path, else 1."""
     compiled = {_compile(pattern): factor for pattern, factor in patterns.items()}
     paths = traverse_util.flatten_dict(params, sep="/")
     for pattern in compiled:

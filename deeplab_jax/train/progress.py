@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar on a terminal, a line now and then elsewhere."""
+"""Training progress: a bar on a terminal, otherwise an occasional line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMES = ("images_per_second", "step_seconds", "fetch_seconds", "data_wait", "ho
 
 
 class Window:
-    """Means over the steps since the last point of the curve or checkpoint, and the pace at which they came."""
+    """Mean metrics and throughput over the steps since the last logged point or checkpoint."""
 
     def __init__(self, images_per_step: int) -> None:
         self._images_per_step = images_per_step
@@ -25,7 +25,7 @@ class Window:
         self._num_timed, self._data, self._host, self._fetch = 0, 0.0, 0.0, 0.0
 
     def add(self, metrics: Metrics | Mapping[str, float]) -> None:
-        """Takes the metrics of one step; the first after a pause starts the clock, so compilation does not count."""
+        """Adds the metrics of one step; the first after a pause starts the clock, so compilation does not count."""
         self._rows.append(metrics)
         if self._start is None:
             self._start_clock()
@@ -33,32 +33,32 @@ class Window:
             self._num_timed += 1
 
     def add_times(self, *, data: float = 0.0, host: float = 0.0, fetch: float = 0.0) -> None:
-        """Seconds of one step; before the clock runs they do not count.
+        """Adds times of one step, in seconds; reset when the clock starts.
 
         Args:
-          data: in which the devices waited for a batch.
-          host: in which they waited for whatever else the host did.
-          fetch: in which the host fetched the metrics of a step that had ended.
+          data: the devices waited for a batch.
+          host: the devices waited for anything else on the host.
+          fetch: the host fetched the metrics of a finished step.
         """
         self._data += data
         self._host += host
         self._fetch += fetch
 
     def pause(self) -> None:
-        """Something other than training comes next."""
+        """Stops the clock: something other than training comes next."""
         self._start = None
 
     def restart(self) -> None:
-        """A checkpoint: whoever resumes there knows nothing of earlier steps, so the curve must not depend on them."""
+        """Starts over at a checkpoint: a run resumed there knows no earlier steps, so the curve must not use them."""
         self._rows.clear()
         self.pause()
 
     def times(self) -> dict[str, float]:
-        """What the clock says of the steps since it was started; NaN before two of them have been timed.
+        """Timing of the steps since the clock was started; NaN until two steps have been added.
 
-        images_per_second: the pace, all waiting included.
-        step_seconds: in which the devices were at work on a step; fetch_seconds: that fetching its metrics took.
-        data_wait, host_wait: shares of the time in which the devices waited for a batch, or for the host.
+        images_per_second: throughput, all waiting included.
+        step_seconds: device time per step; fetch_seconds: time to fetch its metrics.
+        data_wait, host_wait: fractions of the time that the devices waited for a batch, or for the host.
         """
         if self._start is None or not self._num_timed:
             return dict.fromkeys(_TIMES, float("nan"))
@@ -73,11 +73,11 @@ class Window:
         return dict(zip(_TIMES, values, strict=True))
 
     def flush(self) -> dict[str, float]:
-        """The point of the curve: means over the updates that were made, the sum of those skipped."""
+        """The point to log: means over the updates that were applied, and the number of skipped ones."""
         made = [row for row in self._rows if not row["skipped"]]
         names = [name for name in self._rows[0] if name != "skipped"]
         point = {name: float(np.mean([row[name] for row in made])) if made else float("nan") for name in names}
-        # The schedule goes on whether or not an update was made.
+        # The schedule advances whether or not an update was applied.
         point["learning_rate"] = float(self._rows[-1]["learning_rate"])
         point["skipped"] = float(sum(row["skipped"] for row in self._rows))
         point |= self.times()
@@ -92,7 +92,7 @@ class Window:
 
 
 class Progress:
-    """The bar (on a terminal) or the lines (elsewhere) of a run."""
+    """The progress bar (on a terminal) or log lines (elsewhere) of a run."""
 
     def __init__(self, num_steps: int, start_step: int, *, images_per_step: int, enabled: bool = True) -> None:
         self._num_steps, self._images_per_step, self._enabled = num_steps, images_per_step, enabled
@@ -104,20 +104,20 @@ class Progress:
         )
 
     def advance(self, metrics: Metrics | Mapping[str, float], window: Window) -> None:
-        """One step further."""
+        """Advances the bar by one step."""
         if self._bar is not None:
             numbers = {name: float(value) for name, value in metrics.items()}
             self._bar.set_postfix_str(_summary(numbers | window.times()), refresh=False)
             self._bar.update()
 
     def point(self, step: int, point: Mapping[str, float]) -> None:
-        """A point of the curve; the bar shows it already."""
+        """Prints a logged point, unless there is a bar, which shows it already."""
         if self._bar is None:
             left = self._time_left(step, point["images_per_second"])
             self.say(f"step {step}/{self._num_steps}  {_summary(point)}  {left} left")
 
     def say(self, text: str) -> None:
-        """A line that does not disturb the bar."""
+        """Prints a line without disturbing the bar."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stdout)
         elif self._enabled:

@@ -1,8 +1,8 @@
-"""Gives batch norm its statistics back where a weight file has folded them into scale and bias.
+"""Restores batch norm's statistics if a weight file has folded them into scale and bias.
 
-A folded network computes the right thing in evaluation, but its stored statistics are made up (0 and 1): in
-training the first batch would normalise by real ones and the function would jump. Here the statistics are
-measured and scale and bias set so that the evaluated function stays what it was.
+A folded network is correct in evaluation, but its stored statistics are placeholders (0 and 1): in training the first
+batch would be normalised by its real statistics, and the function would jump. Here the statistics are measured, and
+scale and bias are set so that the evaluated function does not change.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def calibrate_batch_norm(
         mean <- m,   var <- v,   scale' = scale √((v + ε) / (var + ε)),
         bias' = bias + scale (m - mean) / √(var + ε)
 
-    m and v being mean and variance of the layer's input over the batches.
+    where m and v are the mean and variance of the layer's input over the batches.
 
     Args:
-      apply_fn: `module.apply`; its batch norms sow 'mean', 'mean_square' and 'epsilon' into the
-        collection 'bn_moments' where that is mutable.
+      apply_fn: `module.apply`; its batch norms sow 'mean', 'mean_square' and 'epsilon' into the collection
+        'bn_moments' if it is mutable.
       variables: 'params' and 'batch_stats'; batch norms are modules with 'mean' and 'var'.
-      batches: image batches [b, h, w, 3] of one size, at least one.
-      part: top-level module whose batch norms are treated.
+      batches: at least one image batch, all of one size.
+      part: top-level module whose batch norms are recalibrated.
 
     Raises:
-      ValueError: where there is no batch, or a batch norm sowed nothing.
+      ValueError: if there is no batch, or a batch norm sowed nothing.
     """
     moments = _mean_moments(apply_fn, variables, batches)
     params = traverse_util.flatten_dict(jax.device_get(variables["params"]))
@@ -65,7 +65,7 @@ def _mean_moments(apply_fn: ApplyFn, variables: Variables, batches: Iterable[Ima
     for image in batches:
         sown = traverse_util.flatten_dict(jax.device_get(moments_of(variables, image)))
         for path, values in sown.items():
-            # A module that is called twice sows twice; its statistics are those of both inputs.
+            # A module called twice sows twice; its statistics cover both inputs.
             sums[path] = sums.get(path, np.float64(0)) + np.mean(np.asarray(values, np.float64), axis=0)
         num_batches += 1
     if not num_batches:

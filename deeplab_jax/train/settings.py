@@ -15,29 +15,29 @@ class OptimizerConfig:
     end_learning_rate: float = at_least(0, default=0.0)  # of the poly schedule
     poly_power: float = at_least(0, default=0.9)
     step_size: int = at_least(1, default=2_000)  # of the step schedule: steps between two drops
-    step_factor: float = above(0, default=0.1)  # by which each drop multiplies the learning rate
+    step_factor: float = above(0, default=0.1)  # factor on the learning rate at each drop
     warmup_steps: int = at_least(0, default=0)  # linear, from 0
     momentum: float = within(0, 1, open_high=True, default=0.9)
     weight_decay: float = at_least(0, default=4e-5)  # on kernels only: never on batch norm, biases, depthwise kernels
     decay_depthwise: bool = False  # decay depthwise kernels too
-    # Length of a LARS step as a share of the kernel's length, per unit of learning rate.
+    # Norm of a LARS step relative to the kernel's norm, per unit of learning rate.
     trust_coefficient: float = above(0, default=0.001)
-    # Regular expression on 'backbone/...' paths of parameters -> factor on the learning rate; the first that matches
-    # counts, else 1.
+    # Regular expression on parameter paths ('backbone/...') -> factor on the learning rate; the first match counts,
+    # else 1.
     learning_rate_multipliers: dict[str, float] = each_at_least(0, default={}, words="0 or more each")  # noqa: RUF009
     clip_norm: float = at_least(0, default=0.0, words="0 (no bound) or positive")  # bound on the gradient's global norm
 
 
 @dataclasses.dataclass(slots=True)
 class TrainConfig:
-    """How long training lasts, and what happens how often; counts are in steps."""
+    """Length of training and intervals, in steps."""
 
     num_steps: int = at_least(1, default=30_000)
-    accumulation_steps: int = at_least(1, default=1)  # parts of the batch that are computed in turn for one update
-    # Weight of the OLD value in the moving average of the parameters; 0: no average is kept.
+    accumulation_steps: int = at_least(1, default=1)  # slices of the batch computed one after another for one update
+    # Weight of the OLD value in the moving average of the parameters; 0: no average.
     ema_decay: float = within(0, 1, open_high=True, default=0.0)
     max_nonfinite_steps: int = at_least(1, default=3)  # consecutive skipped updates that end the run
     log_every: int = at_least(1, default=50)
     eval_every: int = at_least(1, default=1_000)
     checkpoint_every: int = at_least(1, default=1_000)
-    keep_checkpoints: int = at_least(1, default=2)  # newest ones, beside the best
+    keep_checkpoints: int = at_least(1, default=2)  # most recent ones, in addition to the best

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as wishes: the loop sees them between two steps, saves and goes, all processes at once."""
+"""Stops training between two steps on SIGTERM or SIGINT, in all processes at the same step."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-_WISHES = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignal:
-    """Within its `with`, takes note of the first such signal; a second one acts as it always does.
+    """Within its `with`, records the first such signal; a second one has its usual effect.
 
-    In several processes a SIGTERM to any of them is a matter of JAX's preemption service, which has caught it since
-    `jax.distributed` was initialised: it tells the others, and they agree on a step that none of them has passed.
-    SIGINT is handed on to it.
+    With several processes, JAX's preemption service handles a SIGTERM to any of them, from `jax.distributed`'s
+    initialisation on: it notifies the others, and they agree on a step that none of them has passed. SIGINT is
+    forwarded to it.
 
     Attributes:
-      received: the signal; in several processes, from the step on at which all stop. None before.
+      received: the signal, or None; with several processes, set from the step at which all stop.
     """
 
     def __init__(self) -> None:
@@ -30,8 +30,8 @@ class StopSignal:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        wishes = (signal.SIGINT,) if self._shared else _WISHES
-        self._previous = {number: signal.signal(number, self._note) for number in wishes}
+        caught = (signal.SIGINT,) if self._shared else _STOP_SIGNALS
+        self._previous = {number: signal.signal(number, self._note) for number in caught}
         return self
 
     def __exit__(
@@ -40,7 +40,7 @@ class StopSignal:
         self._restore()
 
     def requested(self, step: int) -> bool:
-        """Whether to stop after this step; to be asked once after each."""
+        """Whether to stop after this step; call it exactly once per step."""
         if self._shared and multihost_utils.reached_preemption_sync_point(step):
             self.received = self._noted or signal.SIGTERM
         return self.received is not None

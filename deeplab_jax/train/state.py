@@ -1,4 +1,4 @@
-"""All that training carries from step to step, and how it comes into being."""
+"""The state that training carries from step to step, and its initialisation."""
 
 from __future__ import annotations
 
@@ -19,39 +19,36 @@ from deeplab_jax.types import Variables
 Init = Callable[[jax.Array], Variables]
 
 
-@no_type_check  # JAX also makes it of shapes and of shardings
+@no_type_check  # JAX also fills it with shapes and shardings
 @flax.struct.dataclass
 class TrainState:
-    """One point of a training run; with the seed and the data position it fixes all that follows."""
+    """One point of a training run; together with the seed and the data position it determines the rest."""
 
-    step: Int[Array, ""]  # updates tried so far, the skipped ones included
+    step: Int[Array, ""]  # updates so far, including skipped ones
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    ema: Any  # {'params': ..., 'batch_stats': ...}, their running average; None where it is not kept
+    ema: Any  # moving average {'params': ..., 'batch_stats': ...}, or None
 
     @property
     def variables(self) -> Variables:
-        """What training optimises."""
+        """The variables that training updates."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def eval_variables(self) -> Variables:
-        """What is scored and shipped: the average where one is kept."""
+        """The variables to evaluate and export: the moving average if one is kept."""
         return self.variables if self.ema is None else self.ema
 
 
 def create_variables(init: Init, *, seed: int, mesh: Mesh) -> Variables:
-    """Random variables, a copy on each device of the mesh.
+    """Random variables, replicated over the mesh.
 
-    The key is of the 'rbg' kind: a program that draws a few hundred kernels by threefry
-    compiles for half a minute on a CPU. Its numbers depend on the kind of device, though not
-    on how many there are.
+    Uses an 'rbg' key: a program that draws a few hundred kernels with threefry takes half a minute to compile on a CPU.
+    Its numbers depend on the kind of device, but not on the number of devices.
 
     Args:
       init: key -> variables, `module.init` with its other arguments bound.
-      seed: of the key.
-      mesh: where the variables will live.
     """
     return jax.jit(init, out_shardings=replicated(mesh))(_key(seed))
 
@@ -59,18 +56,16 @@ def create_variables(init: Init, *, seed: int, mesh: Mesh) -> Variables:
 def create_train_state(
     variables: Variables, tx: optax.GradientTransformation, *, ema: bool, mesh: Mesh, shard_optimizer: bool = False
 ) -> TrainState:
-    """The state at step 0 for these variables; it owns its arrays and may be donated.
+    """The state at step 0 for these variables; it owns its arrays, so it can be donated.
 
     Args:
-      variables: of the network.
-      tx: whose state belongs to it.
-      ema: whether a running average is kept.
-      mesh: where the state will live, a copy on each device.
-      shard_optimizer: each device keeps a part of the optimiser's state instead.
+      ema: whether to keep a moving average of the variables.
+      mesh: the state is replicated over it.
+      shard_optimizer: shard the optimiser's state over the mesh instead of replicating it.
     """
 
     def start(variables: Variables) -> TrainState:
-        # The average must not share buffers with the parameters, or neither could be donated.
+        # The moving average must not share buffers with the parameters, or neither could be donated.
         return jax.tree.map(jnp.array, _initial_state(variables, tx, ema=ema))
 
     shardings = _shardings(jax.eval_shape(start, variables), mesh, shard_optimizer)
@@ -107,7 +102,7 @@ def _initial_state(variables: Variables, tx: optax.GradientTransformation, *, em
 
 
 def _shardings(state: TrainState, mesh: Mesh, shard_optimizer: bool) -> TrainState:
-    """Where each array of a state lives."""
+    """The sharding of each array of a state."""
     whole = replicated(mesh)
     shardings = jax.tree.map(lambda _: whole, state)
     if not shard_optimizer:

@@ -1,7 +1,7 @@
 """The train step: one batch, one update. The heart of the project.
 
-The batch is spread over the devices of the mesh and the state is copied to each; under `jax.jit` every sum below
-runs over the GLOBAL batch, so batch norm is synchronised and the loss is normalised without a word of ours.
+The batch is sharded over the mesh and the state is replicated; under `jax.jit` every sum below runs over the GLOBAL
+batch, so batch norm is synchronised and the loss is normalised globally with no extra code.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class TrainStep(Protocol):
     def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, Metrics]: ...
 
     def lower(self, state: TrainState, batch: Batch, /) -> jax.stages.Lowered:
-        """The program for arguments of these shapes, not yet compiled."""
+        """The program for arguments of these shapes, lowered but not compiled."""
         ...
 
 
 class _Totals(NamedTuple):
-    """Sums over pixels; the means are taken once, at the end."""
+    """Sums over pixels; means are computed once, at the end."""
 
     loss: Float[Array, ""]
     weight: Float[Array, ""]
@@ -66,34 +66,31 @@ def make_train_step(
         loss = Σ sum_j / max(Σ weight_j, 1),   (sum_j, weight_j) = loss_fn of slice j
         p <- p - r(t) tx(d loss / dp)
 
-    Side outputs, where the network records any, add `side_weight` times their own loss. A label is shrunk to the
-    size of the logits that it is compared with.
+    Side outputs, if the network records any, add `side_weight` times their own loss. Labels are downsampled to the size
+    of the logits they are compared with.
 
-    With accumulation the batch goes through the network in slices, one after the other. Sums
-    are added before the one division, so for a network without batch norm the result is that
-    of the whole batch; batch norm sees one slice at a time and moves its statistics at each.
+    With accumulation the slices of the batch go through the network one after another. Sums are added up before the
+    single division, so without batch norm the result equals that of the whole batch; batch norm sees one slice at a
+    time and updates its statistics after each.
 
-    Where the loss or the gradient's norm is not finite, nothing but `step` changes and the
-    metric `skipped` is 1.
+    If the loss or the gradient norm is not finite, only `step` changes and the metric `skipped` is 1.
 
     Args:
       apply_fn: `module.apply`; called with train=True, mutable=['batch_stats'] and a dropout key.
-      loss_fn: (logits, label, step) -> (sum, weight); the step is there for losses that ramp.
+      loss_fn: (logits, label, step) -> (sum, weight); the step is for losses that ramp.
       tx: gives the update in units of the learning rate (see train/optimizer.py).
-      learning_rate: step -> learning rate.
-      mesh: its data axis shares the batch, its space axis the height of each image; the batch size must be a
+      mesh: the batch is sharded along its data axis, image height along its space axis; the batch size must be a
         multiple of the data axis times `accumulation_steps`.
-      ignore_label: of the labels; rows whose `valid` is False get it everywhere.
-      seed: of the dropout keys; the key of a step depends on (seed, step) alone.
-      accumulation_steps: slices of the batch.
-      ema_decay: weight of the old average, min(ema_decay, (1 + t) / (10 + t)) at step t, so that
-        the random start is forgotten at once. Used only where the state keeps an average.
-      side_weight: of the loss of each side output.
-      state_sharding: where each array of the state lives, as `abstract_train_state` says; None: all are copied.
+      ignore_label: also assigned to all pixels of rows whose `valid` is False.
+      seed: of the dropout keys; the key of a step depends only on (seed, step).
+      accumulation_steps: number of slices of the batch.
+      ema_decay: weight of the old average; at step t it is min(ema_decay, (1 + t) / (10 + t)), so that the random
+        initialisation is forgotten quickly. Used only if the state keeps an average.
+      state_sharding: of each array of the state, from `abstract_train_state`; None: replicated.
 
     Returns:
-      The step. Its metrics are float32 scalars: loss, learning_rate, gradient_norm (before
-      clipping), pixel_accuracy, skipped.
+      The step. Its metrics are float32 scalars: loss, learning_rate, gradient_norm (before clipping), pixel_accuracy,
+      skipped.
     """
 
     def totals_of(
@@ -125,7 +122,7 @@ def make_train_step(
         return gradient, batch_stats, totals
 
     def batch_gradient(state: TrainState, batch: Batch, key: jax.Array) -> _Slice:
-        """The same of the whole batch."""
+        """The same for the whole batch."""
         if accumulation_steps == 1:
             return slice_gradient(state, state.batch_stats, batch, key)
 
@@ -178,13 +175,13 @@ def _label_for(logits: Logits, label: Label) -> Label:
 
 
 def _side_loss(side: tuple[Float[Array, ""], Float[Array, ""]], weight: Float[Array, ""]) -> Float[Array, ""]:
-    """The sum that, divided by the main output's weight, is the side output's own mean over the slice."""
+    """The sum that, divided by the main output's weight, gives the side output's own mean over the slice."""
     total, own_weight = side
     return total * (weight / jnp.maximum(own_weight, 1.0))
 
 
 def _slices(batch: Batch, num_slices: int, mesh: Mesh) -> Batch:
-    """[b, ...] -> [num_slices, b / num_slices, ...]; slice j is rows j::num_slices, so no row changes its device."""
+    """[b, ...] -> [num_slices, b / num_slices, ...]; slice j is rows j::num_slices, so no row leaves its device."""
     sharding = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
 
     def split(rows: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What a train step needs of a device's memory, from the compiled program's own analysis."""
+"""Device memory of a train step, from the compiled program's own analysis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deeplab_jax.types import Batch
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepMemory:
-    """Bytes on each device; `temporaries` are mostly the activations that the backward pass reads."""
+    """Bytes per device; `temporaries` are mostly activations kept for the backward pass."""
 
     parameters: int
     statistics: int
@@ -22,7 +22,7 @@ class StepMemory:
     average: int
     batch: int
     temporaries: int
-    capacity: int  # of the device; 0 where it does not say
+    capacity: int  # of the device; 0 if unknown
 
     @property
     def total(self) -> int:
@@ -30,12 +30,10 @@ class StepMemory:
 
 
 def step_memory(state: TrainState, batch: Batch, program: Any = None) -> StepMemory:
-    """The needs of a step on these arguments (arrays, or their shapes with shardings).
+    """The memory of a step on these arguments (arrays, or their shapes with shardings).
 
     Args:
-      state: its arguments.
-      batch: likewise.
-      program: the compiled step; None: it could not be compiled, and its temporaries are unknown (0).
+      program: the compiled step; None if it could not be compiled: its temporaries are unknown (0).
     """
     analysis = program.memory_analysis() if program is not None else None
     device = next(iter(jax.tree.leaves(state.params)[0].sharding.addressable_devices))

@@ -1,4 +1,4 @@
-"""The curve of a run: workdir/metrics.jsonl, one JSON object per line, and the same for TensorBoard."""
+"""The metrics of a run: workdir/metrics.jsonl, one JSON object per line, and the same for TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ if TYPE_CHECKING:
 FILE = "metrics.jsonl"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_BOARD_BYTES = 2**24  # of room, without which nothing is written for TensorBoard: its thread would die of a full disk
+_BOARD_BYTES = 2**24  # free space needed to write for TensorBoard, whose thread would die on a full disk
 
 
 class MetricWriter:
-    """Appends to the curve; on resume, what was written after the restored step goes first.
+    """Appends metrics; on resume, first drops lines written after the restored step.
 
-    Lines are {"step", "loss", "learning_rate", ...} or {"step", "evaluation": {scores}}; a number that is not finite
-    is null, which JSON can hold. Where the disk is full, lines wait until there is room again.
+    Lines are {"step", "loss", "learning_rate", ...} or {"step", "evaluation": {scores}}; non-finite numbers are written
+    as null, which JSON can hold. While the disk is full, lines are kept in memory.
     """
 
     def __init__(self, workdir: pathlib.Path, *, start_step: int, enabled: bool = True) -> None:
-        """Continues the curve of `workdir` at `start_step`; 0 begins a new one.
+        """Continues the metrics in `workdir` at `start_step`; 0 starts over.
 
         Args:
-          workdir: of the run.
-          start_step: the restored one.
-          enabled: False in all processes of a run but one.
+          start_step: the restored step.
+          enabled: True in one process of the run only.
 
         Raises:
-          UserError: where the file cannot be written.
+          UserError: if the file cannot be written.
         """
         self._path, self._enabled = workdir / FILE, enabled
         if not enabled:
@@ -51,14 +50,14 @@ class MetricWriter:
         self._board: SummaryWriter | None = None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One point of the training curve."""
+        """Writes one point of the training curve."""
         if not self._enabled:
             return
         self._append({"step": step, **{name: _finite(value) for name, value in values.items()}})
         self._write_scalars(step, values, "train")
 
     def write_evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
-        """The scores of an evaluation, less the confusion matrix and the protocol."""
+        """Writes the scores of an evaluation, without the confusion matrix and the protocol."""
         if not self._enabled:
             return
         kept = {name: value for name, value in scores.items() if name not in ("confusion", "protocol")}
@@ -84,7 +83,7 @@ class MetricWriter:
                 board.add_scalar(f"{group}/{name}", value, step)
 
     def _open_board(self) -> SummaryWriter:
-        """Its library imports torch where that is installed, for a second that the first step need not wait."""
+        """Opens it lazily: its library imports torch if installed, for a second that would delay the first step."""
         from tensorboardX import SummaryWriter
 
         return SummaryWriter(str(self._path.parent / "tensorboard"), purge_step=self._start_step + 1)
@@ -94,7 +93,7 @@ class MetricWriter:
         self._write_waiting()
 
     def _write_waiting(self) -> bool:
-        """Whether all could be written; a line may be cut in two, the rest of which comes next."""
+        """Whether everything was written; after a partial write, the rest of the line follows next time."""
         with write_errors(self._path):
             try:
                 while self._waiting:

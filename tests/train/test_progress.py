@@ -1,4 +1,4 @@
-"""Means and pace over a window, the bar on a terminal, and signals as wishes."""
+"""Means and pace over a window, the bar on a terminal, and stop signals."""
 
 from __future__ import annotations
 
