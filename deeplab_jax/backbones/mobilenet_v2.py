@@ -70,8 +70,7 @@ class MobileNetV2(nn.Module):
       expand_first: the first block has a 1x1 expansion too (GluonCV), of factor 1.
       last_conv: the deepest features are those of the classifier's 1x1 convolution behind the blocks
         (segmentation_models.pytorch), of 1280 channels, more for a width above 1.
-      carrier_rate: 'old', or 'new' (segmentation_models.pytorch), of blocks that carried a stride; see
-        `atrous_plan`.
+      carrier_rate: 'old', or 'new' (segmentation_models.pytorch), of blocks that carried a stride; see `atrous_plan`.
       epsilon: of batch norm; 1e-3 in TF-slim, 1e-5 in GluonCV.
 
     Raises:

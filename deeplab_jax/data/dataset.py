@@ -1,4 +1,4 @@
-"""A data set: what is known of it, and its splits, opened by name."""
+"""A data set: its metadata, and its splits, opened by name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from deeplab_jax.data.sources.samples import IdTable, Sample
 from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import DatasetInfo, ExampleSource
 
-IGNORE_LABEL = 255  # of pixels that nobody knows, unless a data set says otherwise
+IGNORE_LABEL = 255  # the label of ignored pixels, unless a data set says otherwise
 
 
 def make_info(name: str, class_names: tuple[str, ...], palette: Palette = ()) -> DatasetInfo:
-    """What a data set of RGB images knows of itself before its files are seen: it has no splits yet.
+    """The metadata of a data set of RGB images before its files are read: it has no splits yet.
 
     Args:
-      class_names: in the order of the ids.
-      palette: RGB per class id; (): VOC's colours.
+      class_names: in class id order.
+      palette: RGB per class id; empty: VOC's colours.
     """
     num_classes = len(class_names)
     return DatasetInfo(name, num_classes, IGNORE_LABEL, class_names, palette or voc_palette(num_classes), {})
@@ -29,7 +29,7 @@ def make_info(name: str, class_names: tuple[str, ...], palette: Palette = ()) ->
 
 @dataclasses.dataclass(frozen=True)
 class Originals:
-    """The files that a data set is made from, for whoever wants to check them."""
+    """The files that a data set is built from, for the linter."""
 
     samples: Mapping[str, Sequence[Sample]]  # by split
     table: IdTable  # what the values in the masks mean
@@ -46,7 +46,7 @@ class Dataset:
 
     info: DatasetInfo
     open_split: Callable[[str], ExampleSource]
-    originals: Originals | None = None  # None: it is not made from files
+    originals: Originals | None = None  # None: not built from files
 
 
 @runtime_checkable
@@ -68,12 +68,12 @@ class LabelSource(Protocol):
 
 
 def image_sizes(source: ExampleSource) -> list[tuple[int, int]]:
-    """(height, width) of each example; decodes them all where the source is no `SizedSource`."""
+    """(height, width) of each example; decodes them all if the source is not a `SizedSource`."""
     if isinstance(source, SizedSource):
         return list(source.sizes)
     return [source[index].label.shape for index in range(len(source))]
 
 
 def example_name(source: ExampleSource, index: int) -> str:
-    """The example's name, read with the example where the source is no `SizedSource`."""
+    """The example's name, read with the example if the source is not a `SizedSource`."""
     return source.names[index] if isinstance(source, SizedSource) else source[index].name

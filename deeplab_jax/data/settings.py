@@ -7,7 +7,7 @@ from deeplab_jax.fields import PartConfig, above, at_least, each_at_least, one_o
 
 @dataclasses.dataclass(slots=True)
 class DataConfig:
-    """What is read, how it is augmented, and by how many threads."""
+    """What to read, how to augment it, and with how many threads."""
 
     dataset: str = "shapes"  # a module of deeplab_jax/data/datasets
     root: str = ""  # folder with the original files, for data sets that need one
@@ -18,7 +18,7 @@ class DataConfig:
     crop_size: tuple[int, int] = (513, 513)  # (height, width), each output_stride * k + 1
     min_scale: float = above(0, default=0.5)
     max_scale: float = above(0, default=2.0)
-    # Distance between the scales that are drawn from; 0: any scale between the two.
+    # Step between the scales to draw from; 0: any scale between the two.
     scale_step: float = at_least(0, default=0.0, words="0 (continuous) or a positive step")
     flip: bool = True  # mirror every other crop
     photometric: bool = False  # random brightness, contrast, saturation and hue
@@ -31,8 +31,8 @@ class DataConfig:
     copy_paste_classes: tuple[int, ...] = each_at_least(0, default=(), words="class ids, 0 or more")
     # Further augmentations of the finished crop, in this order, each by its name in deeplab_jax/data/augment.
     augment: tuple[PartConfig, ...] = ()
-    device_augmentation: bool = False  # the host only decodes; the devices scale, flip, colour and pad
-    prepared_form: str = one_of("files", "raw", default="files")  # 'raw': decoded; reads faster, takes far more room
+    device_augmentation: bool = False  # the host only decodes; the devices scale, flip, jitter colours and pad
+    prepared_form: str = one_of("files", "raw", default="files")  # 'raw': decoded; faster to read, far larger
     # Threads that make batches.
     num_workers: int = at_least(0, default=0, words="0 (one for each core) or more")
     prefetch: int = at_least(1, default=2)  # batches prepared ahead of the step

@@ -27,8 +27,7 @@ class ASPPFields:
     """What ASPP and a head around it have in common; the head hands it on as it is.
 
     Attributes:
-      atrous_rates: of the 3x3 branches, at output stride 16; empty: image pooling and 1x1 alone, the
-        MobileNet form.
+      atrous_rates: of the 3x3 branches, at output stride 16; empty: image pooling and 1x1 alone, the MobileNet form.
       separable: depthwise separable 3x3 branches (v3+).
       inner_norm: of separable branches; see SeparableConvNorm.
       projection_kernel_size: of the convolution behind the concatenation: 1, or 3 (mmsegmentation).

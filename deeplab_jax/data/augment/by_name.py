@@ -1,4 +1,4 @@
-"""Augmentations that a config adds by name, applied in turn to a finished crop."""
+"""Augmentations that a config adds by name, applied in order to a finished crop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deeplab_jax.fields import PartConfig
 from deeplab_jax.types import Pixels, UserError
 
 PACKAGE = "data.augment"
-_FIRST_STREAM = 3  # of a sample's random numbers; each augmentation draws from one of its own
+_FIRST_STREAM = 3  # of a sample's random numbers; each augmentation has its own stream
 
 Augmentation: TypeAlias = Callable[
     [Pixels, UInt8[np.ndarray, "h w"], np.random.Generator], tuple[Pixels, UInt8[np.ndarray, "h w"]]
@@ -22,17 +22,17 @@ Augmentation: TypeAlias = Callable[
 
 
 class NamedAugmentation(NamedTuple):
-    """(image, label, rng) -> (image, label) of the same sizes and types, and its name in the config."""
+    """An augmentation (image, label, rng) -> (image, label) that keeps sizes and types, and its name in the config."""
 
     name: str
     augment: Augmentation
 
 
 def make_augmentations(parts: Sequence[PartConfig]) -> list[NamedAugmentation]:
-    """The augmentations of a config, in its order.
+    """The augmentations of a config, in order.
 
     Raises:
-      UserError: where one does not exist, or does not take its arguments.
+      UserError: when one does not exist or does not accept its arguments.
     """
     found = []
     for position, part in enumerate(parts):
@@ -51,10 +51,10 @@ def apply_in_turn(
     seed: int,
     sample: int,
 ) -> None:
-    """Augments one crop in place, padding included: a function of the crop, the seed and the sample's number.
+    """Augments one crop in place, including its padding; a function of the crop, the seed and the sample's number.
 
     Raises:
-      UserError: where an augmentation returns another size or type than it was given.
+      UserError: when an augmentation changes the size or type.
     """
     for position, (name, augment) in enumerate(augmentations):
         results = augment(image, label, sample_rng(seed, sample, _FIRST_STREAM + position))

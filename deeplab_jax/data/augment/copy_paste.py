@@ -1,9 +1,9 @@
-"""Copy-paste of rare classes: one object of such a class, from another image, into a crop.
+"""Copy-paste of rare classes: pastes one object of such a class from another image into a crop.
 
-Which images have which class is found once, in one pass over the labels. Which object goes where is a function of the
-seed and the sample's number alone, as everything else about a sample.
+One pass over the labels finds which images have which class. Which object goes where depends only on the seed and the
+sample's number, like everything else about a sample.
 
-Source: Simple copy-paste (2012.07177), sec. 3, with single objects in place of all of an image's.
+Source: Simple copy-paste (2012.07177), sec. 3, with a single object instead of all objects of an image.
 """
 
 from __future__ import annotations
@@ -20,29 +20,27 @@ from deeplab_jax.data.inspection.class_counts import ClassCounts, count_label, m
 from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
 
-MIN_OBJECT_PIXELS = 64  # smaller ones are specks of annotation rather than objects
-RARE_WEIGHT = 2.0  # a class is rare where the median class is at least so many times as frequent
+MIN_OBJECT_PIXELS = 64  # smaller regions are annotation noise rather than objects
+RARE_WEIGHT = 2.0  # a class is rare if the median class is at least this many times as frequent
 
 
 @dataclasses.dataclass(frozen=True)
 class Donors:
-    """The images of a split that have something to give."""
+    """The images of a split that objects can be pasted from."""
 
     source: ExampleSource
-    images: Mapping[int, Sequence[int]]  # class id -> indices of the images that have enough of it; none is empty
+    images: Mapping[int, Sequence[int]]  # class id -> indices of the images with enough of it, at least one
 
 
 def find_donors(source: ExampleSource, info: DatasetInfo, classes: Sequence[int], *, num_workers: int) -> Donors:
-    """Looks through all labels of a split, in threads, with a progress bar.
+    """Searches all labels of a split, in threads, with a progress bar.
 
     Args:
-      source: the split's examples.
-      info: the data set.
-      classes: ids of the classes to paste; none: those whose median-frequency weight is at least `RARE_WEIGHT`.
+      classes: ids of the classes to paste; empty: those whose median-frequency weight is at least `RARE_WEIGHT`.
       num_workers: threads; 0: one for each CPU core.
 
     Raises:
-      UserError: when a class is none of the data set's, or there is nothing to paste.
+      UserError: when the data set has no such class, or there is nothing to paste.
     """
     unknown = [class_id for class_id in classes if class_id not in range(info.num_classes)]
     if unknown:
@@ -90,17 +88,13 @@ def paste_object(
     *,
     scale: float,
 ) -> None:
-    """Puts one object of a rare class somewhere into a crop, in place.
+    """Pastes one object of a rare class at a random place into a crop, in place.
 
-    The class is drawn first, each with the same probability; then one of its images; then one of the connected
-    regions of that class in it.
+    Draws a class uniformly, then one of its images, then one of the connected regions of that class in it.
 
     Args:
-      rng: its draws decide everything.
-      donors: where objects come from.
-      image: the crop without its padding.
-      label: the same.
-      scale: of the object; it is made smaller where it would not fit.
+      image: the crop without its padding; `label` likewise.
+      scale: of the object, reduced if it would not fit.
     """
     class_id = list(donors.images)[int(rng.integers(len(donors.images)))]
     candidates = donors.images[class_id]
@@ -122,7 +116,7 @@ def paste_object(
 def _draw_region(
     rng: np.random.Generator, members: Bool[np.ndarray, "h w"]
 ) -> tuple[slice, slice, Bool[np.ndarray, "rh rw"]]:
-    """Rows, columns and shape of one connected region of enough pixels, or of the largest where none has enough."""
+    """Rows, columns and mask of one connected region with enough pixels, or of the largest if none has enough."""
     _, regions, stats, _ = cv2.connectedComponentsWithStats(members.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]  # the first is the background
     large = np.flatnonzero(areas >= min(MIN_OBJECT_PIXELS, areas.max())) + 1

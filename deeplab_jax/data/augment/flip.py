@@ -1,4 +1,4 @@
-"""Mirroring upside down, for images without an up: from above, or through a microscope."""
+"""Vertical flips, for images without a natural up: aerial or microscope images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deeplab_jax.types import Pixels
 
 
 def vertical(*, probability: float = 0.5) -> Augmentation:
-    """Mirrors image and label upside down with a probability.
+    """Flips image and label upside down with the given probability.
 
     Raises:
       ValueError: for a probability outside [0, 1].

@@ -1,4 +1,4 @@
-"""Quarter turns, for images without an up."""
+"""Rotations by multiples of 90 degrees, for images without a natural up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deeplab_jax.types import Pixels
 
 
 def rot90() -> Augmentation:
-    """Turns image and label by 0, 90, 180 or 270 degrees, all equally likely; crops must be square."""
+    """Rotates image and label by 0, 90, 180 or 270 degrees, all equally likely; crops must be square."""
 
     def augment(
         image: Pixels, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator

@@ -1,9 +1,8 @@
 """Random scale, crop, flip and colour of one training image and its mask, in NumPy and OpenCV.
 
-Scaling and cropping are one step: the window of the original image that ends up
-in the crop is chosen first, and only its pixels are resized. Image and mask use
-the same sampling positions: target pixel i reads the source at
-(i + 0.5) * window / target - 0.5, bilinear for the image and nearest for the mask.
+Scaling and cropping are one step: the window of the original image that ends up in the crop is chosen first, and only
+its pixels are resized. Image and mask use the same sampling positions: target pixel i reads the source at (i + 0.5) *
+window / target - 0.5, bilinear for the image and nearest for the mask.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from deeplab_jax.types import Pixel
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CropPlan:
-    """A window of the source and the size that it is resized to; rows and columns beyond it are padding."""
+    """A window of the source and the size it is resized to; the rest of the crop is padding."""
 
     origin: tuple[int, int]  # (top, left) in the source
     window: tuple[int, int]  # (height, width) in the source
@@ -30,19 +29,17 @@ class CropPlan:
 
 
 def sample_rng(seed: int, position: int, stream: int = 0) -> np.random.Generator:
-    """The random numbers of the sample at `position` of the endless sequence of samples.
+    """The random number generator of the sample at `position` in the endless sequence of samples.
 
     Args:
-      seed: of the run.
-      position: of the sample.
-      stream: another number, other numbers: what draws from a stream of its own disturbs nobody else.
+      stream: streams are independent: drawing from one does not change the others.
     """
     bits = np.random.Philox(key=np.array([seed % 2**64, position], np.uint64), counter=[0, 0, 0, stream])
     return np.random.Generator(bits)
 
 
 def random_scale(rng: np.random.Generator, *, min_scale: float, max_scale: float, scale_step: float) -> float:
-    """One draw from [min_scale, max_scale]: continuous where scale_step is 0, else on the grid of its multiples.
+    """One draw from [min_scale, max_scale]: continuous if scale_step is 0, else on a grid with that step.
 
     Source: tensorflow/models, deeplab/core/preprocess_utils.get_random_scale
     """
@@ -61,9 +58,9 @@ def plan_crop(
     scale: float,
     flip: bool,
 ) -> CropPlan:
-    """Draws a crop of the image scaled by `scale`, and, where `flip`, whether it is mirrored.
+    """Draws a crop of the image scaled by `scale`, and, if `flip`, whether to mirror it.
 
-    An axis that is shorter than the crop even when scaled is taken whole.
+    An axis that is shorter than the crop after scaling is taken whole.
     """
     draws = rng.random(3)
     origin, window, target = [], [], []
@@ -93,15 +90,12 @@ def plan_balanced_crop(
 ) -> CropPlan:
     """The first of up to `num_tries` drawn crops in which no class has more than `max_share` of the labelled pixels.
 
-    Where none has, the last one counts; a crop without any labelled pixel is drawn again. Shares are those in the
-    window of the source: resizing by nearest neighbour keeps them.
+    Takes the last one if there is none; a crop without labelled pixels is drawn again. Shares are measured in the
+    source window, since nearest-neighbour resizing preserves them.
 
     Args:
-      draw: draws a crop.
-      label: of the whole image.
-      max_share: in (0, 1]; 1: the first crop counts, and the label is not looked at.
+      max_share: in (0, 1]; 1: takes the first crop without reading the label.
       num_tries: at least 1.
-      ignore_label: pixels that do not count.
 
     Source: mmsegmentation, RandomCrop(cat_max_ratio), from the PSPNet and UPerNet recipes
     """
@@ -114,10 +108,10 @@ def plan_balanced_crop(
 
 
 def _largest_share(plan: CropPlan, label: UInt8[np.ndarray, "h w"], ignore_label: int) -> float:
-    """Share of the most frequent class in the labelled pixels of the planned window; infinite where it has none."""
+    """Share of the most frequent class among the labelled pixels of the planned window; infinite if it has none."""
     (top, left), (height, width) = plan.origin, plan.window
     window = np.ascontiguousarray(label[top : top + height, left : left + width])
-    counts = cv2.calcHist([window], [0], None, [256], [0, 256]).ravel()  # several times as fast as np.bincount
+    counts = cv2.calcHist([window], [0], None, [256], [0, 256]).ravel()  # several times faster than np.bincount
     counts[ignore_label] = 0
     total = float(counts.sum(dtype=np.float64))
     return float(counts.max()) / total if total else float("inf")
@@ -136,7 +130,7 @@ def crop_into(
     """Writes the planned crop into the top left of `out_image` and `out_label`, padding below and to the right."""
     height, width = plan.target
     _resize_window(plan, image, out_image[:height, :width], cv2.INTER_LINEAR)
-    # INTER_NEAREST would sample up to half a pixel off the positions of INTER_LINEAR.
+    # INTER_NEAREST would sample up to half a pixel away from the positions of INTER_LINEAR.
     _resize_window(plan, label, out_label[:height, :width], cv2.INTER_NEAREST_EXACT)
     fill_outside(out_image, (height, width), pad_pixel)
     fill_outside(out_label, (height, width), ignore_label)
@@ -149,18 +143,18 @@ def _resize_window(plan: CropPlan, source: np.ndarray, target: np.ndarray, inter
         target[:] = window[:, ::-1] if plan.flip else window
         return
     if plan.flip:
-        window = cv2.flip(window, 1).reshape(window.shape)  # one channel would lose its axis
+        window = cv2.flip(window, 1).reshape(window.shape)  # OpenCV drops the axis of a single channel
     cv2.resize(window, plan.target[::-1], dst=target, interpolation=interpolation)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ColorPlan:
-    """How the colours of one image are changed; the defaults change nothing."""
+    """Colour changes of one image; the defaults change nothing."""
 
-    brightness: float = 0.0  # added, of 255
-    contrast: float = 1.0  # factor on the pixels
+    brightness: float = 0.0  # added, in levels of 255
+    contrast: float = 1.0  # multiplies the pixels
     saturation: float = 1.0
-    hue: int = 0  # turn in steps of two degrees, as OpenCV counts
+    hue: int = 0  # rotation in OpenCV's steps of two degrees
     contrast_first: bool = True  # before saturation and hue, or after
 
     @property
@@ -171,9 +165,8 @@ class ColorPlan:
 def draw_colors(rng: np.random.Generator) -> ColorPlan:
     """Changes of brightness, contrast, saturation and hue, each with probability 1/2.
 
-    Brightness is shifted by up to 32 of 255, contrast and saturation are multiplied by
-    0.5 to 1.5, the hue is turned by up to 36 degrees; contrast comes before or after
-    saturation and hue.
+    Brightness is shifted by up to 32 of 255, contrast and saturation are multiplied by 0.5 to 1.5, hue is rotated by up
+    to 36 degrees; contrast comes before or after saturation and hue.
 
     Source: SSD (1512.02325), sec. 3.6, with the ranges of its code.
     """

@@ -1,4 +1,4 @@
-"""Mean, deviation and range of each channel of a split's images, found in one pass, kept beside the prepared copy."""
+"""Per-channel mean, deviation and range over a split, computed in one pass and stored beside the prepared copy."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from deeplab_jax.types import ExampleSource, UserError
 
 @dataclasses.dataclass
 class ChannelStatistics:
-    """Over all finite values of some images; arrays have one number for each channel."""
+    """Statistics over all finite values of some images; arrays have one number per channel."""
 
     count: Int[np.ndarray, "bands"]  # of finite values
     num_missing: Int[np.ndarray, "bands"]  # NaN or infinite
     mean: Float[np.ndarray, "bands"]
     squares: Float[np.ndarray, "bands"]  # sum of squared distances from the mean
-    low: Float[np.ndarray, "bands"]  # infinite where there is no value
+    low: Float[np.ndarray, "bands"]  # infinite if there is no value
     high: Float[np.ndarray, "bands"]
 
     @classmethod
@@ -38,7 +38,7 @@ class ChannelStatistics:
 
     @classmethod
     def of_image(cls, image: Num[np.ndarray, "h w bands"]) -> ChannelStatistics:
-        """Of one image."""
+        """Statistics of one image."""
         found = cls.zeros(image.shape[2])
         for channel in range(image.shape[2]):
             values = image[..., channel].astype(np.float64)
@@ -52,9 +52,9 @@ class ChannelStatistics:
         return found
 
     def add(self, other: ChannelStatistics) -> None:
-        """Joins those of other images.
+        """Merges the statistics of other images.
 
-        Source: Chan, Golub, LeVeque (1983), eq. 2.1: numerically sound, whatever the order
+        Source: Chan, Golub, LeVeque (1983), eq. 2.1: numerically stable in any order
         """
         total = self.count + other.count
         share = other.count / np.maximum(total, 1)
@@ -79,17 +79,16 @@ class ChannelStatistics:
 
 
 def with_statistics(dataset: Dataset, split: str, *, num_workers: int) -> Dataset:
-    """The same data set, whose info knows the channels' means and deviations over a split.
+    """The same data set, with the channels' means and deviations over a split in its info.
 
-    They are computed when first asked for, and read from beside the split's prepared copy later.
+    They are computed on first use and stored beside the split's prepared copy.
 
     Args:
-      dataset: opened.
       split: the training split.
       num_workers: threads; 0: one for each CPU core.
 
     Raises:
-      UserError: where the split cannot be opened, or a channel has no value at all.
+      UserError: when the split cannot be opened, or a channel has no finite value.
     """
     info = dataset.info
     source = dataset.open_split(split)
@@ -100,14 +99,14 @@ def with_statistics(dataset: Dataset, split: str, *, num_workers: int) -> Datase
             f"{info.name}: channel {empty[0]} of its {info.channels} (counted from 0) has no value but NaN in split "
             f"'{split}'; leave it out of the files"
         )
-    # A constant channel says nothing: whatever it is divided by, it stays zero.
+    # A constant channel carries no information: whatever divides it, it stays zero.
     std = np.where(statistics.std > 0, statistics.std, 1.0)
     known = dataclasses.replace(info, channel_mean=tuple(statistics.mean.tolist()), channel_std=tuple(std.tolist()))
     return dataclasses.replace(dataset, info=known)
 
 
 def _compute(source: ExampleSource, channels: int, num_workers: int, title: str) -> ChannelStatistics:
-    """In threads, with a progress bar; kept where the source lies in a folder of its own."""
+    """Computes in threads, with a progress bar; stores the result if the source has its own folder."""
     statistics = ChannelStatistics.zeros(channels)
 
     def of_image(index: int) -> ChannelStatistics:
@@ -123,7 +122,7 @@ def _compute(source: ExampleSource, channels: int, num_workers: int, title: str)
 
 
 def _kept(source: ExampleSource) -> ChannelStatistics | None:
-    """What an earlier run found; None where there was none, or its file is damaged."""
+    """The result of an earlier run; None if there is none, or its file is damaged."""
     path = _path(source)
     try:
         return ChannelStatistics.from_dict(json.loads(path.read_text())) if path is not None else None
@@ -132,7 +131,7 @@ def _kept(source: ExampleSource) -> ChannelStatistics | None:
 
 
 def _path(source: ExampleSource) -> pathlib.Path | None:
-    """Beside the prepared copy, whose name changes whenever a file does."""
+    """A path beside the prepared copy, whose name changes whenever a file does."""
     if not isinstance(source, (PreparedSource, RawSource)):
         return None
     return source.folder.with_name(f"{source.folder.name}-channels.json")

@@ -1,4 +1,4 @@
-"""How often each class is seen in a split, and the class weights that follow from it."""
+"""How often each class occurs in a split, and the class weights that follow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ClassCounts:
     """Sums over the images of a split; arrays have one number per class, in int64."""
 
     pixels: Int[np.ndarray, "c"]
-    images: Int[np.ndarray, "c"]  # images in which the class is seen
+    images: Int[np.ndarray, "c"]  # images that contain the class
     pixels_beside: Int[np.ndarray, "c"]  # labelled pixels, of any class, in those images
     num_ignored: int = 0  # pixels
     num_images: int = 0
@@ -28,7 +28,7 @@ class ClassCounts:
         return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64))
 
     def add(self, pixels: Int[np.ndarray, "c"], num_ignored: int) -> None:
-        """Counts one more image, of so many pixels per class."""
+        """Adds one image with this many pixels per class."""
         seen = pixels > 0
         self.pixels += pixels
         self.images += seen
@@ -48,7 +48,7 @@ class ClassCounts:
 
 
 def count_label(label: UInt8[np.ndarray, "h w"], info: DatasetInfo) -> tuple[Int[np.ndarray, "c"], int]:
-    """(pixels of each class, ignored pixels) of one label; other values are in neither."""
+    """(pixels of each class, ignored pixels) of one label; other values count in neither."""
     counts = np.bincount(label.ravel(), minlength=256)
     num_ignored = int(counts[info.ignore_label])
     counts[info.ignore_label] = 0
@@ -68,9 +68,9 @@ def count_classes(source: ExampleSource, info: DatasetInfo, *, num_workers: int,
 
 
 def median_frequency_weights(counts: ClassCounts) -> tuple[float, ...]:
-    """median(f) / f_c, f_c the share of class c in the labelled pixels of the images that it is in.
+    """median(f) / f_c, with f_c the share of class c among the labelled pixels of the images that contain it.
 
-    A class that is never seen has weight 1; the median is over the others.
+    A class that never occurs has weight 1; the median is over the others.
 
     Source: Eigen, Fergus (1411.4734), sec. 6.3.2, as in SegNet (1511.00561)
     """
@@ -82,9 +82,9 @@ def median_frequency_weights(counts: ClassCounts) -> tuple[float, ...]:
 def effective_number_weights(counts: ClassCounts) -> tuple[float, ...]:
     """1 / E(n_c), of mean 1;  E(n) = (1 - β^n) / (1 - β), n_c the pixels of class c, β = (N - 1) / N.
 
-    N, the number of pixels beyond which more of a class bring nothing new, is the mean number of pixels of a class
-    (the paper leaves it to a search): classes that are rarer weigh by inverse frequency, more frequent ones alike. A
-    class that is never seen has weight 1.
+    N, the number of pixels beyond which more pixels of a class add no information, is the mean number of pixels per
+    class (the paper searches for it): rarer classes are weighted by inverse frequency, more frequent ones equally. A
+    class that never occurs has weight 1.
 
     Source: Class-balanced loss (1901.05555), sec. 3.2 and 4
     """

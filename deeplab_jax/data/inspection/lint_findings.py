@@ -1,11 +1,11 @@
-"""What can be wrong with a data set: the kinds of findings, how bad each is, and one finding."""
+"""What can be wrong with a data set: the kinds of findings and their severities."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-# Kind -> (severity, what it is). Errors stop training or falsify its scores; warnings may be meant; notes may be known.
+# Kind -> (severity, description). Errors stop training or falsify its scores; warnings may be intended.
 KINDS: Mapping[str, tuple[str, str]] = {
     "missing_file": ("error", "files that a split lists and that do not exist"),
     "unreadable": ("error", "files that are no image, truncated or damaged"),
@@ -37,14 +37,14 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault, or oddity, of one file or split."""
+    """One fault or oddity of a file or split."""
 
     kind: str
-    file: str  # its path; the name of a split or an example where there is no file
-    message: str  # one line that begins with the file
+    file: str  # its path, or the name of a split or example without a file
+    message: str  # one line, beginning with the file
     values: Mapping[str, int] = dataclasses.field(default_factory=dict)  # value or '#rrggbb' -> pixels
-    convertible: bool = False  # the mask's class ids can be told, and written
-    splits: tuple[str, ...] = ()  # those that list the file
+    convertible: bool = False  # the mask's class ids can be recovered and written
+    splits: tuple[str, ...] = ()  # splits that list the file
 
     @property
     def severity(self) -> str:
@@ -52,5 +52,5 @@ class Finding:
 
 
 def num_of(severity: str, findings: Iterable[Finding]) -> int:
-    """How many findings are of that severity."""
+    """The number of findings with that severity."""
     return sum(finding.severity == severity for finding in findings)

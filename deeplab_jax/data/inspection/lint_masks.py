@@ -1,4 +1,4 @@
-"""Masks looked into: what is wrong with one, and the class ids that were meant where that can be told."""
+"""Checks a mask: what is wrong with it, and the intended class ids if they can be recovered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deeplab_jax.data.sources.samples import UNKNOWN_ID, IdTable, ranges
 from deeplab_jax.types import DatasetInfo, UserError
 
 _LOSSY = ("JPEG", "MPO", "WEBP")
-# Colours of pixels that nobody knows, where no class has them: PASCAL VOC's border, CamVid's void.
+# Colours of ignored pixels, unless a class has them: PASCAL VOC's border, CamVid's void.
 _VOID_COLORS = ((224, 224, 192), (0, 0, 0))
 _NUM_TOLD = 8  # values in a message; all are in the finding
 _NUM_KEPT = 64
@@ -24,22 +24,20 @@ _HOW_TO_CONVERT = "--mode=lint --output=NEW_FOLDER writes converted copies"
 
 
 class CheckedMask(NamedTuple):
-    """What a mask file holds."""
+    """The content of a mask file."""
 
-    values: UInt8[np.ndarray, "h w"] | None  # None: no class ids can be read from it as it is
-    size: tuple[int, int] | None  # (height, width), where it can be decoded at all
+    values: UInt8[np.ndarray, "h w"] | None  # None: class ids cannot be read from the file as it is
+    size: tuple[int, int] | None  # (height, width), if it can be decoded at all
     findings: list[Finding]
-    converted: UInt8[np.ndarray, "h w"] | None = None  # the values that were meant
+    converted: UInt8[np.ndarray, "h w"] | None = None  # the intended values
 
 
 def check_mask(data: bytes, path: str, info: DatasetInfo, table: IdTable) -> CheckedMask:
-    """Decodes a mask file and says what is wrong with it.
+    """Decodes a mask file and reports what is wrong with it.
 
     Args:
-      data: the file's content.
-      path: for messages.
-      info: the data set's classes and their colours.
-      table: what the values in its masks mean.
+      info: gives the data set's classes and their colours.
+      table: the meaning of the values in its masks.
     """
     try:
         values = decode_mask(data, path)
@@ -61,13 +59,13 @@ def check_mask(data: bytes, path: str, info: DatasetInfo, table: IdTable) -> Che
 
 
 def invalid_values(values: UInt8[np.ndarray, "h w"], table: IdTable) -> dict[int, int]:
-    """Value that is neither a class nor ignored -> number of its pixels."""
+    """Invalid value (neither a class nor ignored) -> number of its pixels."""
     counts = np.bincount(values.ravel(), minlength=256)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts) if table[value] == UNKNOWN_ID}
 
 
 def invalid_value_finding(values: Integer[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable) -> Finding:
-    """The finding for a mask that holds at least one value that is no class; values may exceed 255."""
+    """The finding for a mask with at least one invalid value; values may exceed 255."""
     every, counts = np.unique(values, return_counts=True)
     is_known = [0 <= value < 256 and table[value] != UNKNOWN_ID for value in every]
     invalid = {int(v): int(n) for v, n, known in zip(every, counts, is_known, strict=True) if not known}
@@ -81,14 +79,14 @@ def invalid_value_finding(values: Integer[np.ndarray, "h w"], path: str, info: D
 
 
 def _check_undecodable(data: bytes, path: str, info: DatasetInfo, table: IdTable, reason: str) -> CheckedMask:
-    """Looks for colours, or numbers beyond a byte, in a mask that holds no class ids as it is."""
+    """Looks for colours, or numbers above 255, in a mask that class ids cannot be read from."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
             size = (picture.height, picture.width)
             if picture.format in _LOSSY:
                 return CheckedMask(None, size, [Finding("lossy_mask", path, reason)])
             pixels = np.asarray(picture if picture.mode.startswith("I") else picture.convert("RGB"))
-    except Exception:  # whatever Pillow raises has been put into words already
+    except Exception:  # the finding already describes whatever Pillow raises
         return CheckedMask(None, None, [Finding("unreadable", path, reason)])
     if pixels.ndim == 2:
         return CheckedMask(None, size, [invalid_value_finding(pixels.astype(np.int64), path, info, table)])
@@ -128,7 +126,7 @@ def _foreign_colors(path: str, unknown: Mapping[int, int], num_pixels: int) -> F
 def _check_palette(
     data: bytes, path: str, info: DatasetInfo, table: IdTable, values: UInt8[np.ndarray, "h w"]
 ) -> list[Finding]:
-    """An editor may have numbered the colours anew: then indices and colours tell different classes."""
+    """Finds palettes renumbered by an image editor, in which indices and colours stand for different classes."""
     with Image.open(io.BytesIO(data)) as picture:
         palette = picture.getpalette() if picture.mode == "P" else None
     if palette is None:
@@ -143,7 +141,7 @@ def _check_palette(
     value, class_id = next(iter(differing.items()))
     message = (
         f"{path}: its index {value} is class '{info.class_names[table[value]]}', but has the colour of "
-        f"'{info.class_names[class_id or 0]}'; if an editor numbered the colours anew, export the mask once more"
+        f"'{info.class_names[class_id or 0]}'; if an editor renumbered the colours, export the mask again"
     )
     counts = {value: int(np.sum(values == value)) for value in differing}
     return [Finding("palette_disagrees", path, message, _as_text(counts))]
@@ -152,7 +150,7 @@ def _check_palette(
 def _by_brightness(
     values: UInt8[np.ndarray, "h w"], info: DatasetInfo, table: IdTable
 ) -> UInt8[np.ndarray, "h w"] | None:
-    """The values that were meant, where all are the brightness of a class's colour."""
+    """The intended values, if all values are the brightness of a class's colour."""
     meanings = {**_class_of_color(info), _code(_VOID_COLORS[0]): info.ignore_label}
     brightness = [_brightness(code) for code in meanings]
     meant = np.full(256, UNKNOWN_ID, np.int16)
@@ -165,7 +163,7 @@ def _by_brightness(
 
 
 def _class_of_color(info: DatasetInfo) -> dict[int, int]:
-    """Colour -> class id, without colours that several classes share."""
+    """Colour -> class id, without colours shared by several classes."""
     codes = [_code(color) for color in info.palette]
     return {code: class_id for class_id, code in enumerate(codes) if codes.count(code) == 1}
 
@@ -190,7 +188,7 @@ def _codes(pixels: UInt8[np.ndarray, "h w 3"]) -> Integer[np.ndarray, "h w"]:
 
 
 def _brightness(code: int) -> int:
-    """As Pillow, and most editors, turn colours into grey: ITU-R 601-2 in fixed point."""
+    """Grey level as computed by Pillow and most editors: ITU-R 601-2 in fixed point."""
     return (19595 * (code >> 16) + 38470 * (code >> 8 & 255) + 7471 * (code & 255) + 0x8000) >> 16
 
 

@@ -1,4 +1,4 @@
-"""One sample read from its original files, or one example, and all that is wrong with it."""
+"""Checks one sample from its original files, or one example, and reports everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deeplab_jax.data.sources.samples import UNKNOWN_ID, IdTable, Sample, read_b
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# First bytes of a file -> suffixes that tell the truth about it.
+# First bytes of a file -> suffixes that match its format.
 _SUFFIXES = {
     b"\x89PNG": (".png",),
     b"\xff\xd8\xff": (".jpg", ".jpeg"),
@@ -31,27 +31,27 @@ _SUFFIXES = {
     b"MM\x00*": (".tif", ".tiff"),
     b"RIFF": (".webp",),
 }
-_MISSING_DATA = 128  # what decoders fill the rest of an image with whose file ends too early
-_MIN_MISSING_ROWS = 8  # a row of blocks
+_MISSING_DATA = 128  # the grey that decoders fill truncated images with
+_MIN_MISSING_ROWS = 8  # one row of JPEG blocks
 
 
 @dataclasses.dataclass
 class CheckedSample:
-    """What is known of one sample after it was read."""
+    """What is known about one sample after reading it."""
 
     name: str
     file: str  # of the image
     findings: list[Finding]
-    image_hash: bytes | None = None  # of the decoded pixels; None: they cannot be had
+    image_hash: bytes | None = None  # of the decoded pixels; None: undecodable
     mask_hash: bytes | None = None
-    pixels: Int[np.ndarray, "c"] | None = None  # of each class; None: the mask cannot be had
+    pixels: Int[np.ndarray, "c"] | None = None  # of each class; None: the mask is undecodable
     num_ignored: int = 0
-    converted: bytes | None = None  # the mask as it was meant, as a PNG file
-    channels: ChannelStatistics | None = None  # of an image that is no RGB bytes
+    converted: bytes | None = None  # the intended mask, as a PNG file
+    channels: ChannelStatistics | None = None  # of an image other than RGB bytes
 
 
 def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> CheckedSample:
-    """Reads both files of a sample and says all that is wrong with them."""
+    """Reads both files of a sample and reports everything that is wrong with them."""
     checked = CheckedSample(sample.name, str(sample.image), [])
     mask = _read_mask(sample, originals, info, checked.findings)
     image = _read_image(sample, mask.size, info, checked.findings)
@@ -73,7 +73,7 @@ def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> Che
 
 
 def check_example(example: Example, info: DatasetInfo, table: IdTable) -> CheckedSample:
-    """The same for an example of a data set that has no original files."""
+    """The same for an example of a data set without original files."""
     checked = CheckedSample(example.name, example.name, [])
     _check_image(example.image, info, checked)
     checked.findings += _check_read(example.label, example.name, info, table).findings
@@ -101,7 +101,7 @@ def _read_mask(sample: Sample, originals: Originals, info: DatasetInfo, findings
 
 
 def _check_read(values: UInt8[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable) -> CheckedMask:
-    """Values that come from something else than the pixels of a file."""
+    """Checks values that are not a mask file's pixels."""
     findings = [invalid_value_finding(values, path, info, table)] if invalid_values(values, table) else []
     return CheckedMask(values, values.shape, findings)
 
@@ -126,10 +126,10 @@ def _read_image(
 
 
 def _read_whole(path: pathlib.Path) -> bytes:
-    """A file's content; a PNG's parts must have their checksums, which decoders do not look at.
+    """A file's content; verifies the checksums of a PNG's chunks, which decoders ignore.
 
     Raises:
-      UserError: where the file cannot be read, or is not what was written.
+      UserError: when the file cannot be read or is corrupt.
     """
     data = read_bytes(path)
     position = len(_PNG)
@@ -156,9 +156,9 @@ def _check_suffix(data: bytes, path: pathlib.Path) -> list[Finding]:
 
 
 def _check_depth(data: bytes, path: pathlib.Path, info: DatasetInfo) -> list[Finding]:
-    """Says where RGB bytes are made of more than they can hold: of 16 bits the high byte, of channels the first three.
+    """Reports images that 8-bit RGB truncates: only the high byte of 16 bits, only the first three channels.
 
-    An eighth bit more or an alpha channel is often meant so; a satellite's band is not.
+    Dropping low bits or an alpha channel is often intended; dropping a satellite's band is not.
     """
     stored = stored_format(data) if info.is_rgb else None
     if stored is None or (stored[1] == "uint8" and (stored[0] <= 3 or data.startswith(_PNG))):
@@ -179,7 +179,7 @@ def _check_image(image: Num[np.ndarray, "h w bands"], info: DatasetInfo, checked
         if num_missing:
             message = (
                 f"{checked.file}: {num_missing} of its values ({num_missing / image.size:.1%}) are NaN or infinite; "
-                "the mean of their channel will be put there"
+                "the mean of their channel will replace them"
             )
             checked.findings.append(Finding("missing_values", checked.file, message))
         return
@@ -196,7 +196,7 @@ def _check_image(image: Num[np.ndarray, "h w bands"], info: DatasetInfo, checked
 def _check_label(
     values: UInt8[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable, checked: CheckedSample
 ) -> None:
-    """Counts the classes; says where nothing, or nothing but the first class, is labelled."""
+    """Counts the classes; reports labels in which every pixel is ignored or of the first class."""
     num_invalid = sum(invalid_values(values, table).values())
     label = np.where(table == UNKNOWN_ID, info.ignore_label, table).astype(np.uint8)[values]
     checked.mask_hash = _hash(label)

@@ -1,4 +1,4 @@
-"""Faults that show when samples are seen together: pictures that are there twice, splits that overlap, classes."""
+"""Faults that only show across samples: duplicate images, overlapping splits, missing classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUM_TOLD = 3  # files in a message
 def find_duplicates(
     checked: Sequence[tuple[Splits, CheckedSample]], train_split: str, eval_split: str
 ) -> list[Finding]:
-    """Images of the same pixels, whatever their names and formats; those that evaluation shares are errors."""
+    """Images with the same pixels, whatever their names and formats; an error if training and evaluation share them."""
     groups: dict[bytes, list[tuple[Splits, CheckedSample]]] = {}
     for splits, sample in checked:
         if sample.image_hash is not None:
@@ -31,7 +31,7 @@ def find_duplicates(
 
 
 def find_repeats(samples: Mapping[str, Sequence[Sample]]) -> list[Finding]:
-    """Lists that name a sample more than once."""
+    """Splits that list a sample more than once."""
     findings = []
     for split, listed in samples.items():
         for sample, count in collections.Counter(listed).items():
@@ -42,7 +42,7 @@ def find_repeats(samples: Mapping[str, Sequence[Sample]]) -> list[Finding]:
 
 
 def find_overlaps(listed: Sequence[Splits], train_split: str, eval_split: str) -> list[Finding]:
-    """Pairs of splits that list the same files, as 'trainval' does; training and evaluation must not be one."""
+    """Pairs of splits that list the same files, as 'trainval' does; an error for training and evaluation."""
     shared: dict[tuple[str, str], int] = {}
     for splits in listed:
         for pair in itertools.combinations(splits, 2):
@@ -62,7 +62,7 @@ def find_overlaps(listed: Sequence[Splits], train_split: str, eval_split: str) -
 def check_classes(
     counts: Mapping[str, ClassCounts], info: DatasetInfo, train_split: str, eval_split: str
 ) -> list[Finding]:
-    """Classes that are evaluated but never trained, and classes that a split never shows."""
+    """Classes that are evaluated but never trained, and classes absent from a split."""
     absent = {
         split: {name for name, pixels in zip(info.class_names, counts[split].pixels, strict=True) if not pixels}
         for split in dict.fromkeys((train_split, eval_split))
@@ -83,7 +83,7 @@ def check_classes(
 
 
 def check_channels(statistics: Mapping[str, ChannelStatistics]) -> list[Finding]:
-    """Channels that tell nothing apart in a whole split."""
+    """Channels that are constant over a whole split."""
     return [
         Finding(
             "constant_channel",

@@ -1,4 +1,4 @@
-"""A whole data set read and checked before hours are spent on it: every sample of every split, in parallel."""
+"""Checks a whole data set before training on it: every sample of every split, in parallel."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
 
 @dataclasses.dataclass(frozen=True)
 class LintReport:
-    """What was found."""
+    """The findings and statistics of a data set."""
 
     findings: list[Finding]  # the worst kinds first
-    counts: Mapping[str, ClassCounts]  # of each split, from the masks that can be read
-    num_samples: int  # each counted once, however many splits list it
-    channels: Mapping[str, ChannelStatistics]  # of each split, from its readable images; none where they are RGB bytes
+    counts: Mapping[str, ClassCounts]  # of each split, from the readable masks
+    num_samples: int  # distinct samples: each counts once, however many splits list it
+    channels: Mapping[str, ChannelStatistics]  # of each split, from its readable images; empty for RGB bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Task:
-    splits: tuple[str, ...]  # those that list the sample
+    splits: tuple[str, ...]  # splits that list the sample
     check: Callable[[], CheckedSample]
     mask: pathlib.Path | None = None
 
@@ -51,17 +51,16 @@ def lint_dataset(
     num_workers: int = 0,
     convert_to: pathlib.Path | None = None,
 ) -> LintReport:
-    """Reads and checks every sample of every split, once each; no fault stops it.
+    """Reads and checks every sample of every split, once each; faults do not stop it.
 
     Args:
-      dataset: opened.
-      train_split: what training is to read, and evaluation must not.
-      eval_split: what evaluation is to read.
+      train_split: the split to train on.
+      eval_split: the split to evaluate on; must not share images with `train_split`.
       num_workers: threads; 0: one for each core.
-      convert_to: a new folder for copies of the masks whose ids can be told, as they were meant; None: none are made.
+      convert_to: a new folder for converted copies of the masks whose intended ids can be recovered; None: no copies.
 
     Raises:
-      UserError: where the copies cannot be written.
+      UserError: when the copies cannot be written.
     """
     info = dataset.info
     findings = [found for split in dict.fromkeys((train_split, eval_split)) for found in _check_split(split, info)]
@@ -99,7 +98,7 @@ def _check_split(split: str, info: DatasetInfo) -> list[Finding]:
 
 
 def _file_tasks(originals: Originals, info: DatasetInfo) -> list[_Task]:
-    """A task for each pair of files, which several splits may list."""
+    """One task for each pair of files, which several splits may list."""
     splits: dict[tuple[str, str, str], list[str]] = {}
     samples: dict[tuple[str, str, str], Sample] = {}
     for split, listed in originals.samples.items():
@@ -114,7 +113,7 @@ def _file_tasks(originals: Originals, info: DatasetInfo) -> list[_Task]:
 
 
 def _example_tasks(dataset: Dataset, findings: list[Finding]) -> list[_Task]:
-    """A task for each example; a split that cannot be opened is a finding."""
+    """One task for each example; a split that cannot be opened is a finding."""
     tasks = []
     table = id_table(dataset.info)
 
@@ -132,10 +131,10 @@ def _example_tasks(dataset: Dataset, findings: list[Finding]) -> list[_Task]:
 
 
 def _make_writer(folder: pathlib.Path, tasks: list[_Task]) -> Callable[[pathlib.Path, bytes], None]:
-    """Returns (mask, content) -> None, which writes into `folder` as the masks lie below their common folder.
+    """Returns (mask, content) -> None, which writes to `folder`, mirroring the masks' tree below their common folder.
 
     Raises:
-      UserError: where the folder is not new, so that nothing is ever overwritten.
+      UserError: when the folder exists already, so that nothing is ever overwritten.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output={folder}: is there already; name a new folder for the converted masks")
@@ -144,7 +143,7 @@ def _make_writer(folder: pathlib.Path, tasks: list[_Task]) -> Callable[[pathlib.
     written = set()
 
     def write(mask: pathlib.Path, content: bytes) -> None:
-        if mask in written:  # another sample has the same one
+        if mask in written:  # another sample has the same mask
             return
         written.add(mask)
         path = (folder / mask.relative_to(common)).with_suffix(".png")

@@ -1,10 +1,8 @@
-"""Batches of a split: an endless, shuffled, augmented stream to train on, and one pass of whole images to evaluate on.
+"""Batches of a split: an endless, shuffled, augmented stream for training, one pass over whole images for evaluation.
 
-Sample g of training (g = batch * batch_size + row) is a function of the seed and
-g alone: its epoch's order is a permutation drawn from (seed, epoch), its
-augmentation from (seed, g). Workers and prefetching cannot change it, and a
-position is all there is to save. An epoch may end within a batch, so there is
-no odd last batch.
+Training sample g (g = batch * batch_size + row) depends only on the seed and g: its epoch's order is a permutation
+drawn from (seed, epoch), its augmentation is drawn from (seed, g). Workers and prefetching cannot change it, and the
+position is the whole state. An epoch may end within a batch, so there is no smaller last batch.
 """
 
 from __future__ import annotations
@@ -36,20 +34,17 @@ def make_loader(
     pad_pixel: Pixel,
     shard: tuple[int, int] = (0, 1),
 ) -> TrainLoader:
-    """An endless loader of training batches, at position 0; of `WindowBatch`es where the devices augment.
+    """An endless loader of training batches, starting at position 0; yields `WindowBatch`es if the devices augment.
 
     Args:
       config: batch size (over all processes), crop, augmentation, workers.
-      source: the split's examples.
-      info: the data set; gives the ignore label, and what images are like.
-      seed: of the order and the augmentation.
-      pad_pixel: fills up images smaller than the crop, and stands for missing values in them.
+      pad_pixel: pads images smaller than the crop, and replaces missing values.
       shard: (p, P): this is process p of P, which gets rows
         p * batch_size / P up to (p + 1) * batch_size / P of each batch.
 
     Raises:
-      UserError: when the source is empty, P does not divide the batch size, an augmentation cannot be made, or
-        there is nothing to copy and paste though the config says so.
+      UserError: when the source is empty, P does not divide the batch size, an augmentation cannot be built, or
+        copy-paste finds nothing to paste.
     """
     if len(source) == 0:
         raise UserError(f"config.data.train_split={config.train_split!r}: holds no image of {info.name}; add some")
@@ -67,7 +62,7 @@ def make_loader(
 
 
 class TrainLoader(Loader):
-    """See `make_loader`. Also a context manager that closes itself."""
+    """See `make_loader`; also a context manager."""
 
     def __init__(
         self,
@@ -83,7 +78,7 @@ class TrainLoader(Loader):
         self._rows = rows
         self._seed = seed
         self._maker = maker
-        self._position = 0  # batches handed out
+        self._position = 0  # batches returned so far
         self._pending: collections.deque[_PendingBatch] = collections.deque()
         self._pool: WorkerPool | None = WorkerPool(config.num_workers)
 
@@ -94,14 +89,12 @@ class TrainLoader(Loader):
         """The next batch; its arrays belong to the caller.
 
         Raises:
-          UserError: when an example's file cannot be decoded, or a worker is
-            stuck with one.
-          RuntimeError: when an example cannot be made for another reason, with
-            its name; or when the loader is closed.
+          UserError: when an example's file cannot be decoded, or a worker is stuck on one.
+          RuntimeError: when an example fails for another reason, with its name; or when the loader is closed.
         """
         if self._pool is None:
             raise RuntimeError("the loader is closed")
-        # One more than stay pending, since the oldest is handed out now.
+        # One more than `prefetch`, since the oldest is returned now.
         while len(self._pending) <= self._config.prefetch:
             self._pending.append(self._start_batch(self._pool, self._position + len(self._pending)))
         oldest = self._pending[0]
@@ -112,22 +105,22 @@ class TrainLoader(Loader):
         return self._maker.finish(oldest.buffers)
 
     def names_at(self, position: int) -> tuple[str, ...]:
-        """Names of the files in the batch at `position`, those of other processes included."""
+        """Names of the files in the batch at `position`, including those of other processes."""
         first = position * self._config.batch_size
         samples = range(first, first + self._config.batch_size)
         return tuple(self._name_of(sample) for sample in samples)
 
     def get_state(self) -> dict[str, int]:
-        """The number of batches handed out: all that the next one depends on, besides the seed."""
+        """The number of batches returned: with the seed, it determines the next one."""
         return {"position": self._position}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        """Continues as after `state['position']` batches."""
+        """Continues after `state['position']` batches."""
         self._drop_pending()
         self._position = int(state["position"])
 
     def close(self) -> None:
-        """Ends the workers. Harmless when repeated."""
+        """Stops the workers; may be called more than once."""
         self._drop_pending()
         if self._pool is not None:
             self._pool.close()
@@ -144,7 +137,7 @@ class TrainLoader(Loader):
         try:
             row.result(timeout)
         except TimeoutError:
-            if row.done():  # raised by the work itself
+            if row.done():  # raised by the example, not by the wait
                 raise
             names = ", ".join(dict.fromkeys(self._in_work()))
             raise UserError(
@@ -153,7 +146,7 @@ class TrainLoader(Loader):
             ) from None
 
     def _in_work(self) -> Iterator[str]:
-        """Names of the files that workers have begun with and not finished."""
+        """Names of the files that workers are processing."""
         for offset, batch in enumerate(self._pending):
             for sample, row in zip(self._samples(self._position + offset), batch.done, strict=True):
                 if row.running():
@@ -197,9 +190,9 @@ class _PendingBatch(NamedTuple):
     done: list[Future[None]]  # one per row
 
 
-@functools.lru_cache(maxsize=8)  # batches made ahead may lie in the next epoch already
+@functools.lru_cache(maxsize=8)  # prefetched batches may belong to the next epoch
 def _epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    # A 1 in the counter's highest word: numbers that no sample's augmentation can reach.
+    # Stream 1: no sample's augmentation draws from it.
     bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64), counter=[0, 0, 0, 1])
     return np.random.Generator(bits).permutation(num_examples)
 
@@ -216,25 +209,22 @@ def eval_batches(
 ) -> Iterator[tuple[Batch, tuple[str, ...]]]:
     """One pass over whole images at their original size, each exactly once.
 
-    Images of one padded size share batches. A batch that they do not fill ends
-    in rows of padding with valid=False and nothing but ignored labels.
+    Images of one padded size share batches. An incomplete batch ends in padding rows with valid=False and all labels
+    ignored.
 
     Args:
-      source: the split's examples.
-      info: the data set; gives the ignore label, and what images are like.
-      batch_size: rows of a batch, over all processes.
-      canvas: which images are padded to, below and to the right.
-      pad_pixel: of the padding; it also stands for missing values.
+      batch_size: rows per batch, over all processes.
+      canvas: the size that images are padded to, below and to the right.
+      pad_pixel: the padding; also replaces missing values.
       num_workers: threads; 0: one for each CPU core.
-      shard: (p, P): this is process p of P, which gets the p-th part of each
-        batch's rows. All get the same number of batches, of the same shapes.
+      shard: (p, P): this is process p of P, which gets the p-th part of each batch's rows; all get the same number and
+        shapes of batches.
 
     Returns:
       An iterator of (batch, names of its valid rows, which come first).
 
     Raises:
-      UserError: when P does not divide `batch_size`; while iterating, when a
-        file cannot be decoded.
+      UserError: when P does not divide `batch_size`; while iterating, when a file cannot be decoded.
     """
     rows = _shard_rows(batch_size, shard, "inference.batch_size")
     groups: dict[tuple[int, int], list[int]] = {}
@@ -250,7 +240,7 @@ def eval_batches(
         padded_size, indices = planned
         return _padded_batch(source, indices, len(rows), padded_size, pad_pixel, info)
 
-    return each(make_batch, plan, num_workers=num_workers, ahead=1)  # batches of whole images are large
+    return each(make_batch, plan, num_workers=num_workers, ahead=1)  # one ahead: batches of whole images are large
 
 
 def _padded_batch(

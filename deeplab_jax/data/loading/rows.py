@@ -1,7 +1,7 @@
-"""One row of a training batch: a crop made on the host, or a window of the original for the device to make it from.
+"""One row of a training batch: a crop made on the host, or a window of the original for the device to crop.
 
-Both draw the same random numbers in the same order, so that they differ in where the pixels are computed and in
-nothing else (see ops/augment.py).
+Both draw the same random numbers in the same order, so they differ only in where the pixels are computed (see
+ops/augment.py).
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from deeplab_jax.data.dataset import image_sizes
 from deeplab_jax.data.settings import DataConfig
 from deeplab_jax.types import Batch, DatasetInfo, Example, ExampleSource, Pixel, WindowBatch
 
-PASTE_STREAM = 2  # of a sample's random numbers; 1 is the order's, 3 and more are those of data.augment
+PASTE_STREAM = 2  # of a sample's random numbers; 1 is the epoch order, 3 and above are data.augment
 
 Buffers = TypeVar("Buffers")
 
 
 @runtime_checkable
 class RowMaker(Protocol[Buffers]):
-    """How a loader's batches are filled."""
+    """Fills a loader's batches."""
 
     def empty(self, num_rows: int) -> Buffers:
-        """Arrays to write into; no row is valid."""
+        """Arrays to fill, with no row valid."""
         ...
 
     def fill(self, buffers: Buffers, row: int, example: Example, *, seed: int, sample: int) -> None:
-        """Writes one row: a function of the example, the seed and the sample's number."""
+        """Writes one row, a function of the example, the seed and the sample's number."""
         ...
 
     def finish(self, buffers: Buffers) -> Batch | WindowBatch:
@@ -43,7 +43,7 @@ class RowMaker(Protocol[Buffers]):
 
 
 class CropBuffers(NamedTuple):
-    """A `Batch` that is being written."""
+    """A `Batch` under construction."""
 
     image: Num[np.ndarray, "b h w bands"]
     label: UInt8[np.ndarray, "b h w"]
@@ -56,7 +56,7 @@ class CropBuffers(NamedTuple):
 
 
 class WindowBuffers(NamedTuple):
-    """A `WindowBatch` that is being written."""
+    """A `WindowBatch` under construction."""
 
     image: Num[np.ndarray, "b h w bands"]
     label: UInt8[np.ndarray, "b h w"]
@@ -66,7 +66,7 @@ class WindowBuffers(NamedTuple):
 
 
 class CropMaker(RowMaker[CropBuffers]):
-    """Everything on the host."""
+    """Makes crops on the host."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class CropMaker(RowMaker[CropBuffers]):
         donors: Donors | None = None,
         further: Sequence[NamedAugmentation] = (),
     ):
-        """`donors`: what to paste from, or None; `further`: augmentations of the finished crop."""
+        """`donors`: images to paste from, if any; `further`: augmentations of the finished crop."""
         self._config, self._info, self._pad_pixel, self._donors = config, info, pad_pixel, donors
         self._further = further
 
@@ -114,17 +114,17 @@ class CropMaker(RowMaker[CropBuffers]):
 
 
 class WindowMaker(RowMaker[WindowBuffers]):
-    """The host decodes, draws and copies; the device resizes, mirrors, colours and pads."""
+    """Copies windows: the host decodes and draws; the device resizes, mirrors, jitters colours and pads."""
 
     def __init__(self, config: DataConfig, info: DatasetInfo, *, canvas: tuple[int, int], pad_pixel: Pixel):
-        """`canvas`: (height, width) that every window fits into, as `largest_window` gives it."""
+        """`canvas`: (height, width) that every window fits into; see `largest_window`."""
         self._config, self._info, self._canvas, self._pad_pixel = config, info, canvas, pad_pixel
 
     def finish(self, buffers: WindowBuffers) -> WindowBatch:
         return WindowBatch(*buffers)
 
     def empty(self, num_rows: int) -> WindowBuffers:
-        # Zeros, not whatever was there: the same position is the same bytes, beyond the windows too.
+        # Zeros, not uninitialised memory: the same position gives the same bytes, beyond the windows too.
         return WindowBuffers(
             image=np.zeros((num_rows, *self._canvas, self._info.channels), self._info.dtype),
             label=np.zeros((num_rows, *self._canvas), np.uint8),

@@ -1,4 +1,4 @@
-"""A data set's original files: where they lie, unpacked from their archives or downloaded where they must be."""
+"""Finds a data set's original files; unpacks their archives, and downloads them if necessary."""
 
 from __future__ import annotations
 
@@ -34,14 +34,13 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError,
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Archive:
-    """One of the files that a data set is published as.
+    """One of the archives that a data set is published as.
 
     Attributes:
-      name: the file's name.
-      url: where anyone may fetch it; '': where only a registered user may, or nobody any more.
-      checksum: '' or 'ALGORITHM:HEX', the algorithm by its name in hashlib.
-      wanted: regular expression; the members whose path it matches somewhere are unpacked, and archives among them
-        are unpacked in their turn.
+      url: where to download it; empty: registration is required, or the file is no longer offered.
+      checksum: 'ALGORITHM:HEX' with hashlib's name of the algorithm, or ''.
+      wanted: regular expression, searched for in the paths of the members; matching members are unpacked, nested
+        archives too.
     """
 
     name: str
@@ -62,13 +61,12 @@ def locate(
     """Finds a data set's original files.
 
     Args:
-      root: the folder that they lie in, or that their archives lie in, or one of
-        the archives, the others beside it; '': they are downloaded.
-      prepared_dir: archives are unpacked into folders in it, see `prepared_folder`.
-      archives: what the data set is published as.
-      find: folders -> the files, wherever in these folders they lie; None where they are not there.
+      root: the folder that holds the files or their archives, or one of the archives, with the others beside it; '':
+        download.
+      prepared_dir: archives are unpacked into subfolders of it; see `prepared_folder`.
+      find: folders -> the files, wherever they are in these folders; None if they are missing.
       title: the data set's name, for messages.
-      remedy: what to put where, for messages.
+      remedy: which files to put where, for messages.
 
     Raises:
       UserError: when the files are not there, an archive is damaged, or the download fails.
@@ -81,7 +79,7 @@ def locate(
     if found is not None:
         return found
     if path.is_file() and path.name not in [archive.name for archive in archives]:
-        archives = [*archives, dataclasses.replace(archives[0], name=path.name)]  # it was given another name
+        archives = [*archives, dataclasses.replace(archives[0], name=path.name)]  # it has been renamed
     present = [archive for archive in archives if (folder / archive.name).is_file()]
     unpacked = [_unpacked(folder / archive.name, archive, prepared_folder(prepared_dir), remedy) for archive in present]
     found = find([folder, *unpacked]) if present else None
@@ -91,7 +89,7 @@ def locate(
 
 
 def first_folder(folders: Sequence[pathlib.Path], inner: Sequence[str]) -> pathlib.Path | None:
-    """The first folder that exists among those called `inner` in the first of `folders`, then in the next."""
+    """The first existing folder called one of `inner` in the first of `folders`, then in the next."""
     return next((folder / name for folder in folders for name in inner if (folder / name).is_dir()), None)
 
 
@@ -127,13 +125,13 @@ def _downloaded(archive: Archive, prepared: pathlib.Path, remedy: str) -> pathli
 
 
 def _download(archive: Archive, file: pathlib.Path) -> None:
-    """Fetches an archive; goes on where an earlier attempt broke off."""
+    """Downloads an archive, resuming an interrupted attempt."""
     part = file.with_name(f"{file.name}.part")
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(archive.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            if response.status != 206:  # the server sends the whole
+            if response.status != 206:  # the server sends the whole file
                 have = 0
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
@@ -149,7 +147,7 @@ def _download(archive: Archive, file: pathlib.Path) -> None:
             raise
     else:
         if total is not None and part.stat().st_size != total:
-            raise OSError(f"{part.stat().st_size} of {total} bytes arrived; the next attempt goes on from there")
+            raise OSError(f"{part.stat().st_size} of {total} bytes arrived; the next attempt resumes from there")
     if archive.checksum:
         algorithm, _, expected = archive.checksum.partition(":")
         with part.open("rb") as content:
@@ -192,10 +190,10 @@ def _unpack_members(file: pathlib.Path, wanted: str, folder: pathlib.Path) -> No
         unpacked.parent.mkdir(parents=True, exist_ok=True)
         with open_member() as content, unpacked.open("wb") as copy:
             shutil.copyfileobj(content, copy, _CHUNK)
-        os.utime(unpacked, (time, time))  # the prepared copy's fingerprint outlives unpacking anew
+        os.utime(unpacked, (time, time))  # so that unpacking again keeps the prepared copy's fingerprint
 
 
-# Path, seconds since 1970 and content of a file in an archive.
+# Path, modification time (seconds since 1970) and content of a file in an archive.
 _Member = tuple[str, float, Callable[[], IO[bytes]]]
 
 

@@ -1,7 +1,7 @@
-"""COCO 2017 on disk: its archives, its folders, and its large annotation files, read once and let go again.
+"""COCO 2017 on disk: its archives, its folders, and its large annotation files, read once and then freed.
 
     train2017/NAME.jpg  val2017/NAME.jpg        the photographs, in the folder itself or in images/
-    annotations/WHAT_train2017.json  ...        the annotations, there or in the folder itself
+    annotations/WHAT_train2017.json  ...        the annotations, here or in the folder itself
 
 Source: https://cocodataset.org/#download; the archives' checksums are those of TensorFlow Datasets 4.9
 """
@@ -40,14 +40,13 @@ IMAGES = (
 
 
 class AnnotationFile(Generic[Content]):
-    """A JSON file whose objects are reduced while it is parsed: hundreds of megabytes of text, gigabytes as dicts.
+    """A JSON file reduced while it is parsed: hundreds of megabytes of text would become gigabytes of dicts.
 
-    `content` parses it when it is first needed, in whichever thread, and keeps
-    the result until `let_go`.
+    `content` parses it on first use, from any thread, and keeps the result until `let_go`.
     """
 
     def __init__(self, path: pathlib.Path, reduce: Callable[[dict[str, Any]], Any], collect: Callable[[Any], Content]):
-        """Takes the file's path, what becomes of each of its objects, innermost first, and of the outermost at last."""
+        """`reduce` maps each JSON object, innermost first; `collect` maps the outermost result."""
         self.path = path
         self._reduce = reduce
         self._collect = collect
@@ -56,7 +55,7 @@ class AnnotationFile(Generic[Content]):
 
     @property
     def content(self) -> Content:
-        """Raises UserError where the file cannot be read or does not hold what it should."""
+        """The collected result; raises UserError if the file cannot be read or is not such a file."""
         with self._lock:
             if self._content is None:
                 try:
@@ -69,13 +68,13 @@ class AnnotationFile(Generic[Content]):
             return self._content
 
     def let_go(self) -> None:
-        """Frees the memory; the next `content` parses anew."""
+        """Frees the memory; the next `content` parses again."""
         with self._lock:
             self._content = None
 
 
 def let_go_after_opening(dataset: Dataset, files: Iterable[AnnotationFile[Any]]) -> Dataset:
-    """The same data set; the files that it is prepared from are let go when a split has been opened."""
+    """The same data set; opening a split frees the annotation files that it is prepared from."""
 
     def open_split(split: str) -> ExampleSource:
         try:
@@ -88,7 +87,7 @@ def let_go_after_opening(dataset: Dataset, files: Iterable[AnnotationFile[Any]])
 
 
 def find_image_folders(folders: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
-    """Split -> the folder with its photographs, of the splits that are there."""
+    """Split -> its image folder, for the splits that exist."""
     found = {split: first_folder(folders, [f"{split}2017", f"images/{split}2017"]) for split in SPLITS}
     return {split: folder for split, folder in found.items() if folder is not None}
 

@@ -1,8 +1,7 @@
-"""COCO's ways of writing a region, polygons and run lengths, as masks (the paper's section 4.3 and its API's maskApi).
+"""Decodes COCO's regions, polygons and run lengths, to masks (sec. 4.3 of the paper, maskApi of its code).
 
-Coordinates are (x, y) in pixels, the corner of the image at (0, 0); a pixel
-belongs to a polygon if its centre does. COCO's own code finds the same pixels
-but for centres less than a fifth of a pixel away from an edge, whose corners it rounds.
+Coordinates are (x, y) in pixels with the image's corner at (0, 0); a pixel belongs to a polygon if its centre does.
+COCO's own code rounds the corners, so it may differ for centres within a fifth of a pixel of an edge.
 
 Source: Lin et al. 2014 (arXiv:1405.0312); https://github.com/cocodataset/cocoapi
 """
@@ -19,7 +18,7 @@ Polygon = Float[np.ndarray, "n 2"]  # (x, y) of the corners, in order
 
 
 def fill_polygons(polygons: Iterable[Polygon], size: tuple[int, int]) -> Mask:
-    """The pixels whose centre lies within any of the polygons, of which each is filled by the even-odd rule.
+    """The pixels whose centre lies inside any of the polygons, each filled by the even-odd rule.
 
     Args:
       polygons: the parts of one region.
@@ -39,7 +38,7 @@ def fill_polygons(polygons: Iterable[Polygon], size: tuple[int, int]) -> Mask:
 
 
 def _crossings(polygon: Polygon, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the outline crosses the centre line of a pixel column: (first row whose centre is below it, column)."""
+    """Where the outline crosses the centre line of a pixel column: (first row with its centre below, column)."""
     height, width = size
     (x0, y0), (x1, y1) = polygon.T, np.roll(polygon, -1, axis=0).T
     first = np.clip(np.ceil(np.minimum(x0, x1) - 0.5), 0, width).astype(np.int64)
@@ -52,14 +51,14 @@ def _crossings(polygon: Polygon, size: tuple[int, int]) -> tuple[np.ndarray, np.
 
 
 def decode_run_lengths(counts: Sequence[int] | str, size: tuple[int, int]) -> Mask:
-    """The mask of alternating runs of pixels outside and inside, column by column.
+    """The mask given by alternating runs of outside and inside pixels, column by column.
 
     Args:
-      counts: the runs' lengths, or their compressed text.
+      counts: the run lengths, or their compressed text.
       size: (height, width) of the mask.
 
     Raises:
-      ValueError: when the runs do not add up to the mask.
+      ValueError: when the runs do not add up to the mask's size.
     """
     height, width = size
     lengths = np.asarray(_decompress(counts) if isinstance(counts, str) else counts, np.int64)
@@ -70,7 +69,7 @@ def decode_run_lengths(counts: Sequence[int] | str, size: tuple[int, int]) -> Ma
 
 
 def _decompress(text: str) -> list[int]:
-    """Numbers of 5 bits per character, lowest first; from the fourth on, differences to the number before the last."""
+    """Decodes 5 bits per character, lowest first; from the fourth number on, differences to the last but one."""
     numbers: list[int] = []
     number = shift = 0
     for character in text:
@@ -78,7 +77,7 @@ def _decompress(text: str) -> list[int]:
         number |= (bits & 0x1F) << shift
         shift += 5
         if not bits & 0x20:  # the last character of this number
-            if bits & 0x10:  # which is negative
+            if bits & 0x10:  # the number is negative
                 number -= 1 << shift
             numbers.append(number + numbers[-2] if len(numbers) > 2 else number)
             number = shift = 0
@@ -86,7 +85,7 @@ def _decompress(text: str) -> list[int]:
 
 
 def paint(regions: Iterable[tuple[int, Mask]], size: tuple[int, int], *, ignore_label: int) -> UInt8[np.ndarray, "h w"]:
-    """One label map of (class id, mask) pairs: 0 outside of all, `ignore_label` where two of them overlap."""
+    """One label map of (class id, mask) pairs: 0 outside all masks, `ignore_label` where classes overlap."""
     label, taken = np.zeros(size, np.uint8), np.zeros(size, bool)
     for class_id, mask in regions:
         label[mask] = class_id

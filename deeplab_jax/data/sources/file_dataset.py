@@ -1,4 +1,4 @@
-"""Data sets of image and mask files: lists of samples per split -> a `Dataset` that prepares what is opened."""
+"""Data sets of image and mask files: lists of samples per split -> a `Dataset` that prepares splits on opening."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def file_dataset(
     id_map: Mapping[int, int] | None = None,
     read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
 ) -> Dataset:
-    """A data set whose splits are prepared, and thereby checked, when they are opened.
+    """A data set whose splits are prepared, and so checked, when they are opened.
 
     Args:
-      info: the data set; its splits are taken from `splits`.
+      info: the data set's metadata; its splits are replaced by `splits`.
       splits: split name -> its samples, in order.
       prepared_dir: see `prepare`.
       id_map: value in an original mask -> class id or ignore label; None: the values are class ids.
-      read_ids: sample -> the values in its mask, where they are not simply the pixels of a file; called in threads.
+      read_ids: sample -> the values in its mask, if they are not simply a file's pixels; called in threads.
     """
     info = dataclasses.replace(info, splits={split: len(samples) for split, samples in splits.items()})
     table = id_table(info, id_map)
@@ -50,7 +50,7 @@ def file_dataset(
 
 
 def require_split(info: DatasetInfo, split: str) -> str:
-    """Returns `split`; raises UserError, naming the splits that exist, where it is unknown or empty."""
+    """Returns `split`; raises UserError, naming the splits that exist, if it is unknown or empty."""
     existing = ", ".join(f"{name} ({count})" for name, count in info.splits.items() if count) or "none"
     if split not in info.splits:
         raise UserError(f"{info.name}: has no split '{split}'; its splits and their sizes: {existing}")

@@ -1,4 +1,4 @@
-"""What a caller gives as an image -> its pixels, or a message: what was expected, what came, the remedy."""
+"""Pixels of an image that a caller passes in; errors say what was expected, what came, and the remedy."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ GivenImage = str | os.PathLike[str] | Image.Image | ArrayLike
 
 
 def read_image(image: GivenImage, info: DatasetInfo) -> Num[np.ndarray, "h w bands"]:
-    """The pixels of a path, a PIL image or an array, as a network for the data set takes them.
+    """The pixels of a path, a PIL image or an array, as a network for the data set expects them.
 
-    Files and PIL images are converted to RGB and turned as their camera says; arrays are taken as they are.
+    Files and PIL images are converted to RGB and rotated by their EXIF orientation; arrays are taken as they are.
 
     Raises:
-      UserError: for a file that cannot be read.
-      ValueError: for an array, or a PIL image, that is not such an image.
+      UserError: when a file cannot be read.
+      ValueError: when an array or a PIL image is not such an image.
     """
     if isinstance(image, (str, os.PathLike)):
         path = pathlib.Path(image).expanduser()
@@ -36,17 +36,17 @@ def read_image(image: GivenImage, info: DatasetInfo) -> Num[np.ndarray, "h w ban
     if isinstance(image, Image.Image):
         if info.is_rgb:
             return convert_picture(image, "the PIL image")
-        image = np.asarray(image)  # whose channels and type are looked at below
+        image = np.asarray(image)  # check_pixels looks at its channels and type
     return check_pixels(image, info, "an image [height, width, {channels}]")
 
 
 def check_batch(images: ArrayLike, info: DatasetInfo) -> Num[np.ndarray, "b h w bands"]:
-    """Images of one size as an array. Raises ValueError where they are not such a batch."""
+    """Images of one size as an array; raises ValueError if they are not such a batch."""
     return check_pixels(images, info, "a batch of images [batch, height, width, {channels}]", num_axes=4)
 
 
 def check_pixels(pixels: ArrayLike, info: DatasetInfo, wanted: str, num_axes: int = 3) -> np.ndarray:
-    """The array, if it has so many axes, the channels and the type of the data set's images, and any pixel."""
+    """The array, checked: not empty, with `num_axes` axes and the channels and type of the data set's images."""
     array = np.asarray(pixels)
     remedy = _remedy_for_shape(array, info, num_axes) or _remedy_for_type(array, info)
     if remedy:

@@ -1,7 +1,6 @@
-"""Bytes of an image file -> RGB pixels, bytes of a mask file -> class ids, whatever wrote them.
+"""Decodes image files to RGB pixels and mask files to class ids, whatever program wrote them.
 
-Training, evaluation and prediction decode through these two functions, so that
-a network never meets pixels that it was not trained on.
+Training, evaluation and prediction all decode through these two functions, so a network sees the same pixels in each.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from PIL import Image
 
 from deeplab_jax.types import UserError
 
-# OpenCV's own threads would fight with the loader's.
+# OpenCV's own threads would compete with the loader's.
 cv2.setNumThreads(0)
 
-MAX_PIXELS = 89_478_485  # a quarter of a gigabyte of RGB; Pillow's own bound
+MAX_PIXELS = 89_478_485  # a quarter of a gigabyte of RGB; Pillow's own limit
 
 _ORIENTATION_TAG = 0x0112
-_MASK_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 3)  # small; and read three times as fast as OpenCV's own choice
+_MASK_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 3)  # small, and reads three times as fast as with OpenCV's default
 _SAME_AS_OPENCV = frozenset({("JPEG", "RGB"), ("JPEG", "L"), ("MPO", "RGB"), ("PNG", "RGB"), ("PNG", "L")})
 _CONVERTIBLE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"})
 _GREY_16_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
@@ -33,19 +32,17 @@ _HOW_TO_SAVE_A_MASK = "save one channel of class ids: PIL.Image.fromarray(ids.as
 def decode_image(data: bytes, name: str, *, mask_size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes an image file to 8-bit RGB.
 
-    Grey is copied to three channels, alpha is dropped, CMYK and palettes are
-    converted, 16 bits keep their high byte. The EXIF orientation is applied.
+    Grey is copied to three channels, alpha is dropped, CMYK and palettes are converted, 16-bit values keep their high
+    byte. The EXIF orientation is applied.
 
     Args:
-      data: the file's content (JPEG, PNG, or anything else that Pillow reads).
-      name: the file's name, for messages.
-      mask_size: (height, width) of the image's mask, where it has one. Masks
-        have no EXIF, and tools differ in whether they draw them on the turned
-        image: the orientation is applied only if the image then has this size.
+      data: the file's content (JPEG, PNG, or any other format that Pillow reads).
+      mask_size: (height, width) of the image's mask, if it has one. Masks have no EXIF, and annotation tools may or may
+        not apply the orientation: it is applied only if the image then has this size.
 
     Raises:
-      UserError: when it is no image, damaged, of more than `MAX_PIXELS`, or of
-        a pixel format that 8-bit RGB cannot represent.
+      UserError: when it is not an image, damaged, larger than `MAX_PIXELS`, or of a pixel format that 8-bit RGB cannot
+        represent.
     """
     picture = open_picture(data, name)
     orientation = _orientation(picture)
@@ -55,7 +52,7 @@ def decode_image(data: bytes, name: str, *, mask_size: tuple[int, int] | None = 
 
 
 def convert_picture(picture: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
-    """As `decode_image`, for a picture that Pillow has opened or made."""
+    """As `decode_image`, for a Pillow image."""
     return _apply_orientation(_convert(picture, name), _orientation(picture))
 
 
@@ -63,8 +60,7 @@ def decode_mask(data: bytes, name: str) -> UInt8[np.ndarray, "h w"]:
     """Decodes a mask file to class ids: a palette's indices, never its colours.
 
     Raises:
-      UserError: when it is no image, damaged, or does not hold one id of at
-        most 255 for each pixel.
+      UserError: when it is not an image, damaged, or does not hold one id of at most 255 per pixel.
     """
     if _is_grey_8_bit_png(data):
         ids = _decode_png(data)
@@ -88,19 +84,19 @@ def decode_mask(data: bytes, name: str) -> UInt8[np.ndarray, "h w"]:
 
 
 def encode_mask(ids: UInt8[np.ndarray, "h w"]) -> bytes:
-    """Class ids as a grey 8-bit PNG, which every reader takes for the same numbers."""
+    """Class ids as a grey 8-bit PNG, which every reader decodes to the same numbers."""
     return cv2.imencode(".png", ids, _MASK_OPTIONS)[1].tobytes()
 
 
 def open_picture(data: bytes, name: str) -> Image.Image:
-    """Reads the header only; raises UserError where it is none, or that of too large an image."""
+    """Reads the header only; raises UserError if it is not an image's, or the image is too large."""
     if not data:
-        raise UserError(f"{name}: is empty; copy the file anew")
+        raise UserError(f"{name}: is empty; copy the file again")
     try:
         picture = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large(name) from None
-    except Exception as error:  # Pillow's readers raise whatever comes up in damaged headers
+    except Exception as error:  # Pillow's readers may raise anything on damaged headers
         raise UserError(f"{name}: is no readable image ({_reason(error)}); copy it anew or save it as PNG") from None
     if picture.width * picture.height > MAX_PIXELS:
         raise too_large(name)
@@ -108,7 +104,7 @@ def open_picture(data: bytes, name: str) -> Image.Image:
 
 
 def too_large(name: str) -> UserError:
-    """What to raise for an image of more than `MAX_PIXELS`."""
+    """The error for an image of more than `MAX_PIXELS`."""
     return UserError(f"{name}: has more than {MAX_PIXELS:,} pixels; cut it into tiles")
 
 
@@ -140,7 +136,7 @@ def _decode_rgb(picture: Image.Image, data: bytes, name: str) -> UInt8[np.ndarra
 def _convert(picture: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
     _load(picture, name)
     if picture.mode in _CONVERTIBLE_MODES:
-        if picture.mode in ("P", "PA"):  # by way of RGBA, since palettes may hold transparent entries
+        if picture.mode in ("P", "PA"):  # via RGBA, since palettes may hold transparent entries
             picture = picture.convert("RGBA")
         return np.array(picture.convert("RGB"))
     if picture.mode in _GREY_16_MODES or picture.mode == "I":
@@ -151,7 +147,7 @@ def _convert(picture: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _decode_png(data: bytes) -> np.ndarray | None:
-    """Pixels as they are stored, in less time than OpenCV takes; None where that needs another look."""
+    """The stored pixels, faster than OpenCV; None if the file needs another decoder."""
     try:
         return imagecodecs.png_decode(data)
     except (imagecodecs.PngError, ValueError):
@@ -159,7 +155,7 @@ def _decode_png(data: bytes) -> np.ndarray | None:
 
 
 def ends_whole(data: bytes) -> bool:
-    """False for a JPEG or PNG file cut short, which OpenCV fills up with grey and Pillow refuses."""
+    """False for a truncated JPEG or PNG, which OpenCV fills up with grey and Pillow refuses."""
     return data.endswith(b"\xff\xd9") or data[-8:-4] == b"IEND"
 
 
@@ -169,14 +165,14 @@ def _is_grey_8_bit_png(data: bytes) -> bool:
 
 
 def _grey_scaling(data: bytes) -> int:
-    """What Pillow multiplies grey levels of 2 or 4 bits by, to stretch them to 255."""
+    """The factor by which Pillow stretches 2-bit or 4-bit grey levels to 255."""
     is_grey_png = data.startswith(b"\x89PNG\r\n\x1a\n") and data[25] == 0
     return {2: 85, 4: 17}.get(data[24], 1) if is_grey_png else 1
 
 
 def _orientation(picture: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8."""
-    # `getexif` would decode a whole PNG in search of a chunk after the pixels.
+    # `getexif` would decode a whole PNG to find a chunk after the pixels.
     raw = picture.info.get("exif")
     if not raw:
         return 1
@@ -184,7 +180,7 @@ def _orientation(picture: Image.Image) -> int:
     try:
         exif.load(raw)
         orientation = exif.get(_ORIENTATION_TAG, 1)
-    except Exception:  # damaged metadata is no reason to refuse good pixels
+    except Exception:  # damaged metadata does not make the pixels unusable
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -195,7 +191,7 @@ def _turned_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
 
 
 def _apply_orientation(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Turns stored pixels upright: orientations 5 to 8 swap the axes, the others only mirror them."""
+    """Rotates stored pixels upright: orientations 5 to 8 swap the axes, the others only mirror them."""
     if orientation == 1:
         return image
     if orientation >= 5:

@@ -1,8 +1,7 @@
 """Prepared copies: a TFDS builder that writes checked samples to ArrayRecord files, and the source that reads them.
 
-A copy is kept per data set, split and fingerprint of the originals, so that
-changed files are prepared anew instead of being silently left out. TFDS writes
-into a temporary folder and renames it at the end: what exists is complete.
+There is one copy per data set, split and fingerprint of the originals, so changed files are prepared again instead of
+being silently ignored. TFDS writes to a temporary folder and renames it at the end: a copy that exists is complete.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
 _SPLIT = "examples"  # each split of ours is a TFDS data set with one split
-_SHARD_LENGTH = 128  # TFDS keeps a shard in memory while it writes it
+_SHARD_LENGTH = 128  # TFDS keeps a shard in memory while writing it
 _NO_SPACE = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -48,11 +47,11 @@ class Record:
 class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Images and class ids of one split of any data set.
 
-    Not a `GeneratorBasedBuilder`: that one needs TensorFlow to write more than a gigabyte.
+    Not a `GeneratorBasedBuilder`, which needs TensorFlow to write more than a gigabyte.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # No checksum file to look for: TFDS does so by means of a package that it does not install.
+    # Do not look for a checksum file: TFDS would need a package that it does not install.
     url_infos = None
 
     def __init__(
@@ -79,7 +78,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
             features=tfds.features.FeaturesDict(
                 {
                     "name": tfds.features.Text(),
-                    # TFDS has no feature for other images; the content of their files is never looked at.
+                    # TFDS has no feature for other images; the content of their files is stored as it is.
                     "image": tfds.features.Image(shape=(None, None, 3)) if is_rgb else tfds.features.Text(),
                     "label": tfds.features.LabeledImage(
                         labels=list(self.dataset.class_names), shape=(None, None, 1), encoding_format="png"
@@ -94,7 +93,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, list[Callable[[], Iterator[tuple[int, dict[str, Any]]]]]]:
         del dl_manager  # nothing is downloaded at this point
-        records = enumerate(self._make_records())  # shared: shards are written one after the other
+        records = enumerate(self._make_records())  # shared: shards are written one after another
         num_shards = -(-self._num_records // _SHARD_LENGTH)
         return {_SPLIT: [functools.partial(self._examples_of_shard, records)] * num_shards}
 
@@ -106,7 +105,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
 
 
 class PreparedSource(ExampleSource):
-    """Random access to a prepared split; knows names and sizes without decoding."""
+    """Random access to a prepared split, with names and sizes known without decoding."""
 
     def __init__(self, builder: SegmentationBuilder):
         self.names: Sequence[str] = builder.info.metadata["names"]
@@ -140,23 +139,20 @@ def prepare(
     fingerprint: str,
     prepared_dir: str,
 ) -> PreparedSource:
-    """Opens the prepared copy of a split, and makes it first where there is none.
+    """Opens the prepared copy of a split, creating it if there is none.
 
     Args:
-      info: the data set.
-      split: the split's name.
-      num_records: number of samples.
       make_record: index -> sample; called in threads.
       fingerprint: changes whenever a sample does.
       prepared_dir: see `prepared_folder`.
 
     Raises:
-      UserError: whatever `make_record` raises first, in the samples' order; or
-        when the folder cannot be written or array-record is not installed.
+      UserError: the first one that `make_record` raises, in the samples' order; when the folder cannot be written; or
+        when array-record is not installed.
     """
     if importlib.util.find_spec("array_record") is None:
         raise UserError(
-            f"data set '{info.name}': reading its images in any order needs array-record: pip install array-record "
+            f"data set '{info.name}': random access to its images needs array-record: pip install array-record "
             "(there is none for Windows: use Linux, WSL or macOS)"
         )
     folder = prepared_folder(prepared_dir)
@@ -179,7 +175,7 @@ def prepare(
             try:
                 builder.download_and_prepare()
             except OSError:
-                # Another process may have been faster: then its folder is in the way of ours.
+                # Another process may have finished first: then its folder already exists.
                 builder = make_builder()
                 if not builder.is_prepared():
                     raise
@@ -187,11 +183,10 @@ def prepare(
 
 
 def prepared_folder(prepared_dir: str) -> pathlib.Path:
-    """The folder of all prepared copies, made where it does not exist.
+    """The folder of all prepared copies, created if it does not exist.
 
     Args:
-      prepared_dir: its path; '': the user's cache, XDG_CACHE_HOME/deeplab_jax
-        or ~/.cache/deeplab_jax.
+      prepared_dir: its path; '': the user's cache, XDG_CACHE_HOME/deeplab_jax or ~/.cache/deeplab_jax.
 
     Raises:
       UserError: when it cannot be written.
@@ -209,7 +204,7 @@ def prepared_folder(prepared_dir: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _quiet_tfds() -> Iterator[None]:
-    """Without TFDS's own words and bars, which speak of downloads: ours shows progress."""
+    """Silences TFDS's log and progress bars, which mention downloads; our own bar shows progress."""
     tfds.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
@@ -222,16 +217,16 @@ def _quiet_tfds() -> Iterator[None]:
 
 @contextlib.contextmanager
 def write_errors_for_users(folder: pathlib.Path) -> Iterator[None]:
-    """Where `folder`, of prepared data, cannot be written or is full, raises UserError."""
+    """Raises UserError if `folder`, of prepared data, cannot be written or is full."""
     field = f"config.data.prepared_dir={str(folder)!r}"
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # ArrayRecord raises RuntimeError with the system's words in its text.
+        # ArrayRecord raises RuntimeError with the system's message in its text.
         if any(reason in str(error) for reason in _NO_SPACE):
             raise UserError(
                 f"{field}: no space left for the prepared data; free some, or name a folder on a larger disk"
             ) from None
         if isinstance(error, OSError):
-            raise UserError(f"{field}: cannot be written ({error.strerror or error}); name a folder of yours") from None
+            raise UserError(f"{field}: cannot be written ({error.strerror or error}); name a writable folder") from None
         raise

@@ -1,8 +1,7 @@
-"""A prepared split once more, decoded: one file of plain pixels, mapped into memory.
+"""A decoded copy of a prepared split: one memory-mapped file of plain pixels.
 
-Reading a window touches its own rows alone, and nothing is decoded: where images are large and crops small, the
-decoder is most of the work. The price is room: 4 bytes for each pixel of RGB, 25 GB for Cityscapes' fine training
-images.
+Reading a window touches only its own rows, and nothing is decoded; with large images and small crops, decoding is most
+of the work. The cost is disk space: 4 bytes per RGB pixel, 25 GB for Cityscapes' fine training images.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _PIXELS, _INDEX = "pixels.bin", "index.json"
 
 
 class RawSource(ExampleSource):
-    """Random access to a raw copy; images and labels are views of the file, and read-only."""
+    """Random access to a raw copy; images and labels are read-only views of the file."""
 
     def __init__(self, folder: pathlib.Path, info: DatasetInfo):
         self.folder = folder  # of this copy alone
@@ -49,22 +48,22 @@ class RawSource(ExampleSource):
         return Example(self.names[index], np.asarray(content).view(self._dtype).reshape(shape), self.label(index))
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The class ids of one example: they come after its image."""
+        """The class ids of one example; they are stored after its image."""
         height, width = self.sizes[index]
         start = self._starts[index] + height * width * self._channels * self._dtype.itemsize
         return np.asarray(self._pixels[start : start + height * width].reshape(height, width))
 
 
 def _num_bytes(size: tuple[int, int], info: DatasetInfo) -> int:
-    """Of one example: its image, its label, and a few more, so that the next begins where its numbers may."""
+    """Size of one example: its image, its label, and padding that aligns the next example."""
     num_pixels, itemsize = math.prod(size), np.dtype(info.dtype).itemsize
     return (num_pixels * info.channels - (-num_pixels // itemsize)) * itemsize
 
 
 def with_raw_copies(dataset: Dataset) -> Dataset:
-    """The same data set, whose splits are decoded once, when they are first opened, and then read raw.
+    """The same data set, with each split decoded once, when it is first opened, and read raw from then on.
 
-    `open_split` then also raises UserError when there is no room for the copy.
+    `open_split` then also raises UserError when the disk has no room for the copy.
     """
 
     def open_split(split: str) -> ExampleSource:
@@ -79,7 +78,7 @@ def with_raw_copies(dataset: Dataset) -> Dataset:
 
 
 def raw_copy(source: PreparedSource, *, title: str) -> pathlib.Path:
-    """The folder of a prepared split's raw copy, made where there is none; what exists is complete.
+    """The folder of a prepared split's raw copy, created if there is none; a copy that exists is complete.
 
     Raises:
       UserError: when the disk is too small or the folder cannot be written.

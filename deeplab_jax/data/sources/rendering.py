@@ -1,11 +1,9 @@
-"""Scenes of textured objects with exact masks, drawn from a seed: the demo's photographs.
+"""Renders scenes of textured objects with exact masks from a seed: the demo's images.
 
-An object's outline tells its class, and so does the kind of pattern on it. Its
-hue helps, as it does with real things, but does not decide: each class has a
-third of the colour circle, shared with its neighbours and with the background.
-Scale, light and strength of the pattern are the same for all classes. Objects
-hide one another, poles are a few pixels thin, and outlines carry a border of
-ignored pixels as in PASCAL VOC.
+An object's outline determines its class, and so does its kind of pattern. Hue is a hint only: each class has a third of
+the colour circle, shared with its neighbours and with the background. Scale, light and pattern strength are the same
+for all classes. Objects occlude one another, poles are a few pixels thin, and outlines have a border of ignored pixels
+as in PASCAL VOC.
 """
 
 from __future__ import annotations
@@ -34,7 +32,6 @@ def render_scene(rng: Rng, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h 
     """Draws one scene.
 
     Args:
-      rng: the source of everything random in it.
       size: (height, width).
 
     Returns:
@@ -57,7 +54,7 @@ def render_scene(rng: Rng, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h 
 
 
 def _place_objects(rng: Rng, size: tuple[int, int]) -> list[tuple[int, tuple[float, float]]]:
-    """Class ids and centres (x, y) of four to six objects, back to front, which may overlap in part."""
+    """Class ids and centres (x, y) of four to six objects, back to front; they may overlap partly."""
     height, width = size
     placed: list[tuple[int, tuple[float, float]]] = []
     num_objects = int(rng.integers(4, 7))
@@ -72,7 +69,7 @@ def _place_objects(rng: Rng, size: tuple[int, int]) -> list[tuple[int, tuple[flo
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What makes a class: its outlines about (0, 0), its pattern at coordinates (x, y), and how far it turns."""
+    """The look of a class: outlines around (0, 0), pattern at coordinates (x, y), and maximum rotation."""
 
     outlines: Callable[[Rng], list[Points]]
     pattern: Callable[[Rng, Plane, Plane], Plane]
@@ -171,7 +168,7 @@ def _cover(outlines: list[Points], center: tuple[float, float], size: tuple[int,
 
 
 def _coordinates(size: tuple[int, int], center: tuple[float, float], turn: float) -> tuple[Plane, Plane]:
-    """Each pixel's (x, y) as seen from an object at `center` that is turned by `turn` radians."""
+    """Each pixel's (x, y) in the frame of an object at `center`, rotated by `turn` radians."""
     rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
     x, y = columns - center[0], rows - center[1]
     return np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
@@ -183,14 +180,14 @@ def _wave(rng: Rng, distance: Plane) -> Plane:
 
 
 def _noise(rng: Rng, size: tuple[int, int], cell: int) -> Plane:
-    """Smooth noise in [0, 1] (nearly); `cell` is the size of its blobs in pixels."""
+    """Smooth noise, approximately in [0, 1]; `cell` is the size of its blobs in pixels."""
     height, width = size
     grid = rng.random((height // cell + 3, width // cell + 3), dtype=np.float32)
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _random_color(rng: Rng, hue: float | None = None, unlike: Color | None = None) -> Color:
-    """A random colour; within a sixth of the colour circle of `hue`, and unlike `unlike`, where they are given."""
+    """A random colour, within a sixth of the colour circle of `hue` and different from `unlike`, if given."""
     while True:
         turn, saturation, value = rng.uniform((0, 0.35, 0.4), (1, 0.85, 0.95))
         if hue is not None:
@@ -201,7 +198,7 @@ def _random_color(rng: Rng, hue: float | None = None, unlike: Color | None = Non
 
 
 def _texture(rng: Rng, pattern: Plane, color: Color) -> Texture:
-    """`color` where the pattern is 0; a darker or brighter shade of it, of a slightly other hue, where it is 1."""
+    """`color` where the pattern is 0; a darker or brighter shade of slightly different hue where it is 1."""
     factor = rng.uniform(0.35, 0.6) if color.max() > 130 else rng.uniform(1.5, 2.0)
     shade = np.clip(color * factor + rng.uniform(-25, 25, size=3), 0, 255).astype(np.float32)
     return color + pattern[..., None] * (shade - color)
@@ -216,7 +213,7 @@ def _background(rng: Rng, size: tuple[int, int], color: Color) -> Texture:
 
 
 def _shade(rng: Rng, texture: Texture, coverage: Plane) -> Texture:
-    """Lit from one side: brighter there, darker across, as if the object bulged."""
+    """Light from one side, as on a convex object: brighter on that side, darker on the other."""
     bulge = cv2.GaussianBlur(coverage, (0, 0), sigmaX=6)
     angle = rng.uniform(0, 2 * np.pi)
     slope = np.cos(angle) * cv2.Sobel(bulge, cv2.CV_32F, 1, 0) + np.sin(angle) * cv2.Sobel(bulge, cv2.CV_32F, 0, 1)
@@ -240,7 +237,7 @@ def _photograph(rng: Rng, scene: Texture) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _with_border(ids: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Ignores the pixels on both sides of every outline."""
+    """Sets the pixels on both sides of every outline to the ignore label."""
     kernel = np.ones((3, 3), np.uint8)
     on_outline = cv2.dilate(ids, kernel) != cv2.erode(ids, kernel)
     return np.where(on_outline, np.uint8(IGNORE_LABEL), ids)

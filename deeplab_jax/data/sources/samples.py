@@ -1,4 +1,4 @@
-"""Samples that lie on disk as an image file and a mask file: found, checked and read."""
+"""Samples stored as an image file and a mask file: finds, checks and reads them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deeplab_jax.data.sources.images import decode_mask, encode_mask
 from deeplab_jax.data.sources.prepare import Record
 from deeplab_jax.types import DatasetInfo, UserError
 
-IdTable = Int16[np.ndarray, "256"]  # value in a mask -> class id or ignore label; UNKNOWN_ID where it means nothing
+IdTable = Int16[np.ndarray, "256"]  # value in a mask -> class id or ignore label; UNKNOWN_ID if invalid
 
 UNKNOWN_ID = -1
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -23,15 +23,15 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """Where one image and its mask lie."""
+    """The files of one image and its mask."""
 
     name: str
     image: pathlib.Path
-    mask: pathlib.Path  # or the file of annotations that the mask is drawn from
+    mask: pathlib.Path  # or the annotation file that the mask is drawn from
 
 
 def require_folder(path: pathlib.Path, field: str) -> pathlib.Path:
-    """Returns `path`; raises UserError, naming the config field, where it is no folder."""
+    """Returns `path`; raises UserError, naming the config field, if it is not a folder."""
     if not path.is_dir():
         problem = "is no folder" if path.exists() else "does not exist"
         raise UserError(f"config.{field}={str(path)!r}: {problem}; give the folder with the data set's original files")
@@ -49,7 +49,7 @@ def read_list(path: pathlib.Path) -> list[str]:
     """The non-empty lines of a text file.
 
     Raises:
-      UserError: when it is no UTF-8 text.
+      UserError: when it is not UTF-8 text.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -59,10 +59,10 @@ def read_list(path: pathlib.Path) -> list[str]:
 
 
 def find_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Name without suffix -> path of the image files in `folder`, sorted by name.
+    """Name without suffix -> path, for the image files in `folder`, sorted by name.
 
     Raises:
-      UserError: when two files differ in their suffix only.
+      UserError: when two files differ only in their suffix.
     """
     found: dict[str, pathlib.Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -75,7 +75,7 @@ def find_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def list_samples(names: Iterable[str], images: pathlib.Path, masks: pathlib.Path) -> list[Sample]:
-    """The samples called `names`, of the files in two folders; the files need not exist yet."""
+    """The samples called `names` in two folders; the files need not exist yet."""
     image_files, mask_files = find_images(images), find_images(masks)
     return [
         Sample(name, image_files.get(name, images / f"{name}.jpg"), mask_files.get(name, masks / f"{name}.png"))
@@ -84,10 +84,9 @@ def list_samples(names: Iterable[str], images: pathlib.Path, masks: pathlib.Path
 
 
 def id_table(info: DatasetInfo, id_map: Mapping[int, int] | None = None) -> IdTable:
-    """What each value in a data set's masks means.
+    """The class id or ignore label of each value in a data set's masks.
 
     Args:
-      info: the data set's classes.
       id_map: value in a mask -> class id or ignore label; None: values are class ids already.
     """
     known = {class_id: class_id for class_id in range(info.num_classes)} if id_map is None else dict(id_map)
@@ -98,7 +97,7 @@ def id_table(info: DatasetInfo, id_map: Mapping[int, int] | None = None) -> IdTa
 
 
 def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, table: IdTable, split: str) -> str:
-    """A short hash of all that the prepared copy depends on: names, sizes and times of the files, and the classes.
+    """A short hash of everything that the prepared copy depends on: file names, sizes and times, and the classes.
 
     Raises:
       UserError: when a file does not exist.
@@ -138,14 +137,12 @@ def read_sample(
     """Reads and checks one sample.
 
     Args:
-      sample: where it lies.
-      info: the data set's classes, and what its images are like.
-      table: what the values in its mask mean.
-      read_ids: how the values are read.
+      info: the data set's classes and image format.
+      table: the meaning of the values in its mask.
+      read_ids: reads the mask's values.
 
     Raises:
-      UserError: when a file cannot be read or decoded, the sizes differ, or the
-        mask holds a value that is no class.
+      UserError: when a file cannot be read or decoded, the sizes differ, or the mask holds a value that is not a class.
     """
     image_bytes = read_bytes(sample.image)
     ids = read_ids(sample)
@@ -161,7 +158,7 @@ def read_sample(
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
-    """A file's content; raises UserError where it cannot be read."""
+    """A file's content; raises UserError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

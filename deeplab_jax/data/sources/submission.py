@@ -1,4 +1,4 @@
-"""Predictions as benchmark servers take them: PASCAL VOC 2012 (tar.gz) and Cityscapes (zip), packed and checked."""
+"""Packs and checks predictions for the benchmark servers of PASCAL VOC 2012 (tar.gz) and Cityscapes (zip)."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import DatasetInfo, UserError
 
 _CITYSCAPES_NAME = re.compile(r"^(?P<frame>.+_\d{6}_\d{6})(_leftImg8bit)?$")
-Sizes = Mapping[str, tuple[int, int]]  # image's name without folder and ending -> (height, width)
+Sizes = Mapping[str, tuple[int, int]]  # image's name without folder and suffix -> (height, width)
 
 
 class Submission(NamedTuple):
-    """How a server wants results."""
+    """The format that a server expects."""
 
     num_classes: int
-    archive: str  # its name
-    member: Callable[[str], str]  # image's name -> path of its result in the archive
-    encode: Callable[[Integer[np.ndarray, "h w"]], bytes]  # class ids -> the file
+    archive: str  # file name
+    member: Callable[[str], str]  # image's name -> path of its result inside the archive
+    encode: Callable[[Integer[np.ndarray, "h w"]], bytes]  # class ids -> file content
     check: Callable[[Mapping[str, bytes], Sizes], list[str]]  # (files of an archive, images) -> faults
 
 
 def submission(name: str, info: DatasetInfo) -> Submission:
-    """The rules called `name`.
+    """The format called `name`.
 
     Raises:
-      UserError: where there are none of that name, or the network has other classes.
+      UserError: for an unknown name, or if the network has other classes.
     """
     if name not in SUBMISSIONS:
         raise UserError(f"--submission={name}: there are {', '.join(SUBMISSIONS)}")
@@ -52,16 +52,16 @@ def submission(name: str, info: DatasetInfo) -> Submission:
 
 
 def pack(rules: Submission, folder: pathlib.Path, names: Sequence[str]) -> pathlib.Path:
-    """Packs the results that lie in `folder`, each at its `member` path, into the archive beside them; returns it.
+    """Packs the results in `folder`, each at its `member` path, into an archive in the same folder; returns its path.
 
     Raises:
-      UserError: where it cannot be written.
+      UserError: when it cannot be written.
     """
     path = folder / rules.archive
     members = [rules.member(name) for name in names]
     with write_errors(path, "--output"), whole(path) as unfinished:
         if path.suffix == ".zip":
-            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:  # PNG is packed already
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
                 for member in members:
                     archive.write(folder / member, member)
         else:
@@ -72,12 +72,10 @@ def pack(rules: Submission, folder: pathlib.Path, names: Sequence[str]) -> pathl
 
 
 def check_archive(rules: Submission, path: pathlib.Path, sizes: Sizes) -> list[str]:
-    """What the server would refuse, one line each; nothing where it would accept.
+    """The faults for which the server would reject the archive, one line each; empty if it would accept it.
 
     Args:
-      rules: of the server.
-      path: the archive.
-      sizes: of all images that must be in it.
+      sizes: of all images that the archive must cover.
     """
     try:
         return rules.check(_read_archive(path), sizes)
@@ -106,9 +104,9 @@ def _png(values: UInt8[np.ndarray, "h w"], palette: UInt8[np.ndarray, "256 3"] |
 def _voc(competition: str) -> Submission:
     """PASCAL VOC 2012's development kit, sec. 5.
 
-    One PNG per image, indexed, in VOC's colours, of the image's size; values 0 (background) to 20; in
-    results/VOC2012/Segmentation/COMPETITION_test_cls/. 'comp5' is for networks trained on VOC's own images alone,
-    'comp6' for all others, those pretrained on ImageNet or MS-COCO included.
+    One indexed PNG per image, in VOC's colours and the image's size, with values 0 (background) to 20, in
+    results/VOC2012/Segmentation/COMPETITION_test_cls/. 'comp5' is for networks trained on VOC's own images only,
+    'comp6' for all others, including those pretrained on ImageNet or MS-COCO.
     """
     folder = f"results/VOC2012/Segmentation/{competition}_test_cls"
     palette = np.asarray(voc_palette(256), np.uint8)
@@ -130,8 +128,8 @@ def _voc(competition: str) -> Submission:
 def _cityscapes() -> Submission:
     """cityscapesScripts, evalPixelLevelSemanticLabeling.py.
 
-    For each image CITY_SEQUENCE_FRAME exactly one file CITY_SEQUENCE_FRAME*.png, anywhere in the archive: one channel
-    of bytes, label ids (not train ids), of the image's size.
+    Exactly one file CITY_SEQUENCE_FRAME*.png per image CITY_SEQUENCE_FRAME, anywhere in the archive: 8-bit
+    single-channel label ids (not train ids), of the image's size.
     """
     label_ids = [each.label_id for each in cityscapes.CLASSES]
 
@@ -176,7 +174,7 @@ def _check_png(
     allowed: Iterable[int],
     palette: UInt8[np.ndarray, "256 3"] | None,
 ) -> list[str]:
-    """Faults of one file; `mode` as Pillow calls it: 'P' indexed, 'L' one channel of bytes."""
+    """Faults of one file; `mode` is Pillow's: 'P' indexed, 'L' 8-bit grey."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
