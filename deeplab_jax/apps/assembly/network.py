@@ -20,7 +20,7 @@ from deeplab_jax.train.state import Init, abstract_variables
 from deeplab_jax.types import DatasetInfo, UserError, Variables
 
 
-def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> nn.Module:
+def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> DeepLab:
     """The network for the classes of the data set.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import jax
 
@@ -34,8 +35,11 @@ def run(request: Request) -> int:
 
 
 @told_when_one_is_lost()
-def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> None:
+def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> dict[str, Any]:
     """Scores the workdir's best checkpoint, or `checkpoint`, on the evaluation split.
+
+    Returns:
+      What scores.json has.
 
     Raises:
       UserError: where there is no checkpoint, or the workdir cannot be written.
@@ -54,3 +58,4 @@ def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> Non
             f"{evaluation.num_images} images in {seconds:.1f} s ({evaluation.num_images / seconds:.1f} images/s, "
             f"compilation included); wrote {workdir / 'scores.json'}"
         )
+    return evaluation.scores
