@@ -37,7 +37,6 @@ class Program:
             self._options = predictor_options(config, info)
         if config.inference.compute_dtype:
             apply_fn = network.build(network.for_inference(config), info).apply
-        self._batch_size = config.inference.batch_size
         self._segment = make_batch_segmenter(apply_fn, variables, self._options)
         self._start = make_async_predictor(apply_fn, variables, self._options)
 
@@ -57,10 +56,10 @@ class Program:
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             groups.setdefault(canvas_size((image.shape[0], image.shape[1]), self._options), []).append(index)
-        batches = []
+        batches, batch_size = [], self._options.settings.batch_size
         for group in groups.values():
-            num_full = len(group) // self._batch_size * self._batch_size
-            batches += [group[start : start + self._batch_size] for start in range(0, num_full, self._batch_size)]
+            num_full = len(group) // batch_size * batch_size
+            batches += [group[start : start + batch_size] for start in range(0, num_full, batch_size)]
             batches += [[index] for index in group[num_full:]]
         return batches
 
