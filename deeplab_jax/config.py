@@ -31,7 +31,15 @@ __all__ = (
 
 @dataclasses.dataclass(slots=True)
 class Config:
-    """One experiment."""
+    """One experiment.
+
+    Example:
+      >>> import deeplab_jax as dl
+      >>> config = dl.Config()
+      >>> config.model.backbone.name, config.inference.flip = "xception.xception65", True
+      >>> config.data.crop_size
+      (513, 513)
+    """
 
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -37,6 +37,14 @@ class UserError(Exception):
 
     Its text is one line that names the thing, the place and the remedy; the
     command line prints it and exits with status 2, without a traceback.
+
+    Example:
+      >>> import deeplab_jax as dl
+      >>> try:
+      ...     dl.load("none.pth")
+      ... except dl.UserError as error:
+      ...     print(error)
+      none.pth: no such file or folder; name a file
     """
 
 

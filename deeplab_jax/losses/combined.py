@@ -25,6 +25,16 @@ def add_losses(terms: Sequence[tuple[float, Loss]]) -> Loss:
 
     The first term is unchanged by the others, and sums and weights of micro-batches add up to the batch's. A term whose
     weight is 0 in an image is 0 there.
+
+    Example:
+      >>> import functools
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> terms = (dl.losses.softmax_cross_entropy, dl.losses.soft_dice)
+      >>> loss = dl.losses.add_losses([(1.0, functools.partial(term, ignore_label=255)) for term in terms])
+      >>> total, weight = loss(jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4), jnp.uint8))
+      >>> print(f"{total / weight:.4f}")
+      1.0265
     """
     if len(terms) == 1:
         factor, loss = terms[0]

@@ -48,6 +48,15 @@ def softmax_cross_entropy(
       ValueError: if `class_weights` does not have one entry per class, or the smoothing is out of range.
 
     Source: label smoothing: Inception v3 (1512.00567), sec. 7
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> logits = jnp.array([[[[2.0, 0.0], [0.0, 2.0]]]])  # one image of 1 x 2 pixels, two classes
+      >>> label = jnp.array([[[0, 255]]], jnp.uint8)  # the second pixel does not count
+      >>> total, weight = dl.losses.softmax_cross_entropy(logits, label, ignore_label=255)
+      >>> print(f"{total / weight:.4f}")
+      0.1269
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing={label_smoothing}: must be in [0, 1)")

@@ -38,6 +38,15 @@ def soft_dice(
       ValueError: if `class_weights` does not have one entry per class, or `smooth` is negative.
 
     Source: V-Net (1606.04797), sec. 3; without squares: 1707.03237, sec. 2
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> logits = jnp.array([[[[2.0, 0.0], [0.0, 2.0]]]])  # one image of 1 x 2 pixels, two classes
+      >>> label = jnp.array([[[0, 255]]], jnp.uint8)  # the second pixel does not count
+      >>> total, weight = dl.losses.soft_dice(logits, label, ignore_label=255)
+      >>> print(f"{total / weight:.4f}")
+      0.0634
     """
     return soft_tversky(
         logits, label, ignore_label=ignore_label, class_weights=class_weights, alpha=0.5, beta=0.5, smooth=smooth

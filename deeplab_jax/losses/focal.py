@@ -41,6 +41,15 @@ def softmax_focal(
       ValueError: if `class_weights` does not have one entry per class, or gamma is negative.
 
     Source: Focal Loss for Dense Object Detection (1708.02002), eq. 5
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> logits = jnp.array([[[[2.0, 0.0], [0.0, 2.0]]]])  # one image of 1 x 2 pixels, two classes
+      >>> label = jnp.array([[[0, 255]]], jnp.uint8)  # the second pixel does not count
+      >>> total, weight = dl.losses.softmax_focal(logits, label, ignore_label=255, gamma=2.0)
+      >>> print(f"{total / weight:.4f}")
+      0.0018
     """
     if gamma < 0:
         raise ValueError(f"gamma={gamma}: must be 0 or more")

@@ -39,6 +39,15 @@ def lovasz_softmax(
       ValueError: if `class_weights` does not have one entry per class.
 
     Source: The Lovász-Softmax loss (1705.08790), eq. 8, 9, 11 and alg. 1
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> logits = jnp.array([[[[2.0, 0.0], [0.0, 2.0]]]])  # one image of 1 x 2 pixels, two classes
+      >>> label = jnp.array([[[0, 255]]], jnp.uint8)  # the second pixel does not count
+      >>> total, weight = dl.losses.lovasz_softmax(logits, label, ignore_label=255)
+      >>> print(f"{total / weight:.4f}")
+      0.1192
     """
     regions = soft_regions(logits, label, ignore_label=ignore_label)
     error = jnp.where(regions.truth > 0, 1.0 - regions.probability, regions.probability)

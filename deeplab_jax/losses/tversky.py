@@ -43,6 +43,15 @@ def soft_tversky(
       ValueError: if `class_weights` does not have one entry per class, or a parameter is out of range.
 
     Source: Tversky loss function for image segmentation (1706.05721), eq. 4; the default α and β are its best
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> logits = jnp.array([[[[2.0, 0.0], [0.0, 2.0]]]])  # one image of 1 x 2 pixels, two classes
+      >>> label = jnp.array([[[0, 255]]], jnp.uint8)  # the second pixel does not count
+      >>> total, weight = dl.losses.soft_tversky(logits, label, ignore_label=255, beta=0.7)
+      >>> print(f"{total / weight:.4f}")
+      0.0865
     """
     if alpha < 0 or beta <= 0 or smooth < 0:
         raise ValueError(f"alpha={alpha}, beta={beta}, smooth={smooth}: beta must be positive, the others 0 or more")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from deeplab_jax import registry
 
 if TYPE_CHECKING:
+    from deeplab_jax.metrics.bootstrap import image_counts as image_counts
     from deeplab_jax.metrics.bootstrap import confidence_interval as confidence_interval
     from deeplab_jax.metrics.boundary import boundary_iou as boundary_iou
     from deeplab_jax.metrics.boundary import count_boundaries as count_boundaries
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from deeplab_jax.metrics.confusion import scores as scores
 else:
     _NAMES = {
-        "bootstrap": ("confidence_interval",),
+        "bootstrap": ("image_counts", "confidence_interval"),
         "boundary": ("boundary_iou", "count_boundaries"),
         "confusion": ("confusion_matrix", "scores"),
     }

@@ -23,7 +23,14 @@ class ImageCounts(NamedTuple):
 
 
 def image_counts(confusion: Int[NDArray, "c c"]) -> ImageCounts:
-    """The diagonal and the margins of one image's confusion matrix; rows are the truth."""
+    """The diagonal and the margins of one image's confusion matrix; rows are the truth.
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> dl.metrics.image_counts(np.array([[3, 1], [0, 4]]))
+      ImageCounts(hit=array([3, 4]), truth=array([4, 4]), predicted=array([3, 5]))
+    """
     return ImageCounts(np.diagonal(confusion).copy(), confusion.sum(axis=1), confusion.sum(axis=0))
 
 
@@ -43,6 +50,14 @@ def confidence_interval(
 
     Returns:
       {'level', 'mean_iou': [low, high] or None, 'num_resamples'}, ready for JSON; None without at least two images.
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> images = [dl.metrics.image_counts(np.array([[9, 1], [k, 10 - k]])) for k in range(10)]
+      >>> low, high = dl.metrics.confidence_interval(images)["mean_iou"]
+      >>> 0 < low < high < 1
+      True
     """
     result: dict[str, Any] = {"level": level, "mean_iou": None, "num_resamples": num_resamples}
     if len(images) < 2:

@@ -74,6 +74,15 @@ def count_boundaries(
       num_classes: pixels with labels from here on are not counted either.
       ignore_label: of unlabelled pixels.
       fraction: the band's width as a fraction of the image's diagonal.
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> label = np.zeros((8, 8), np.uint8)
+      >>> label[2:6, 2:6] = 1
+      >>> counts = dl.metrics.count_boundaries(label, label, num_classes=2, ignore_label=255)
+      >>> print(counts.intersection)
+      [48 12]
     """
     width = band_width(label.shape, fraction)
     known = (label != ignore_label) & (label < num_classes)
@@ -97,6 +106,15 @@ def boundary_iou(
     with G_d,i, P_d,i the inner bands of class i in truth and prediction; None if a class has neither.
 
     Source: Boundary IoU (2103.16562), for the classes of a split instead of single objects.
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> label = np.zeros((8, 8), np.uint8)
+      >>> label[2:6, 2:6] = 1
+      >>> counts = dl.metrics.count_boundaries(label, np.roll(label, 1), num_classes=2, ignore_label=255)
+      >>> dl.metrics.boundary_iou(counts, ("ground", "object"))["per_class"]
+      {'ground': 0.7307692307692307, 'object': 0.3333333333333333}
     """
     values = [
         float(both / either) if either else None for both, either in zip(counts.intersection, counts.union, strict=True)

@@ -22,6 +22,14 @@ def confusion_matrix(
     Args:
       label: class ids; pixels with `ignore_label`, or with any value outside [0, num_classes), are not counted.
       prediction: class ids in [0, num_classes), of the label's shape.
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> label, prediction = np.array([0, 0, 1, 255]), np.array([0, 1, 1, 1])
+      >>> print(dl.metrics.confusion_matrix(label, prediction, num_classes=2, ignore_label=255))
+      [[1 1]
+       [0 1]]
     """
     label, prediction = label.astype(jnp.int32).reshape(-1), prediction.astype(jnp.int32).reshape(-1)
     counted = (label != ignore_label) & (label >= 0) & (label < num_classes)
@@ -68,6 +76,13 @@ def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> dict[str
       class_names: one per class.
 
     Source: Fully Convolutional Networks (1411.4038), sec. 5.
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> found = dl.metrics.scores(np.array([[3, 1], [0, 4]]), ("ground", "object"))
+      >>> found["iou_per_class"], found["pixel_accuracy"]
+      ({'ground': 0.75, 'object': 0.8}, 0.875)
     """
     confusion = np.asarray(confusion, np.int64)
     if confusion.shape != (len(class_names), len(class_names)):

@@ -23,6 +23,12 @@ def max_pool(
       stride: steps of the window, in cells.
       rate: distance of neighbouring cells under the window.
       padding: as `pool_padding` knows it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> dl.ops.max_pool(jnp.ones((1, 9, 9, 2)), 3, stride=2).shape
+      (1, 5, 5, 2)
     """
     rows, columns = _edges(x, (window, window), stride, rate, padding)
     lowest = np.array(-np.inf, x.dtype)
@@ -51,6 +57,12 @@ def average_pool(
 
     Raises:
       ValueError: for any other padding.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> dl.ops.average_pool(jnp.ones((1, 9, 9, 2)), (9, 9)).shape
+      (1, 1, 1, 2)
     """
     if padding == "ceil":  # a window that overhangs the padding would need a divisor of its own
         raise ValueError("padding='ceil': averages know 'valid', 'tf_same' and 'symmetric'")

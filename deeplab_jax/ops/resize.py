@@ -28,6 +28,13 @@ def resize_bilinear(
 
     Raises:
       ValueError: for a size that is not positive.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> x = jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)
+      >>> print(dl.ops.resize_bilinear(x, (1, 4), align_corners=False)[0, 0, :, 0])
+      [0.   0.25 0.75 1.  ]
     """
     if any(axis < 1 for axis in size):
         raise ValueError(f"cannot resize to {size}")

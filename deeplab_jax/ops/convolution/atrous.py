@@ -38,6 +38,13 @@ def atrous_conv(
 
     Raises:
       ValueError: for an unknown padding.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> x, kernel = jnp.ones((1, 9, 9, 2)), jnp.ones((3, 3, 2, 4))
+      >>> dl.ops.atrous_conv(x, kernel, rate=(2, 2)).shape
+      (1, 9, 9, 4)
     """
     return _convolve(x, kernel, "dense", geometry_of(x, kernel, strides, rate, padding))
 
@@ -50,7 +57,15 @@ def atrous_depthwise_conv(
     rate: tuple[int, int] = (1, 1),
     padding: str = "tf_same",
 ) -> Float[Array, "b h2 w2 c"]:
-    """Convolution of each channel with its own kernel; arguments as in `atrous_conv`."""
+    """Convolution of each channel with its own kernel; arguments as in `atrous_conv`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> x, kernel = jnp.ones((1, 9, 9, 2)), jnp.ones((3, 3, 1, 2))
+      >>> dl.ops.atrous_depthwise_conv(x, kernel, rate=(2, 2)).shape
+      (1, 9, 9, 2)
+    """
     return _convolve(x, kernel, "depthwise", geometry_of(x, kernel, strides, rate, padding))
 
 

@@ -64,6 +64,18 @@ def mean_field(
         that is not finite (the last two only if they are not traced).
 
     Source: Kraehenbuehl and Koltun 2011, alg. 1; DeepLab v1 (1412.7062), sec. 3.2.
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> image = np.zeros((6, 8, 3), np.float32)
+      >>> probabilities = np.full((6, 8, 2), 0.5, np.float32)
+      >>> probabilities[:, 4:] = 0.1, 0.9
+      >>> unary = dl.ops.unary_from_probabilities(probabilities)
+      >>> params = dl.ops.CRFParams(pos_w=3.0, pos_xy_std=3.0, bi_w=4.0, bi_xy_std=50.0, bi_rgb_std=3.0)
+      >>> marginals = dl.ops.mean_field(unary, image, params, num_iterations=5)
+      >>> print(marginals.argmax(-1)[0])  # what is undecided takes the class of its neighbours
+      [1 1 1 1 1 1 1 1]
     """
     with _at_once_if_known(unary, image, params, mask):
         return mean_field_batch(

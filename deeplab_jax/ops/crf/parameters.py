@@ -40,6 +40,11 @@ class CRFParams:
         `permutohedral.normalize`.
 
     Source: Kraehenbuehl and Koltun 2011, eq. 3; DeepLab v2 (1606.00915), eq. 3.
+
+    Example:
+      >>> import deeplab_jax as dl
+      >>> dl.ops.CRFParams(pos_w=3.0, pos_xy_std=3.0, bi_w=4.0, bi_xy_std=50.0, bi_rgb_std=3.0).normalization
+      'symmetric'
     """
 
     pos_w: KernelWeight
@@ -92,7 +97,14 @@ def unary_from_logits(logits: Float[Array, "*b h w c"]) -> Float[Array, "*b h w 
 def unary_from_probabilities(
     probabilities: Float[Array, "*b h w c"], *, clip: float = 1e-5
 ) -> Float[Array, "*b h w c"]:
-    """log p, with p at least `clip` (pydensecrf's unary_from_softmax with the opposite sign)."""
+    """log p, with p at least `clip` (pydensecrf's unary_from_softmax with the opposite sign).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> print(dl.ops.unary_from_probabilities(jnp.array([[[1.0, 0.0]]])).round(1))
+      [[[  0.  -11.5]]]
+    """
     return jnp.log(jnp.clip(probabilities.astype(jnp.float32), clip, 1.0))
 
 
