@@ -433,5 +433,5 @@ def test_a_run_is_trained_scored_and_loaded(run, image):
 
 
 def test_a_config_may_be_named(tmp_path):
-    with pytest.raises(dl.UserError, match=r"quickstrt: no such file; did you mean quickstart"):
+    with pytest.raises(dl.UserError, match=r"quickstrt: no such file; did you mean 'quickstart'"):
         dl.train("quickstrt", tmp_path)
