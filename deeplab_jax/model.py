@@ -21,7 +21,7 @@ from deeplab_jax.apps.assembly import network
 from deeplab_jax.apps.assembly.named_parts import describe_network, follow_file
 from deeplab_jax.apps.assembly.programs import Mask, Probabilities, Program, value_errors, with_options
 from deeplab_jax.apps.assembly.trained import read_config
-from deeplab_jax.apps.import_weights import load_pretrained
+from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.network_files import Network, read_network, write_network
 from deeplab_jax.config import Config, PretrainedConfig
 from deeplab_jax.data.sources.given_images import GivenImage, check_batch, read_image
@@ -296,7 +296,7 @@ def create(
         module = network.build(config, info)
     variables = create_variables(network.make_init(config, module), seed=seed, mesh=make_mesh(1))
     if weights is not None:
-        loaded, report, _ = load_pretrained(model, variables, module)
+        loaded, report, _ = pretrained_variables(model, variables, module)
         warnings.warn(f"{weights}: {report}", stacklevel=2)
         variables, model.pretrained = jax.device_put(loaded), PretrainedConfig()
     return Model(module, variables, config, info)

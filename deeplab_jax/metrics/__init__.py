@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from deeplab_jax import registry
 
 if TYPE_CHECKING:
-    from deeplab_jax.metrics.bootstrap import image_counts as image_counts
     from deeplab_jax.metrics.bootstrap import confidence_interval as confidence_interval
+    from deeplab_jax.metrics.bootstrap import image_counts as image_counts
     from deeplab_jax.metrics.boundary import boundary_iou as boundary_iou
     from deeplab_jax.metrics.boundary import count_boundaries as count_boundaries
     from deeplab_jax.metrics.confusion import confusion_matrix as confusion_matrix
