@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 
 from deeplab_jax import visualize
 from deeplab_jax.apps.assembly import network
+from deeplab_jax.apps.assembly.compiled_network import CompiledNetwork, Mask, Probabilities, value_errors, with_options
 from deeplab_jax.apps.assembly.named_parts import describe_network, follow_file
-from deeplab_jax.apps.assembly.programs import Mask, Probabilities, Program, value_errors, with_options
 from deeplab_jax.apps.assembly.trained import read_config
 from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.network_files import Network, read_network, write_network
@@ -78,7 +78,7 @@ class Model:
     variables: Variables
     config: Config
     info: DatasetInfo
-    _programs: dict[str, Program] = dataclasses.field(default_factory=dict, init=False)
+    _programs: dict[str, CompiledNetwork] = dataclasses.field(default_factory=dict, init=False)
 
     def __repr__(self) -> str:
         model = self.config.model
@@ -111,7 +111,7 @@ class Model:
           UserError: for a file that cannot be read.
           ValueError: for an array that is no such image, or an option that does not exist or cannot work.
         """
-        return self._run(Program.segment, image, options)
+        return self._run(CompiledNetwork.segment, image, options)
 
     @overload
     def probabilities(self, image: GivenImage, **options: Any) -> Probabilities: ...
@@ -119,7 +119,7 @@ class Model:
     def probabilities(self, image: GivenImages, **options: Any) -> list[Probabilities]: ...
     def probabilities(self, image: Any, **options: Any) -> Probabilities | list[Probabilities]:
         """The probability of each class at each pixel, float32 [height, width, classes]; arguments as `segment`."""
-        return self._run(Program.probabilities, image, options)
+        return self._run(CompiledNetwork.probabilities, image, options)
 
     def features(self, images: ArrayLike) -> Features:
         """The backbone's feature maps, float32 or as it computes, by name: 'stride4', 'stride8', ...
@@ -193,14 +193,14 @@ class Model:
     def _features(self) -> Callable[[Variables, Array | np.ndarray], Features]:
         return jax.jit(functools.partial(self.module.apply, method=_backbone_features))
 
-    def _run(self, method: Callable[[Program, list[np.ndarray]], list[Any]], image: Any, options: Any) -> Any:
+    def _run(self, method: Callable[[CompiledNetwork, list[np.ndarray]], list[Any]], image: Any, options: Any) -> Any:
         """A method of the program of these options; one that was asked for before is still there."""
         is_list = isinstance(image, (list, tuple))
         images = [read_image(each, self.info) for each in (image if is_list else [image])]
         key = repr(sorted(options.items()))
         if key not in self._programs:
             config = with_options(self.config, options)
-            self._programs[key] = Program(self.module.apply, self.variables, config, self.info)
+            self._programs[key] = CompiledNetwork(self.module.apply, self.variables, config, self.info)
         results = method(self._programs[key], images)
         return results if is_list else results[0]
 

@@ -1,4 +1,4 @@
-"""The compiled programs of a network: one for each set of predictor options, whatever images come."""
+"""A network compiled for one set of predictor options, whatever images come."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Mask = Integer[np.ndarray, "h w"]
 Probabilities = Float[np.ndarray, "h w classes"]
 
 
-class Program:
+class CompiledNetwork:
     """A network under one set of options; each size of images is compiled for once."""
 
     def __init__(self, apply_fn: ApplyFn, variables: Variables, config: Config, info: DatasetInfo) -> None:
