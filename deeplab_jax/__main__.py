@@ -1,4 +1,4 @@
-"""The command as a module and as `deeplab-jax`: the same as main.py of a clone."""
+"""The command line as a module and as `deeplab-jax`, the same as main.py in a clone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from deeplab_jax.hardware.allocator import restart_with_allocator
 
 
 def start() -> None:
-    """Runs the command line of this process and ends it with the exit status."""
+    """Runs the command line and ends the process with its exit status."""
     restart_with_allocator()
     from deeplab_jax.apps.command import main
 
     status = main(sys.argv)
     sys.stdout.flush()
     if status:
-        os._exit(status)  # a save that failed leaves threads behind that would hold the process for five minutes
+        os._exit(status)  # a failed save leaves threads behind that would keep the process alive for five minutes
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The sizes at which whole images are computed, and the padding that fills them, for every way that images go.
+"""The canvas sizes at which whole images are computed, and padding to them; shared by all modes.
 
 An image lies in the upper left corner of a canvas. Each side of the canvas is that of `smallest`, plus as many
-multiples of `bucket` as a larger image needs, so that few sizes are compiled for.
+multiples of `bucket` as a larger image needs, so that few sizes are compiled.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from deeplab_jax.types import Pixel
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Canvas:
-    """How large a canvas is.
+    """The rule for canvas sizes.
 
     Attributes:
-      smallest: (height, width), and the only size where `bucket` is 0.
-      bucket: each side grows by multiples of it where the image is larger; 0: no image may be.
+      smallest: (height, width); the only size if `bucket` is 0.
+      bucket: each side grows by multiples of it for larger images; 0: no image may be larger.
     """
 
     smallest: tuple[int, int]
@@ -36,7 +36,7 @@ class Canvas:
         """The (height, width) for an image of `size`.
 
         Args:
-          maximum: of two numbers; `jax.core.max_dim` where a side is symbolic.
+          maximum: of two numbers; `jax.core.max_dim` for symbolic sizes.
         """
         if self.is_fixed:
             return self.smallest
@@ -48,21 +48,21 @@ class Canvas:
 
 
 def make_canvas(pad_to: tuple[int, int], bucket: int) -> Canvas:
-    """The canvas of `pad_to`; (0, 0): of sides bucket * k + 1, k at least 1."""
+    """The canvas for `pad_to`; (0, 0): sides of bucket * k + 1 with k >= 1."""
     return Canvas(pad_to if pad_to != (0, 0) else (bucket + 1, bucket + 1), bucket)
 
 
 def pad_image(
     image: Num[np.ndarray, "h w bands"], size: tuple[int, int], pad_pixel: Pixel
 ) -> Num[np.ndarray, "ph pw bands"]:
-    """`image` on a canvas of `size` made of `pad_pixel`, which is in missing values' place."""
+    """`image` padded to `size` with `pad_pixel`, which also replaces missing values."""
     canvas = np.empty((*size, image.shape[-1]), image.dtype)
     place_image(image, canvas, pad_pixel)
     return canvas
 
 
 def place_image(image: Num[np.ndarray, "h w bands"], canvas: Num[np.ndarray, "ph pw bands"], pad_pixel: Pixel) -> None:
-    """As `pad_image`, onto a canvas that is there."""
+    """Like `pad_image`, into an existing canvas."""
     height, width = image.shape[:2]
     canvas[:height, :width] = image
     fill_missing(canvas[:height, :width], pad_pixel)
@@ -70,14 +70,14 @@ def place_image(image: Num[np.ndarray, "h w bands"], canvas: Num[np.ndarray, "ph
 
 
 def fill_outside(canvas: Num[np.ndarray, "ph pw *bands"], size: tuple[int, int], value: Any) -> None:
-    """Fills what lies below and to the right of `size` = (height, width), in place."""
+    """Fills everything below and to the right of `size` = (height, width), in place."""
     height, width = size
     canvas[height:] = value
     canvas[:height, width:] = value
 
 
 def fill_missing(image: Num[np.ndarray, "h w bands"], pixel: Pixel) -> None:
-    """Puts `pixel`, as a rule the mean, wherever a value is NaN or infinite; in place."""
+    """Replaces NaN and infinite values by `pixel`, usually the mean; in place."""
     if image.dtype.kind == "f":
         missing = ~np.isfinite(image)
         if missing.any():

@@ -1,7 +1,7 @@
 """An experiment: the settings of all parts, composed.
 
-A config file returns a `Config`; the command line overrides any field by its dotted path; validation.py refuses what
-cannot work. Each setting is declared, with its range and its default, in the settings.py of the part that reads it.
+A config file returns a `Config`; the command line overrides any field by its dotted path; validation.py rejects what
+cannot work. Each setting is declared, with its range and default, in the settings.py of the part that reads it.
 """
 
 # No `from __future__ import annotations` here: the command line reads the fields' types, which must not be strings.
@@ -60,15 +60,15 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(settings: Mapping[str, Any]) -> Config:
-    """The config that `to_dict` gave, also after its way through JSON.
+    """The inverse of `to_dict`, also after a round trip through JSON.
 
-    What it lacks, being older, gets its default; what this version has no field for is left out.
+    Fields missing from an older config get their defaults; fields unknown to this version are ignored.
     """
     return _filled(Config(), settings)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted paths whose values differ, each as 'path: old -> new'; inputs as `to_dict` gives them."""
+    """Dotted paths whose values differ, each as 'path: old -> new'; the inputs are results of `to_dict`."""
     found = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
@@ -80,7 +80,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def _filled(part: Any, settings: Mapping[str, Any]) -> Any:
-    """The dataclass `part`, its fields set to those of `settings` that it has."""
+    """The dataclass `part` with the fields that occur in `settings` set to their values."""
     for each in dataclasses.fields(part):
         if each.name in settings:
             setattr(part, each.name, _from_json(each.type, getattr(part, each.name), settings[each.name]))
@@ -99,5 +99,5 @@ def _from_json(kind: Any, before: Any, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A setting as JSON gives it back, to compare by: tuples are lists."""
+    """A setting with tuples as lists, as JSON returns them, for comparison."""
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,10 +1,9 @@
-"""Fields of settings that know their range, and the check of all fields at once.
+"""Dataclass fields that declare their valid range, and a check of all fields at once.
 
     prefetch: int = at_least(1, default=2)
     fuse: str = one_of("mean", "max", default="mean")
 
-The range stands beside the field and nowhere else. Types are checked too, since a config file can put anything
-anywhere.
+The range is declared with the field and nowhere else. Types are checked too, since a config file can assign anything.
 """
 
 # No `from __future__ import annotations` here, nor in any settings.py: fields' types must not be strings.
@@ -23,14 +22,14 @@ _NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: 
 
 @dataclasses.dataclass(slots=True)
 class PartConfig:
-    """A part found by name: `args` are the keyword arguments of its factory."""
+    """A part, found by name; `args` are keyword arguments of its factory."""
 
     name: str = ""  # 'module.factory' of the part's package, or 'package.module:factory' from anywhere
     args: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def checked(holds: Callable[[Any], bool], words: str, *, default: Any) -> Any:
-    """A field whose values, being of its type, satisfy `holds`; `words` complete the sentence 'must be ...'."""
+    """A field whose values satisfy `holds` (after the type check); `words` complete the sentence 'must be ...'."""
     metadata = {"holds": holds, "words": words}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
@@ -38,14 +37,14 @@ def checked(holds: Callable[[Any], bool], words: str, *, default: Any) -> Any:
 
 
 def at_least(low: float, *, default: Any, words: str = "") -> Any:
-    """A number that is `low` or more."""
+    """A number >= `low`."""
     return checked(
         lambda value: value >= low, words or ("0 or more" if low == 0 else f"at least {low}"), default=default
     )
 
 
 def above(low: float, *, default: Any, words: str = "") -> Any:
-    """A number that is more than `low`."""
+    """A number > `low`."""
     words = words or ("positive" if low == 0 else f"above {low}")
     return checked(lambda value: value > low, words, default=default)
 
@@ -53,7 +52,7 @@ def above(low: float, *, default: Any, words: str = "") -> Any:
 def within(
     low: float, high: float, *, default: Any, open_low: bool = False, open_high: bool = False, words: str = ""
 ) -> Any:
-    """A number from `low` to `high`; an open end does not belong to the range."""
+    """A number from `low` to `high`; an open end is excluded."""
 
     def holds(value: float) -> bool:
         return (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
@@ -68,23 +67,23 @@ def one_of(*choices: Any, default: Any, words: str = "") -> Any:
 
 
 def a_size(otherwise: str, *, default: tuple[int, int] = (0, 0), least: int = 1) -> Any:
-    """A (height, width) in pixels, each `least` or more; (0, 0) stands for `otherwise`."""
+    """A (height, width) in pixels, each >= `least`; (0, 0) means `otherwise`."""
     words = f"(height, width){f', each at least {least},' if least > 1 else ','} or (0, 0) for {otherwise}"
     return checked(lambda size: size == (0, 0) or min(size) >= least, words, default=default)
 
 
 def each_above(low: float, *, default: Any, empty: bool = True, words: str = "") -> Any:
-    """Numbers (values, of a dictionary) that are all more than `low`; there may be none where `empty`."""
+    """Numbers (or the values of a dictionary) that are all > `low`; `empty`: there may be none."""
     return _each(lambda value: value > low, words or f"numbers above {low}", default, empty)
 
 
 def each_at_least(low: float, *, default: Any, empty: bool = True, words: str = "") -> Any:
-    """Numbers (values, of a dictionary) that are all `low` or more; there may be none where `empty`."""
+    """Numbers (or the values of a dictionary) that are all >= `low`; `empty`: there may be none."""
     return _each(lambda value: value >= low, words or f"numbers of {low} or more", default, empty)
 
 
 def some_of(*choices: Any, default: tuple[Any, ...]) -> Any:
-    """One or more of a few values, none of them twice."""
+    """One or more of a few values, without duplicates."""
 
     def holds(values: Sequence[Any]) -> bool:
         return len(values) > 0 and len(set(values)) == len(values) and set(values) <= set(choices)
@@ -93,14 +92,14 @@ def some_of(*choices: Any, default: tuple[Any, ...]) -> Any:
 
 
 def check(settings: Any, path: str) -> None:
-    """Checks the type and the range of every field, down through settings within settings; lists become tuples.
+    """Checks the type and range of every field, including nested settings; lists become tuples.
 
     Args:
       settings: an instance of a dataclass whose annotations are types, not strings.
-      path: where it stands, as 'config.data'.
+      path: its dotted path in messages, e.g. 'config.data'.
 
     Raises:
-      UserError: at the first value that cannot be.
+      UserError: at the first invalid value.
     """
     for field in dataclasses.fields(settings):
         place, value, kind = f"{path}.{field.name}", getattr(settings, field.name), typing.cast(Any, field.type)
@@ -120,7 +119,7 @@ def check(settings: Any, path: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value on one line, shortened where it is long."""
+    """A value on one line, truncated if it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
@@ -139,7 +138,7 @@ def _listed(choices: Sequence[Any], last: str) -> str:
 
 
 def _is_a(kind: Any, value: Any) -> bool:
-    """Whether a value is of an annotated type; numbers are finite, and a whole number fits into 64 bits."""
+    """Whether a value has an annotated type; numbers must be finite, and integers must fit into 64 bits."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is object:
         return True

@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all, so that a crash or a full disk keeps the old ones."""
+"""Atomic writing of files and folders: a crash or a full disk leaves the old ones intact."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from deeplab_jax.types import UserError
 
 @contextlib.contextmanager
 def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields where to write a file, or a folder, that is moved to `path` at the end of the block.
+    """Yields a temporary path for a file or folder, which is moved to `path` at the end of the block.
 
-    What is at `path` stays until then, and where the block fails. Several processes may write the same at once: of
-    files the last one stays, of folders the first.
+    Until then, or if the block fails, `path` is left as it was. If several processes write the same path at once, the
+    last file wins, or the first folder.
 
     Raises:
-      OSError: where it cannot be written.
+      OSError: if it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}-", suffix=".unfinished") as folder:
@@ -33,7 +33,7 @@ def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def write_errors(path: pathlib.Path, option: str = "--workdir") -> Iterator[None]:
-    """Raises UserError where the block cannot write `path`; `option` names the folder that the user may change."""
+    """Raises UserError if the block cannot write `path`; `option` is the flag that sets its folder."""
     try:
         yield
     except OSError as error:
@@ -43,10 +43,10 @@ def write_errors(path: pathlib.Path, option: str = "--workdir") -> Iterator[None
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file of a workdir, whole or not at all; makes its folder where it is missing.
+    """Writes a file of a workdir atomically; creates its folder if necessary.
 
     Raises:
-      UserError: where the folder cannot be written, or the disk is full.
+      UserError: if the folder is not writable or the disk is full.
     """
     with write_errors(path), whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ Palette = tuple[tuple[int, int, int], ...]
 
 
 def voc_palette(num_classes: int) -> Palette:
-    """The colours of PASCAL VOC: the bits of the id, spread from the high bits of red, green and blue downwards.
+    """The colours of PASCAL VOC: the bits of the id, distributed over red, green and blue from the highest bit down.
 
     Source: VOCdevkit, VOClabelcolormap.m
     """
@@ -16,5 +16,5 @@ def voc_palette(num_classes: int) -> Palette:
 
 
 def _channel(class_id: int, channel: int) -> int:
-    """Bit `channel` of each octal digit of the id, lowest digit in the highest bit."""
+    """Bit `channel` of each octal digit of the id; the lowest digit becomes the highest bit."""
     return sum((class_id >> (3 * digit + channel) & 1) << (7 - digit) for digit in range(8))

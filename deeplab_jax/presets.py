@@ -1,9 +1,9 @@
-"""Each system's conventions, by name: where implementations of one paper differ without saying so.
+"""Conventions of each system, by name: where implementations of the same paper silently differ.
 
-A preset binds the options of the parts that its weights depend on. Weight layouts build their networks from it,
-and a config may: `PRESETS["torchvision"].part("resnet.resnet50")`.
+A preset sets the options that a system's weights depend on. Weight layouts build their networks from it, and so can a
+config: `PRESETS["torchvision"].part("resnet.resnet50")`.
 
-Source: docs/conventions.md, which lists the options and who chose what.
+Source: docs/conventions.md, which lists the options and each system's choices.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Preset:
     """The conventions of one system.
 
     Attributes:
-      align_corners: how features and logits are resized.
-      normalization: of the images, as in types.NORMALIZATIONS.
+      align_corners: for resizing features and logits.
+      normalization: a key of types.NORMALIZATIONS.
       arguments: module of backbones/ or heads/ -> keyword arguments of its factories.
     """
 
@@ -33,7 +33,7 @@ class Preset:
         return {"name": name, "args": {**self.arguments.get(module_name, {}), **arguments}}
 
     def classifier(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """`part` for a backbone trained to classify: without what only a segmentation network decides."""
+        """`part` for a backbone trained for classification, without the choices of a segmentation network."""
         config = self.part(name, **arguments)
         config["args"] = {key: value for key, value in config["args"].items() if key not in _RATES_AND_TAPS}
         return config

@@ -1,7 +1,7 @@
-"""The only import by string: 'module.factory' inside one package of the house, 'package.module:factory' from anywhere.
+"""The only import by string: 'module.factory' inside a package of the project, 'package.module:factory' from anywhere.
 
-Adding a part is adding a file: nothing is registered by hand. What is not of the house is found as `import` finds it,
-on Python's path, to which the command line adds the folder of the config file.
+Adding a part means adding a file: nothing is registered by hand. Parts outside the project are found as `import` finds
+them, on Python's path, to which the command line adds the folder of the config file.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def resolve(package: str, name: str) -> Callable[..., Any]:
     """The callable `name`: 'module.factory' of deeplab_jax.`package`, or 'package.module:factory' from anywhere.
 
     Raises:
-      ValueError: where the module or the factory does not exist, with the nearest names; where a module from elsewhere
-        fails, with its own message and the line.
+      ValueError: if the module or factory does not exist, with similar names; if importing a module from outside the
+        project fails, with its own message and the line.
     """
     outside = ":" in name
     module_name, _, factory_name = name.rpartition(":" if outside else ".")
@@ -48,12 +48,12 @@ def resolve(package: str, name: str) -> Callable[..., Any]:
 
 
 def entry(name: str, factory: str) -> str:
-    """What `resolve` takes for a part that is named by its module: a name from elsewhere says its factory itself."""
+    """The argument of `resolve` for a part named by its module; names with a colon already include their factory."""
     return name if ":" in name else f"{name}.{factory}"
 
 
 def check_arguments(function: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> None:
-    """Raises ValueError, with the nearest names, where `arguments` does not fit `function`."""
+    """Raises ValueError, with similar names, if `function` does not accept `arguments`."""
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -76,7 +76,7 @@ def module_names(package: str) -> list[str]:
 
 
 def _is_its_own(value: Any, name: str, module_name: str) -> bool:
-    """Whether the module made it: imported it is another's, and a function's second name is for older configs."""
+    """Whether the module defines it: not imported, nor a function's second name, which is kept for older configs."""
     if inspect.isfunction(value) and value.__name__ != name:
         return False
     while isinstance(value, functools.partial):
@@ -91,7 +91,7 @@ def _import_outside(name: str) -> ModuleType:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise ValueError(_not_found(error.name)) from None
         raise ValueError(_failure(name, error)) from error
-    except Exception as error:  # whatever the module does
+    except Exception as error:  # the module may raise anything
         raise ValueError(_failure(name, error)) from error
 
 
@@ -105,7 +105,7 @@ def _not_found(name: str) -> str:
 
 
 def _failure(name: str, error: Exception) -> str:
-    """The error of a module that cannot be imported, with the innermost line of a file that is not `importlib`'s."""
+    """The message for a module that cannot be imported, with the innermost line outside `importlib`."""
     if isinstance(error, SyntaxError):
         place = f"{error.filename}:{error.lineno}"
     else:
@@ -119,14 +119,14 @@ def _folder(package: str) -> str:
 
 
 def factories(package: str, arguments: Iterable[str]) -> dict[str, str]:
-    """Short name -> 'module.factory' of all that deeplab_jax.`package` offers as factories, sorted by name.
+    """Short name -> 'module.factory' of all factories in deeplab_jax.`package`, sorted by name.
 
     Args:
-      package: in which every module is looked through.
-      arguments: which a callable must take to be one. Classes count by the name that configs use, in small letters.
+      package: all of its modules are searched.
+      arguments: that a callable must accept to be a factory. Classes go by the lower-case name that configs use.
 
     Raises:
-      ValueError: where two modules offer the same name.
+      ValueError: if two modules define the same name.
     """
     found: dict[str, str] = {}
     for module_name in module_names(package):
@@ -141,10 +141,10 @@ def factories(package: str, arguments: Iterable[str]) -> dict[str, str]:
 
 
 def full_name(package: str, name: str, arguments: Iterable[str]) -> str:
-    """'module.factory' for a short name of `factories`; what holds a dot or a colon is returned as it is.
+    """'module.factory' for a short name of `factories`; a name with a dot or colon is returned unchanged.
 
     Raises:
-      ValueError: where there is none; the message lists the nearest names.
+      ValueError: if there is none; the message lists similar names.
     """
     if "." in name or ":" in name:
         return name
@@ -157,11 +157,11 @@ def full_name(package: str, name: str, arguments: Iterable[str]) -> str:
 def lazy_names(
     package: str, names: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__` (PEP 562) for names that are imported when they are first asked for.
+    """A package's `__getattr__` and `__dir__` (PEP 562) for names that are imported on first access.
 
     Args:
       package: its full name.
-      names: module inside the package -> names that it has; '' -> modules and packages that are names themselves.
+      names: module inside the package -> names it defines; '' -> submodules and subpackages themselves.
     """
     places = {name: f"{package}.{module}".rstrip(".") for module, group in names.items() for name in group}
 
@@ -179,7 +179,7 @@ def lazy_names(
 
 
 def near(name: str, candidates: Iterable[str]) -> str:
-    """How a message about an unknown `name` goes on: with those it may have meant, or else with all there are."""
+    """The end of a message about an unknown `name`: similar names, or else all of them."""
     candidates = sorted(candidates)
     if close := difflib.get_close_matches(name, candidates, n=3, cutoff=0.5):
         return f"; did you mean {' or '.join(map(repr, close))}?"

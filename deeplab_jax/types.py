@@ -1,7 +1,7 @@
-"""The words of the house: images, labels, batches, features and data sets.
+"""Shared types: images, labels, batches, features and data sets.
 
-Nothing here makes an array and nothing imports jax, so that the workers of
-the input pipeline, which live in the NumPy world, can use the same words.
+Nothing here creates an array or imports jax, so that the workers of the input pipeline, which use only NumPy, can
+import it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     Array = Any
 
-# RGB in [0, 255]; or the channels of a data set that has others, in its own units.
+# RGB in [0, 255], or a data set's other channels, in its own units.
 Image = UInt8[Array, "b h w bands"] | UInt16[Array, "b h w bands"] | Float[Array, "b h w bands"]
 Pixels = Num[np.ndarray, "h w bands"]  # one image, in the data set's type
 Pixel = tuple[float, ...]  # one value for each channel
@@ -28,15 +28,15 @@ Features = Mapping[str, Float[Array, "b _h _w _c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
 Metrics = Mapping[str, Float[Array, ""]]
 
-MOMENTS = "bn_moments"  # collection: moments of what each batch norm is fed, recorded where it is mutable
-SIDE_LOGITS = "side_logits"  # collection: what a network would have compared with the label besides its result
+MOMENTS = "bn_moments"  # collection: moments of each batch norm's input, recorded if it is mutable
+SIDE_LOGITS = "side_logits"  # collection: further logits to compare with the label, besides the output
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can fix.
 
-    Its text is one line that names the thing, the place and the remedy; the
-    command line prints it and exits with status 2, without a traceback.
+    Its text is one line that names the thing, the place and the remedy; the command line prints it and exits with
+    status 2, without a traceback.
 
     Example:
       >>> import deeplab_jax as dl
@@ -50,9 +50,9 @@ class UserError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FeatureInfo:
-    """What a backbone promises about one of its feature maps."""
+    """Description of one feature map of a backbone."""
 
-    name: str  # 'stride4', 'stride8', ...; others, as 'penultimate', where a stride has more than one map of use
+    name: str  # 'stride4', 'stride8', ...; or e.g. 'penultimate', if a stride has more than one useful map
     channels: int
     stride: int  # input pixels per feature cell, per axis
 
@@ -61,7 +61,7 @@ def find_feature(feature_info: tuple[FeatureInfo, ...], name: str) -> FeatureInf
     """The feature map called `name`; a backbone's deepest is always the last.
 
     Raises:
-      ValueError: where the backbone has none of that name.
+      ValueError: if the backbone has none of that name.
     """
     for info in feature_info:
         if info.name == name:
@@ -78,7 +78,7 @@ class Normalization:
 
     @property
     def pad_pixel(self) -> Pixel:
-        """The whole numbers that normalise to (nearly) zero: what padding is made of."""
+        """The integers that normalise to (nearly) zero, used for padding."""
         return tuple(round(value) for value in self.mean)
 
 
@@ -87,18 +87,18 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
     "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     # tensorflow/models: x / 127.5 - 1 (MobileNet, Xception, the beta ResNets)
     "minus_one_to_one": Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
-    # TF-slim's ResNet v1: the mean alone
+    # TF-slim's ResNet v1: only the mean
     "slim_mean": Normalization((123.15, 115.90, 103.06), (1.0, 1.0, 1.0)),
-    # Caffe: the mean alone (its BGR order is undone in the kernel that reads the image)
+    # Caffe: only the mean (its BGR order is undone in the kernel that reads the image)
     "caffe_mean": Normalization((122.675, 116.669, 104.008), (1.0, 1.0, 1.0)),
 }
 COMPUTE_DTYPES = ("float32", "bfloat16")
-DATASET_NORMALIZATION = "dataset"  # in place of one of these: by the data set's own means and deviations
+DATASET_NORMALIZATION = "dataset"  # instead of one of these: the data set's own means and standard deviations
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """What everyone may know of a data set without opening it."""
+    """What is known about a data set without opening it."""
 
     name: str
     num_classes: int
@@ -107,22 +107,22 @@ class DatasetInfo:
     palette: tuple[tuple[int, int, int], ...]  # RGB per class id
     splits: Mapping[str, int]  # split name -> number of images
     channels: int = 3  # of its images
-    dtype: str = "uint8"  # likewise; or 'uint16' or 'float32'
-    channel_mean: Pixel = ()  # over the training split, where the network's normalisation asks for it
+    dtype: str = "uint8"  # of its images; or 'uint16' or 'float32'
+    channel_mean: Pixel = ()  # over the training split, if the network's normalisation needs it
     channel_std: Pixel = ()
 
     @property
     def is_rgb(self) -> bool:
-        """Whether its images are RGB bytes, which the field's weights and most settings are made for."""
+        """Whether its images are uint8 RGB, for which published weights and most settings are made."""
         return self.channels == 3 and self.dtype == "uint8"
 
 
 class WeightRule(NamedTuple):
-    """Where one kind of foreign array goes: a name that `pattern` matches whole becomes the path `target`."""
+    """The destination of one kind of foreign array: a name that `pattern` fully matches becomes the path `target`."""
 
     pattern: str  # regular expression with groups
     target: str  # 'params/...' or 'batch_stats/...'; {1} is the first group, {1+1} the number in it plus one
-    transform: str  # how its axes are put in order; see weights/rules.py
+    transform: str  # how its axes are permuted; see weights/rules.py
 
 
 ArrayShapes = Mapping[str, tuple[int, ...]]  # foreign name -> shape
@@ -130,13 +130,13 @@ ArrayShapes = Mapping[str, tuple[int, ...]]  # foreign name -> shape
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeightLayout:
-    """How one file names and shapes its weights, and what a network must be like to take them.
+    """How a file names and shapes its weights, and the network they need.
 
     Attributes:
-      rules: tried in order; the first that matches a name counts.
-      ignored: names that have no place here (a classifier, optimizer slots).
-      model: fields of the model's config, as nested dicts; without 'head' where the file has a backbone alone.
-      folded: batch norm is folded into the convolutions' kernels and biases.
+      rules: tried in order; the first match counts.
+      ignored: names without a counterpart here (a classifier, optimizer slots).
+      model: fields of the model's config, as nested dicts; without 'head' if the file holds only a backbone.
+      folded: whether batch norm is folded into the convolutions' kernels and biases.
     """
 
     rules: tuple[WeightRule, ...]
@@ -146,11 +146,11 @@ class WeightLayout:
 
 
 class PeerNetwork(NamedTuple):
-    """A network of another system that has our weights: what a layout's `peer` makes of the settings of ours.
+    """A network of another system that computes the same as ours: the result of a layout's `peer`.
 
     Attributes:
       layout: its names, and the settings with which ours computes the same.
-      constructor: Python that builds it there, images and logits as in its documentation.
+      constructor: Python code that builds it there; images and logits are as in its documentation.
     """
 
     layout: WeightLayout
@@ -158,17 +158,17 @@ class PeerNetwork(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch, as the loader makes it (NumPy) and the step takes it (sharded)."""
+    """One batch, as the loader returns it (NumPy) and the step takes it (sharded)."""
 
     image: Num[Array | np.ndarray, "b h w bands"]  # in the data set's type; the model normalises them
-    label: UInt8[Array | np.ndarray, "b h w"]  # class ids; ignore_label where nobody knows
-    valid: Bool[Array | np.ndarray, " b"]  # False: a row that only fills up the last batch
+    label: UInt8[Array | np.ndarray, "b h w"]  # class ids, or ignore_label
+    valid: Bool[Array | np.ndarray, " b"]  # False for rows that pad the last batch
 
 
 class WindowBatch(NamedTuple):
-    """One batch before its augmentation: windows of the originals, each in the top left of a canvas of one size.
+    """One batch before augmentation: windows of the originals, each in the top left corner of a canvas of one size.
 
-    `ops.augment.augment` makes crops of it on the devices.
+    `ops.augment.augment` turns it into crops on the devices.
     """
 
     image: Num[Array | np.ndarray, "b h w bands"]
@@ -198,10 +198,9 @@ class ExampleSource(Protocol):
 
 @runtime_checkable
 class Loader(Protocol):
-    """An endless iterator of batches whose position is one number.
+    """An endless iterator of batches whose position is a single number.
 
-    The batch at position k depends on the seed and on k alone, never on the
-    number of workers.
+    The batch at position k depends only on the seed and k, never on the number of workers.
     """
 
     def __iter__(self) -> Iterator[Batch | WindowBatch]: ...
@@ -219,7 +218,7 @@ class Loader(Protocol):
 
 @runtime_checkable
 class ApplyFn(Protocol):
-    """`module.apply` of a network: logits; (logits, what became of the mutable collections) where there are such."""
+    """`module.apply` of a network: logits, or (logits, updated collections) if some are mutable."""
 
     def __call__(
         self,

@@ -1,6 +1,6 @@
-"""What makes a config impossible, found before any device is touched: rules that span several fields.
+"""Validation of configs before any device is touched: rules that span several fields.
 
-The range of a single field is declared with it, in the settings.py of the part that reads it.
+The range of a single field is declared with the field, in the settings.py of the part that reads it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def validate(config: Config) -> None:
 def warnings_for(config: Config) -> list[str]:
     """One line for each setting that works but costs accuracy, with the field, the reason and the remedy.
 
-    Resizing with aligned corners puts a map's last cell on the image's last pixel, where the network has put it only
-    in images of output_stride * k + 1 pixels; in all others features and logits are stretched, by up to a cell.
+    Resizing with aligned corners puts a feature map's last cell on the image's last pixel, where the network has it
+    only for images of output_stride * k + 1 pixels; in all others features and logits are stretched by up to a cell.
     """
     if not config.model.align_corners:
         return []
@@ -54,7 +54,7 @@ def warnings_for(config: Config) -> list[str]:
 
 
 def _parts(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
-    """(field, package, part) of everything that is found by name."""
+    """(field, package, part) of everything that is looked up by name."""
     model, loss = config.model, config.loss
     yield "model.backbone", "backbones", model.backbone
     yield "model.head", "heads", model.head

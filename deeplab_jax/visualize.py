@@ -1,4 +1,4 @@
-"""Label maps made visible: palettes, overlays, error maps and grids, in plain NumPy."""
+"""Visualisation of label maps: palettes, overlays, error maps and grids, in plain NumPy."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ RGBImage = UInt8[np.ndarray, "h w 3"]
 LabelMap = Integer[np.ndarray, "h w"]
 
 IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's border
-_DARKEST, _BRIGHTEST = 2, 98  # percentiles of a channel that are shown as black and white
+_DARKEST, _BRIGHTEST = 2, 98  # percentiles of a channel shown as black and white
 _RIGHT, _WRONG, _UNKNOWN = np.array([(235, 238, 240), (208, 52, 44), (150, 154, 160)], np.uint8)
 
 
 def full_palette(palette: Sequence[Color], ignore_label: int) -> UInt8[np.ndarray, "256 3"]:
-    """A colour for every byte: the data set's, the border's for `ignore_label`, VOC's for the rest.
+    """A colour for every uint8 value: the data set's, the border colour for `ignore_label`, VOC's for the rest.
 
     Args:
-      palette: RGB per class id, at most 256 of them.
-      ignore_label: a byte, or a number outside [0, 255] that no map of bytes holds.
+      palette: RGB per class id, at most 256.
+      ignore_label: ignored if it is outside [0, 255].
     """
     colors = np.array(voc_palette(256), np.uint8)
     if 0 <= ignore_label < 256:
@@ -38,10 +38,10 @@ def colorize(label: LabelMap, palette: Sequence[Color], *, ignore_label: int = 2
 
 
 def as_rgb(image: Num[np.ndarray, "h w bands"]) -> RGBImage:
-    """Any image as one to look at: RGB bytes stay as they are.
+    """Any image as uint8 RGB for display; uint8 RGB is returned unchanged.
 
-    Of others the first three channels become red, green and blue; where there are fewer, the first becomes grey. Each
-    is stretched from its 2nd to its 98th percentile; missing values are black.
+    Otherwise the first three channels become red, green and blue; with fewer channels, the first is shown in grey.
+    Each is stretched from its 2nd to its 98th percentile; missing values are black.
     """
     if image.dtype == np.uint8 and image.shape[2] == 3:
         return image
@@ -62,17 +62,14 @@ def overlay(
 ) -> RGBImage:
     """The image tinted by class, with a light outline around each region.
 
-    Class 0, as a rule the background, and ignored pixels keep the image's own colours.
+    Class 0, usually the background, and ignored pixels keep the image's own colours.
 
     Args:
-      image: RGB bytes.
-      label: class ids of the same height and width.
       palette: RGB per class id.
-      ignore_label: shown untinted.
       opacity: of the tint, in [0, 1].
 
     Raises:
-      ValueError: when the two differ in size.
+      ValueError: if image and label differ in size.
     """
     if image.shape[:2] != label.shape:
         raise ValueError(f"image is {image.shape[:2]}, label is {label.shape}")
@@ -86,7 +83,7 @@ def overlay(
 
 
 def error_map(label: LabelMap, prediction: LabelMap, *, ignore_label: int = 255) -> RGBImage:
-    """Light where the prediction is right, red where it is wrong, grey where nobody knows."""
+    """Light where the prediction is right, red where it is wrong, grey where the label is ignored."""
     colors = np.where((label == prediction)[..., None], _RIGHT, _WRONG)
     return np.where((label == ignore_label)[..., None], _UNKNOWN, colors)
 
@@ -97,7 +94,6 @@ def grid(rows: Sequence[Sequence[RGBImage]], *, gap: int = 4, background: Color 
     Args:
       rows: at least one row with at least one image; rows may be of different lengths.
       gap: pixels between neighbours.
-      background: colour of what no image covers.
     """
     heights = [max(image.shape[0] for image in row) for row in rows]
     num_columns = max(len(row) for row in rows)

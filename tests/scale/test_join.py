@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from deeplab_jax.apps.assembly import processes
-from deeplab_jax.apps.assembly.processes import in_cluster, join_processes, own_gpus, told_when_one_is_lost
+from deeplab_jax.apps.assembly.processes import explain_lost_process, in_cluster, join_processes, own_gpus
 from deeplab_jax.types import UserError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -90,15 +90,15 @@ def test_processes_that_do_not_meet_are_told(monkeypatch):
 
 def test_a_loss_is_told_only_among_several(monkeypatch):
     error = jax.errors.JaxRuntimeError("Gloo AllReduce failed: Connection closed by peer")
-    with pytest.raises(jax.errors.JaxRuntimeError), told_when_one_is_lost():
+    with pytest.raises(jax.errors.JaxRuntimeError), explain_lost_process():
         raise error
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with (
         pytest.raises(UserError, match="process 0 of 2: another process of this"),
-        told_when_one_is_lost(),
+        explain_lost_process(),
     ):
         raise error
-    with pytest.raises(ValueError, match="other"), told_when_one_is_lost():
+    with pytest.raises(ValueError, match="other"), explain_lost_process():
         raise ValueError("other")
 
 

@@ -1,4 +1,4 @@
-"""A config's train step and all that belongs to it, from shapes alone: for training, and for compiling ahead of it."""
+"""Builds a config's train step and what belongs to it from shapes only, for training and ahead-of-time compilation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deeplab_jax.types import Batch, DatasetInfo
 
 
 class Step(NamedTuple):
-    """What a config trains, how, and on what; nothing is computed yet."""
+    """Network, optimiser, train step and abstract state of a config; nothing is computed yet."""
 
     model: nn.Module
     init: Init
@@ -37,13 +37,12 @@ def build_step(config: Config, info: DatasetInfo, mesh: Mesh, counts: Callable[[
     """The train step of a config.
 
     Args:
-      config: the experiment.
-      info: of its data set.
-      mesh: the devices, which need not be there.
-      counts: of the training split's classes, for losses whose class weights follow from them.
+      mesh: its devices need not exist.
+      counts: class counts of the training split, for class weights computed from them.
 
     Raises:
-      UserError: where config and data set disagree, or the loss needs counts and there are none.
+      UserError: if config and data set disagree.
+      ValueError: if the loss needs counts and there are none.
     """
     model = network.build(config, info, mesh)
     init = network.make_init(config, model)
@@ -67,7 +66,7 @@ def build_step(config: Config, info: DatasetInfo, mesh: Mesh, counts: Callable[[
 
 
 def state_options(config: Config) -> dict[str, bool]:
-    """Which arrays a state has, and whether each device holds all of them."""
+    """Keyword arguments of `create_train_state` that a config sets."""
     return {"ema": config.train.ema_decay > 0, "shard_optimizer": config.mesh.shard_optimizer}
 
 

@@ -1,4 +1,4 @@
-"""Class weights: numbers as they are, by the classes' names, or from the class frequencies of the training split."""
+"""Class weights: given as numbers, by class name, or computed from the class frequencies of the training split."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ WEIGHTINGS: Mapping[str, Callable[[ClassCounts], tuple[float, ...]]] = dict(
 def class_weights(
     setting: Any, info: DatasetInfo, counts: Callable[[], ClassCounts] | None
 ) -> tuple[float, ...] | None:
-    """One number per class, or None where all are 1.
+    """One number per class, or None if all are 1.
 
     Args:
       setting: `config.loss.class_weights`.
-      info: of the data set.
-      counts: of the training split; called, and so needed, where the setting is one of WEIGHTINGS.
+      counts: class counts of the training split; needed if the setting is one of WEIGHTINGS.
 
     Raises:
-      ValueError: where the counts are needed and not given.
-      UserError: where there are not as many numbers as classes, or a name is none of a class.
+      ValueError: if the counts are needed and not given.
+      UserError: if the number of weights differs from the number of classes, or a name is not a class.
     """
     if isinstance(setting, str) and setting:
         if counts is None:
@@ -57,16 +56,13 @@ def class_weights(
 
 
 def training_counts(config: Config, dataset: Dataset, workdir: pathlib.Path, *, continued: bool) -> ClassCounts:
-    """The class counts of the training split, kept in the workdir.
+    """The class counts of the training split, stored in the workdir.
 
     Args:
-      config: of the run.
-      dataset: opened.
-      workdir: of the run.
-      continued: take what is in the workdir: a run goes on with the weights that it began with.
+      continued: reuse the stored counts, so that a resumed run keeps its weights.
 
     Raises:
-      UserError: where the kept counts cannot be read, or the workdir cannot be written.
+      UserError: if the stored counts cannot be read, or the workdir cannot be written.
     """
     split, info = config.data.train_split, dataset.info
     of = {
@@ -93,7 +89,7 @@ def training_counts(config: Config, dataset: Dataset, workdir: pathlib.Path, *, 
 
 
 def describe_weights(weights: Sequence[float], info: DatasetInfo) -> str:
-    """The weights beside the names of their classes."""
+    """Class names with their weights."""
     return ", ".join(f"{name} {weight:.4g}" for name, weight in zip(info.class_names, weights, strict=True))
 
 

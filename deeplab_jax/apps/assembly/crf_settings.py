@@ -1,4 +1,4 @@
-"""Which CRF `config.inference.crf` means: a preset by its name, or the best of a search by the file it wrote."""
+"""Resolves `config.inference.crf`: a preset by name, or the best result of a search by its file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _NUMBERS = ("pos_w", "pos_xy_std", "bi_w", "bi_xy_std", "bi_rgb_std")
 
 
 def find_crf(name: str) -> CRFPreset | None:
-    """The CRF that refines results; None where none is wanted.
+    """The CRF called `name`; None for ''.
 
     Args:
-      name: '', a preset, or the path of a JSON file with `setting_to_dict`'s keys, or with such under 'best'.
+      name: '', a preset, or the path of a JSON file with the keys of `setting_to_dict`, at the top level or under
+        'best'.
 
     Raises:
-      UserError: for a preset or file that does not exist, or does not hold a CRF.
+      UserError: if the preset or file does not exist, or the file does not hold a CRF.
     """
     if not name:
         return None
@@ -43,7 +44,7 @@ def setting_from_dict(values: Mapping[str, Any]) -> CRFPreset:
     """The inverse of `setting_to_dict`.
 
     Raises:
-      ValueError: where something is missing, too much, or no such number.
+      ValueError: if a key is missing or unknown, or a value is out of range.
     """
     wanted = {*_NUMBERS, "normalization", "num_iterations"}
     if set(values) != wanted:

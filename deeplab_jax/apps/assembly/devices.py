@@ -1,4 +1,4 @@
-"""The devices of a run, and whether its batches can be shared out among them."""
+"""The devices of a run, and a check that its batches divide evenly over them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deeplab_jax.types import UserError
 
 
 def make_mesh(config: Config, devices: Sequence[jax.Device] = ()) -> Mesh:
-    """The devices of the run; `devices`, where it is only compiled for them.
+    """The mesh of the run's devices, or of `devices` if it is only compiled for them.
 
     Raises:
-      UserError: where there are fewer than asked for.
+      UserError: if there are fewer than requested.
     """
     try:
         return meshes.make_mesh(config.mesh.data, config.mesh.space, devices)
@@ -26,7 +26,7 @@ def make_mesh(config: Config, devices: Sequence[jax.Device] = ()) -> Mesh:
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:
-    """Raises UserError where the training batch cannot be shared evenly."""
+    """Raises UserError if the training batch does not divide evenly over the devices."""
     rows, num_groups = config.data.batch_size // config.train.accumulation_steps, meshes.num_data(mesh)
     if rows % num_groups:
         most = max(count for count in range(1, num_groups + 1) if rows % count == 0)

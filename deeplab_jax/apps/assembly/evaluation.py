@@ -1,4 +1,4 @@
-"""An evaluation of a config's network on its evaluation split, and the files that it writes."""
+"""Evaluates a config's network on its evaluation split and writes the scores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from deeplab_jax.types import ExampleSource, UserError, Variables
 def score(
     config: Config, model: nn.Module, dataset: Dataset, mesh: Mesh, variables: Variables
 ) -> tuple[Evaluation, float]:
-    """An evaluation that tells what it compiles, with its speed among the scores; and the seconds that it took."""
+    """(evaluation with its speed among the scores, seconds it took); announces the shapes that it compiles."""
     start = time.perf_counter()
     evaluation = make_evaluator(config, model, dataset, mesh, announce_shape)(variables)
     seconds = time.perf_counter() - start
@@ -46,7 +46,7 @@ def score(
 
 
 def announce_shape(shape: tuple[int, ...], count: int) -> None:
-    """One line on stderr for each shape that is compiled for: what takes long before anything moves."""
+    """Prints one line to stderr for each shape that is compiled, which can take long."""
     if jax.process_index() == 0:
         num_images, height, width = shape[:3]
         print(f"compiling for {num_images} x {height}x{width} pixels (shape {count})", file=sys.stderr)
@@ -55,22 +55,19 @@ def announce_shape(shape: tuple[int, ...], count: int) -> None:
 def make_evaluator(
     config: Config, model: nn.Module, dataset: Dataset, mesh: Mesh, announce: Announce | None = None
 ) -> Callable[[Variables], Evaluation]:
-    """Returns variables -> Evaluation of the evaluation split; the first call compiles, later ones reuse it.
+    """Returns variables -> Evaluation of the evaluation split; only the first call compiles.
 
-    The evaluation's `scores` are complete: what `write_evaluation` puts into scores.json.
+    The evaluation's `scores` are complete, as `write_evaluation` writes them to scores.json.
 
     Args:
-      config: the run's; `inference` says how, its `measures` what.
-      model: as `network.build` makes it.
-      dataset: whose evaluation split is scored.
-      mesh: the devices.
-      announce: is told of each shape that is compiled for.
+      model: from `network.build`.
+      announce: called with each shape that is compiled.
     """
     info, settings = dataset.info, config.inference
     source = _scored_source(config, dataset)
     options = predictor_options(config, info)
     if settings.resize_labels:
-        options.settings.resize_shorter = 0  # the source has done it
+        options.settings.resize_shorter = 0  # the source resizes already
     if options.on_host and jax.process_count() > 1:
         raise UserError(
             f"config.inference.{'crf' if options.crf else 'resize_shorter'}: evaluation with it runs in one "
@@ -86,7 +83,7 @@ def make_evaluator(
         measures=settings.measures,
     )
     shapes = ShapeLog(announce)
-    # A batch has a row for each device at least; fuller rows change no score.
+    # At least one row per device; the batch size changes no score.
     batch_size = -(-settings.batch_size // mesh.size) * mesh.size
 
     def batches() -> Iterator[evaluator.NamedBatch]:
@@ -134,7 +131,7 @@ def _sizes_by_name(source: ExampleSource) -> dict[str, tuple[int, int]]:
 
 
 def protocol(config: Config) -> dict[str, Any]:
-    """How images go through the network in evaluation: what a score means nothing without."""
+    """How images go through the network in evaluation; without it a score means nothing."""
     crf = find_crf(config.inference.crf)
     return {
         **describe_passes(config.inference),
@@ -148,10 +145,10 @@ def protocol(config: Config) -> dict[str, Any]:
 
 
 def write_evaluation(workdir: pathlib.Path, evaluation: Evaluation, suffix: str = "") -> None:
-    """Writes scores.json and per_image.json, each whole or not at all; `suffix` goes before the ending.
+    """Writes scores.json and per_image.json, each atomically; `suffix` goes before the extension.
 
     Raises:
-      UserError: where the workdir cannot be written.
+      UserError: if the workdir cannot be written.
     """
     write_whole(workdir / f"scores{suffix}.json", json.dumps(evaluation.scores, indent=1) + "\n")
     write_whole(workdir / f"per_image{suffix}.json", json.dumps(evaluation.per_image, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Whether an exported file computes what the network computes, on real images."""
+"""Checks on real images that an exported file computes the same as the network."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ NamedImages = Mapping[str, Num[np.ndarray, "h w bands"]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Agreement:
-    """How near the file's results come to the network's."""
+    """How closely the file's results match the network's."""
 
-    images: tuple[str, ...]  # names of those compared
-    largest_logit_difference: float | None  # over all pixels and classes; None: the file gives no logits
-    same_pixels: float  # share of the pixels with the same class, in the image where it is smallest
+    images: tuple[str, ...]  # names
+    largest_logit_difference: float | None  # over all pixels and classes; None: the file outputs no logits
+    same_pixels: float  # fraction of pixels with the same class, minimum over the images
     platform: str  # on which both were run
 
     @property
@@ -45,12 +45,12 @@ class Agreement:
 
 
 def find_check_images(config: Config, info: DatasetInfo, images: str) -> NamedImages:
-    """Images to compare on: `images` where given, else the first of the evaluation split.
+    """Images to compare on: `images` if given, else the first of the evaluation split.
 
-    A workdir of imported weights may have no data set: rendered scenes take its place then.
+    A workdir with imported weights may have no data set; then rendered scenes are used.
 
     Raises:
-      UserError: where `images` names nothing, or no RGB image.
+      UserError: if `images` matches nothing, or not RGB images.
     """
     if images and not info.is_rgb:
         raise UserError(f"--images={images}: the network takes {info.channels} channels; leave it out")
@@ -68,7 +68,7 @@ def find_check_images(config: Config, info: DatasetInfo, images: str) -> NamedIm
 
 
 def made_up_images(info: DatasetInfo) -> NamedImages:
-    """Images to compare on where there are none: rendered scenes; for other images than RGB, noise in their range."""
+    """Synthetic images to compare on: rendered scenes, or for data other than RGB, noise in its range."""
     drawn = {seed: np.random.default_rng(seed) for seed in range(_NUM_IMAGES)}
     if info.is_rgb:
         return {f"rendered scene {seed}": render_scene(rng, _RENDERED_SIZE)[0] for seed, rng in drawn.items()}
@@ -88,15 +88,12 @@ def check_file(
     variables: Variables,
     images: NamedImages,
 ) -> Agreement:
-    """Compares the file's results with the network's, of each image and, in one batch with it, its mirror image.
+    """Compares the file's results with the network's on each image and, in the same batch, its mirror image.
 
     Args:
       run: the file, read back.
       program: what was written.
-      file_format: the file's.
-      model: the network.
-      variables: its variables.
-      images: by name; what lies beyond a fixed canvas is cut off.
+      images: by name; cropped to a fixed canvas.
     """
     apply = jax.jit(functools.partial(model.apply, train=False))
     differences, same = [], []
@@ -122,7 +119,7 @@ def _class_ids(results: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _fit(image: Num[np.ndarray, "h w bands"], program: Program, *, exactly: bool) -> Num[np.ndarray, "h2 w2 bands"]:
-    """The image cut to a fixed canvas, and padded to it where every image must have `exactly` its size."""
+    """The image cropped to a fixed canvas and, if `exactly`, padded to it."""
     if not program.canvas.is_fixed:
         return image
     size = program.canvas.smallest

@@ -1,4 +1,4 @@
-"""A network as a file that runs without this project: written, read back, compared with the network, described."""
+"""Exports a network to a file that runs without this project: written, read back, compared, and described."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def find_format(name: str) -> Format:
     """The format of a module of deeplab_jax/export/formats.
 
     Raises:
-      UserError: where there is none of that name, or packages are missing that it needs.
+      UserError: if there is none of that name, or packages that it needs are missing.
     """
     try:
         file_format: Format = registry.resolve(FORMATS, registry.entry(name, "file_format"))()
@@ -58,16 +58,16 @@ def find_format(name: str) -> Format:
 
 
 def as_exported(config: Config, file_format: Format) -> Config:
-    """The config of what is written: one pass, in float32 and of a fixed size where the format knows nothing else."""
+    """The config of the exported network, in float32 if the format supports nothing else."""
     exported = copy.deepcopy(config)
-    exported.model.batch_norm.group_size = 0  # of training alone
+    exported.model.batch_norm.group_size = 0  # only for training
     if not file_format.any_dtype:
         exported.model.compute_dtype = "float32"
     return exported
 
 
 def find_canvas(config: Config, file_format: Format) -> Canvas:
-    """At what size the network computes: `export.size` and no other, else as the predictor does."""
+    """The canvas at which the network computes: fixed at `export.size` if set, else as in prediction."""
     sizes = [config.export.size, *([] if file_format.any_size else [config.inference.pad_to, config.data.crop_size])]
     for size in sizes:
         if size != (0, 0):
@@ -83,25 +83,22 @@ def write_program(
     path: pathlib.Path,
     images: NamedImages,
 ) -> str:
-    """Writes one file, and beside it a .json of the same name that says what its users must know.
+    """Writes one file, and next to it a .json of the same name with what its users must know.
 
-    A file is written beside its place, read back, run on images and compared with the network. Only then is it moved
-    there.
+    The file is written to a temporary place, read back, run on images and compared with the network; only then is it
+    moved to `path`.
 
     Args:
-      config: of the network; `config.export` says what the file gives and at what size.
-      info: of its data set.
-      variables: of the network.
       name: of the format.
-      path: of the file; where the format makes a folder, of that.
+      path: of the file or, for some formats, folder.
       images: to compare on.
 
     Returns:
-      Its size, the seconds that it took and the agreement, in a line.
+      One line with its size, the seconds it took and the agreement.
 
     Raises:
-      UserError: for a format that does not exist or lacks its packages, for a network that it cannot hold, and
-        where the file's results are not the network's.
+      UserError: if the format does not exist or lacks packages, if it cannot express the network, or if the file's
+        results differ from the network's.
     """
     start, file_format = time.perf_counter(), find_format(name)
     config = as_exported(config, file_format)
@@ -123,14 +120,14 @@ def write_program(
                 f"{MAX_LOGIT_DIFFERENCE:g} and {MIN_SAME_PIXELS:.1%}; export it in another format"
             )
         content = file_facts(config, info, name, file_format, program, model.normalization, unfinished, agreement)
-        if path.is_dir():  # a folder would not take its place
+        if path.is_dir():  # a folder cannot be replaced by moving
             shutil.rmtree(path)
     write_whole(path.with_name(f"{path.name}.json"), json.dumps(content, indent=1) + "\n")
     return f"{content['bytes'] / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s; {summary(agreement)}"
 
 
 def summary(agreement: Agreement) -> str:
-    """The agreement in a line."""
+    """The agreement in one line."""
     logits = agreement.largest_logit_difference
     first = "" if logits is None else f"logits within {logits:.1e}, "
     return f"{first}same class on {agreement.same_pixels:.3%} of the pixels ({len(agreement.images)} images)"
@@ -146,7 +143,7 @@ def file_facts(
     path: pathlib.Path,
     agreement: Agreement,
 ) -> dict[str, Any]:
-    """What the users of a file must know, ready for JSON."""
+    """What users of a file must know, ready for JSON."""
     digest, num_bytes = _digest(path)
     pixel = {"class_ids": np.dtype(id_dtype(info.num_classes)).name}
     return {
@@ -198,7 +195,7 @@ def _size_rule(program: Program, file_format: Format) -> dict[str, Any]:
 
 
 def _digest(path: pathlib.Path) -> tuple[str, int]:
-    """SHA-256 and size in bytes of a file, or of the files of a folder in the order of their names."""
+    """SHA-256 and size in bytes of a file, or of a folder's files in order of their names."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     digest, num_bytes = hashlib.sha256(), 0
     for file in files:

@@ -1,4 +1,4 @@
-"""The image files that a command line names, and where the results for each go."""
+"""Resolves the image files named on the command line and the paths of their results."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from deeplab_jax.types import UserError
 
 
 def name_members(paths: Sequence[pathlib.Path], folder: pathlib.Path, rules: Submission) -> list[pathlib.Path]:
-    """Where in `folder` each image's result lies, without its ending, as it will in the archive.
+    """The path in `folder` of each image's result, without extension, as in the archive.
 
     Raises:
-      UserError: where two images would have one result, or a name is not the benchmark's.
+      UserError: if two images would have the same result, or a name is not one of the benchmark's.
     """
     targets = [folder / rules.member(path.stem).removesuffix(".png") for path in paths]
     for target, count in collections.Counter(targets).items():
@@ -28,10 +28,10 @@ def name_members(paths: Sequence[pathlib.Path], folder: pathlib.Path, rules: Sub
 
 
 def expand_images(images: str) -> list[pathlib.Path]:
-    """Files that `images` names, each once: a file, several separated by commas, a glob, or a folder.
+    """The files named by `images`, without duplicates: a file, several separated by commas, a glob, or a folder.
 
     Raises:
-      UserError: where a part of it names nothing.
+      UserError: if a part of it matches nothing.
     """
     if not images:
         raise UserError("--images is missing: give a file, several separated by commas, a glob, or a folder")
@@ -41,13 +41,13 @@ def expand_images(images: str) -> list[pathlib.Path]:
 
 
 def name_results(paths: Sequence[pathlib.Path], folder: pathlib.Path) -> list[pathlib.Path]:
-    """A path in `folder`, without its ending, for the results of each image.
+    """The path in `folder`, without extension, of each image's results.
 
-    It is the image's own name; images that share theirs are told apart by folder and ending (a/1.jpg and
-    b/1.jpg become a_1_jpg and b_1_jpg).
+    It is the image's own name; images with the same name are distinguished by folder and extension (a/1.jpg and b/1.jpg
+    become a_1_jpg and b_1_jpg).
 
     Raises:
-      UserError: where two results would still have one name, or a result that of an image.
+      UserError: if two results would still have the same name, or would overwrite an image.
     """
     shared = {stem for stem, count in collections.Counter(path.stem for path in paths).items() if count > 1}
     places = [pathlib.Path(os.path.abspath(path)) for path in paths]

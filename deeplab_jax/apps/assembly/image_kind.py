@@ -1,4 +1,4 @@
-"""What follows from a data set's kind of images: what fills them up, and which settings need RGB bytes."""
+"""Consequences of a data set's image type: the padding value, and which settings need uint8 RGB."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from deeplab_jax.types import DatasetInfo, Pixel, UserError
 
 
 def pad_pixel(config: Config, info: DatasetInfo) -> Pixel:
-    """What padding is made of, and missing values are replaced by: it normalises to (nearly) zero.
-
-    Args:
-      config: names the normalisation.
-      info: of the data set.
-    """
+    """The value of padding and of missing pixels, which normalises to (nearly) zero."""
     normalization = find_normalization(config.model, info)
     return normalization.mean if info.dtype == "float32" else normalization.pad_pixel
 
 
 def check_images(config: Config, info: DatasetInfo) -> None:
-    """Raises UserError where a setting is made for RGB bytes, and the images are none."""
+    """Raises UserError if a setting requires uint8 RGB and the images are something else."""
     if info.is_rgb:
         return
     for field, value, without in (

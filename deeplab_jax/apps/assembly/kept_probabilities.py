@@ -1,4 +1,4 @@
-"""A network's class probabilities of some images, computed once and kept in a workdir, to be used often."""
+"""A cache of a network's class probabilities: computed once, kept in a workdir, used many times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deeplab_jax.types import Example, ExampleSource, Variables
 
 @dataclasses.dataclass(frozen=True)
 class KeptProbabilities:
-    """Examples of a split, each with what the network says of it."""
+    """Examples of a split, each with the network's probabilities."""
 
     source: ExampleSource
     indices: Sequence[int]  # of the examples
@@ -36,11 +36,11 @@ class KeptProbabilities:
 
 
 def digest_of_network(config: Config, variables: Variables) -> str:
-    """What the probabilities of an image follow from: weights, network and protocol; of other images' too."""
+    """A digest of all that the probabilities of an image depend on besides the image: weights, network, protocol."""
     digest = hashlib.blake2b(digest_size=8)
     model, inference = to_dict(config.model), to_dict(config.inference)
     del model["pretrained"]
-    for name in ("crf", "batch_size", "measures", "protocol"):  # what is done with the probabilities
+    for name in ("crf", "batch_size", "measures", "protocol"):  # these do not affect the probabilities
         del inference[name]
     digest.update(json.dumps([model, inference], sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
@@ -50,10 +50,10 @@ def digest_of_network(config: Config, variables: Variables) -> str:
 
 
 def open_folder(parent: pathlib.Path, name: str) -> pathlib.Path:
-    """parent/name, made where it is missing; what `parent` holds of other names is stale, and removed.
+    """parent/name, created if necessary; other folders in `parent` are stale and removed.
 
     Raises:
-      UserError: where it cannot be made.
+      UserError: if it cannot be created.
     """
     with write_errors(parent):
         for other in parent.iterdir() if parent.is_dir() else ():
@@ -66,13 +66,13 @@ def open_folder(parent: pathlib.Path, name: str) -> pathlib.Path:
 def keep_probabilities(
     folder: pathlib.Path, predict: Predictor, source: ExampleSource, indices: Sequence[int]
 ) -> KeptProbabilities:
-    """The probabilities of some examples, in float16; what the folder has already is not computed again.
+    """The probabilities of some examples, in float16; those already in the folder are not computed again.
 
-    A file's name is the digest of image and label, so that a changed one is another one. float16 moves log p by
+    A file is named by the digest of image and label, so that changed examples get new files. float16 changes log p by
     0.0005, and by 0.006 at the 0.00001 to which a CRF clips p.
 
     Raises:
-      UserError: where the folder cannot be written.
+      UserError: if the folder cannot be written.
     """
     paths = []
     for index in tqdm.tqdm(indices, desc="network", unit="image", disable=None):

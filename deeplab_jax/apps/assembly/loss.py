@@ -1,4 +1,4 @@
-"""The loss of a config: its parts found by name, tried out on shapes, weighed and added."""
+"""The loss of a config: a weighted sum of losses found by name and checked on abstract shapes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ from deeplab_jax.types import DatasetInfo, Label, Logits, UserError
 
 
 def make_loss(config: LossConfig, info: DatasetInfo, counts: Callable[[], ClassCounts] | None = None) -> StepLoss:
-    """(logits, label, step) -> (sum, weight), with the share of hard pixels ramped down over the first steps.
+    """(logits, label, step) -> (sum, weight), with the fraction of hard pixels ramped down over the first steps.
 
     Args:
-      config: its settings.
-      info: of the data set.
-      counts: of the training split; must be given where the class weights are to follow from them.
+      counts: class counts of the training split; required if class weights are computed from them.
 
     Raises:
-      UserError: where there are not as many class weights as classes, or a loss does not take what it is given.
+      UserError: if the number of class weights differs from the number of classes, or a loss rejects its arguments.
     """
     weights = class_weights(config.class_weights, info, counts)
     parts = [(config.factor, config.name, config.args), *((each.factor, each.name, each.args) for each in config.added)]
@@ -48,7 +46,7 @@ def make_loss(config: LossConfig, info: DatasetInfo, counts: Callable[[], ClassC
 def _bind(
     name: str, args: Mapping[str, Any], config: LossConfig, info: DatasetInfo, weights: tuple[float, ...] | None
 ) -> Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]:
-    """(logits, label, fraction) -> (sum, weight) of one loss, tried out on shapes."""
+    """(logits, label, fraction) -> (sum, weight) of one loss, checked on abstract shapes."""
     loss = registry.resolve("losses", name)
     mines = "top_k_fraction" in registry.defaults(loss)
     if config.top_k_fraction < 1 and not mines and name == config.name:

@@ -1,4 +1,4 @@
-"""What a run needs of each device's memory, in words, and which settings need less."""
+"""Describes a run's device memory, and the settings that reduce it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REMAT = '("backbone/.*","head/.*")'  # each unit of any backbone and each part o
 
 
 def describe_memory(memory: StepMemory) -> str:
-    """One line: what a device must hold, and how much it can."""
+    """One line with the memory needed and available per device."""
     parts = [
         f"{field.name} {_gigabytes(getattr(memory, field.name))}"
         for field in dataclasses.fields(memory)
@@ -29,13 +29,11 @@ def describe_memory(memory: StepMemory) -> str:
 
 
 @contextlib.contextmanager
-def told_when_it_runs_out(config: Config, mesh: Mesh, needs: list[StepMemory]) -> Iterator[None]:
-    """Turns the runtime's refusal of memory into the table of needs and one line with the settings that need less.
+def explain_out_of_memory(config: Config, mesh: Mesh, needs: list[StepMemory]) -> Iterator[None]:
+    """Turns the runtime's out-of-memory error into the memory report and one line with settings that need less.
 
     Args:
-      config: of the run.
-      mesh: likewise.
-      needs: holds what the step was found to need, as soon as that is known.
+      needs: receives the memory of the step as soon as it is known.
     """
     try:
         yield
@@ -49,7 +47,7 @@ def told_when_it_runs_out(config: Config, mesh: Mesh, needs: list[StepMemory]) -
 
 
 def remedies(config: Config, mesh: Mesh, memory: StepMemory | None) -> str:
-    """The settings not yet in use that need less, the gentlest first, with what they would bring it to."""
+    """Settings not yet in use that need less memory, with the resulting estimates; the least intrusive first."""
     found = []
     if config.model.compute_dtype == "float32":
         found.append(f"--config.model.compute_dtype=bfloat16{_would_be(memory, 2)}")
@@ -67,7 +65,7 @@ def remedies(config: Config, mesh: Mesh, memory: StepMemory | None) -> str:
 
 
 def _more_slices(config: Config, mesh: Mesh, memory: StepMemory | None) -> int:
-    """The least number of slices above today's with which the step should fit; 0: there is none."""
+    """The smallest number of slices above the current one with which the step should fit; 0: none."""
     today, batch = config.train.accumulation_steps, config.data.batch_size
     possible = [n for n in range(today + 1, batch + 1) if batch % n == 0 and batch // n % num_data(mesh) == 0]
     if memory is not None and memory.capacity and memory.temporaries:
@@ -78,7 +76,7 @@ def _more_slices(config: Config, mesh: Mesh, memory: StepMemory | None) -> int:
 
 
 def _would_be(memory: StepMemory | None, factor: float, more: str = "") -> str:
-    """' (about 5.1 GB)'; activations are most of the temporaries and shrink by the factor."""
+    """' (about 5.1 GB)'; the temporaries are mostly activations, which shrink by the factor."""
     if memory is None or not memory.temporaries:
         return f" ({more.removeprefix(', ')})" if more else ""
     total = memory.total - memory.temporaries * (1 - 1 / factor)

@@ -1,4 +1,4 @@
-"""README.md of a folder of weights: what its network is, what it was scored at, and how it is loaded."""
+"""The model card (README.md) of a weights folder: its network, its scores, and how to load it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deeplab_jax.config import ModelConfig
 from deeplab_jax.models.build import find_normalization
 from deeplab_jax.types import DatasetInfo, PeerNetwork
 
-MARK = "library_name: deeplab_jax"  # in the head of every card of ours
+MARK = "library_name: deeplab_jax"  # identifies our own cards by their header
 
 _LOAD_TORCH = """```python
 import {module}
@@ -48,11 +48,9 @@ def model_card(
     """The card's text.
 
     Args:
-      config: of the network.
-      info: its classes and images.
-      scores: as scores.json has them; None: it was not scored.
-      folder: its name.
-      layout: whose names the file has, and as which its backbone would be recognised.
+      scores: content of scores.json; None: not evaluated.
+      folder: name of the folder.
+      layout: of the file's names, as which a bare backbone would be recognised.
       peer: the other system's network; None: the names are our own.
     """
     is_whole = peer is None or "head" in peer.layout.model
@@ -99,7 +97,7 @@ def _score_lines(scores: Mapping[str, Any] | None) -> list[str]:
 
 
 def _inputs(config: ModelConfig, info: DatasetInfo) -> str:
-    """What other systems leave to whoever calls the network."""
+    """The normalization of the input, which other systems leave to the caller."""
     normalization = find_normalization(config, info)
     mean, std = list(normalization.mean), list(normalization.std)
     return f"It takes (pixel - {mean}) / {std}, pixels as they are stored{' (RGB, 0 to 255)' * info.is_rgb}."

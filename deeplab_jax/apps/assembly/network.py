@@ -1,4 +1,4 @@
-"""The network of a config, and the variables that a workdir has for it."""
+"""The network of a config, and its variables in a workdir."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> DeepLa
     """The network for the classes of the data set.
 
     Args:
-      config: its settings.
-      info: of the data set.
-      mesh: on which it will be trained: says how many images batch norm sees where each device is for itself.
+      mesh: for training; determines the group size of batch norm when statistics are per device.
 
     Raises:
-      UserError: where config and data set disagree about their number, or a setting does not go with its images.
+      UserError: if config and data set disagree on the number of classes, or a setting does not suit its images.
     """
     check_images(config, info)
     if config.model.num_classes not in (0, info.num_classes):
@@ -45,7 +43,7 @@ def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> DeepLa
 
 
 def for_inference(config: Config) -> Config:
-    """The config with the network computed in the precision that is wanted for inference."""
+    """The config with the compute dtype of inference."""
     if not config.inference.compute_dtype:
         return config
     model = dataclasses.replace(config.model, compute_dtype=config.inference.compute_dtype)
@@ -53,7 +51,7 @@ def for_inference(config: Config) -> Config:
 
 
 def make_init(config: Config, model: nn.Module) -> Init:
-    """key -> the network's variables; jitted, so that asking for their shapes and drawing them trace it once."""
+    """key -> the network's variables; jitted, so that shape inference and initialisation share one trace."""
     channels = len(model.normalization.mean) if isinstance(model, DeepLab) else 3
     images = jnp.zeros((1, *config.data.crop_size, channels), jnp.uint8)
     return jax.jit(lambda key: model.init(key, images, train=False))
@@ -65,7 +63,7 @@ def load_variables(
     """The workdir's best variables, or those of `checkpoint`, on the devices of `mesh` (None: the first one).
 
     Raises:
-      UserError: where there is no checkpoint, or it holds another network.
+      UserError: if there is no checkpoint, or it holds a different network.
     """
     target = abstract_variables(make_init(config, model), mesh or meshes.make_mesh(1))
     return checkpoints.restore_variables(pathlib.Path(checkpoint) if checkpoint else workdir, target)

@@ -1,6 +1,6 @@
-"""What a file of weights says of its network: what is needed to build it and to name its classes, and nothing else.
+"""A weights file's metadata: exactly what is needed to build its network and name its classes.
 
-It is a text of JSON beside the arrays. Files come from anywhere: nothing in it is believed before it is checked.
+It is a JSON text stored with the arrays. Files may come from anywhere, so everything in it is checked before use.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from deeplab_jax.models.build import hashable
 from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
 from deeplab_jax.validation import validate
 
-KEY = "deeplab_jax"  # of the text, among a file's metadata
-OWN_LAYOUT = "deeplab_jax"  # names of arrays that are our own paths
+KEY = "deeplab_jax"  # of the text in a file's metadata
+OWN_LAYOUT = "deeplab_jax"  # the layout whose array names are our own paths
 _FORMAT_VERSION = 1
-_OF_TRAINING = ("pretrained", "remat")  # settings of the model that no trained network needs
+_OF_TRAINING = ("pretrained", "remat")  # model settings used only in training
 _INFO_FIELDS = tuple(field.name for field in dataclasses.fields(DatasetInfo) if field.name != "splits")
 _DTYPES = ("uint8", "uint16", "float32")
 _MAX_CLASSES, _MAX_CHANNELS = 65_536, 4_096
 
 
 class Description(NamedTuple):
-    """A network without its weights, and whose names its file has for them."""
+    """A network without its weights, and the layout of their names in the file."""
 
     config: ModelConfig
     info: DatasetInfo
@@ -36,7 +36,7 @@ class Description(NamedTuple):
 
 
 def write_description(config: ModelConfig, info: DatasetInfo, layout: str = OWN_LAYOUT) -> str:
-    """The text for a network's file."""
+    """The metadata text of a network's file."""
     batch_norm = dataclasses.replace(config.batch_norm, group_size=0)
     model = to_dict(dataclasses.replace(config, num_classes=info.num_classes, batch_norm=batch_norm))
     description = {
@@ -50,14 +50,14 @@ def write_description(config: ModelConfig, info: DatasetInfo, layout: str = OWN_
 
 
 def read_description(text: str, path: str) -> Description:
-    """What the text of a file says.
+    """Parses and checks the metadata text of a file.
 
     Args:
-      text: as `write_description` gives it.
-      path: of the file, for the message.
+      text: from `write_description`.
+      path: of the file, for messages.
 
     Raises:
-      UserError: where it says no such thing, or was written by a newer version.
+      UserError: if the text is invalid, or was written by a newer version.
     """
     try:
         known = _mapping(json.loads(text, parse_constant=_refuse), "the whole")
@@ -91,7 +91,7 @@ def read_description(text: str, path: str) -> Description:
 
 
 def _check_origin(name: Any, path: str) -> None:
-    """Raises UserError for a part from elsewhere that is not imported yet: a file must not choose what is."""
+    """Raises UserError for an outside part that is not imported yet: a file must not choose what gets imported."""
     module, colon, _ = str(name).partition(":")
     if colon and (module not in sys.modules or module.partition(".")[0] in sys.stdlib_module_names):
         raise UserError(
@@ -101,7 +101,7 @@ def _check_origin(name: Any, path: str) -> None:
 
 
 def _check_config(config: ModelConfig, model: Mapping[str, Any]) -> None:
-    """Raises ValueError where the config, which was read from `model`, cannot be."""
+    """Raises ValueError if the config, which was read from `model`, is invalid."""
     try:
         validate(Config(model=config))
     except UserError as error:
@@ -139,7 +139,7 @@ def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
 
 
 def _unknown(settings: Any, known: Any, path: str) -> list[str]:
-    """Paths of the settings that this version has no field for."""
+    """Paths of the settings that are not fields of this version."""
     if not isinstance(settings, Mapping) or not isinstance(known, Mapping):
         return []
     return [

@@ -1,4 +1,4 @@
-"""The data set of a config: opened, prepared first where it has to be; and what a workdir remembers of it."""
+"""Opens the data set of a config, preparing it if necessary, and finds what a workdir knows about it."""
 
 from __future__ import annotations
 
@@ -23,31 +23,29 @@ from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
 
 
 def open_dataset(config: Config) -> Dataset:
-    """The data set, prepared first where it has to be."""
+    """The data set, prepared if necessary."""
     factory = registry.resolve("data.datasets", registry.entry(config.data.dataset, "open_dataset"))
     dataset = factory(config.data.root, config.data.prepared_dir)
     return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
 
 
 def open_normalized(config: Config, workdir: pathlib.Path) -> Dataset:
-    """As `open_dataset`; the data set also knows its channels' statistics where they are what images are normalised by.
+    """Like `open_dataset`, with the channel statistics if images are normalised by them.
 
-    They are those that the workdir's run began with, where it has begun.
+    If the workdir already holds a run, they are the ones it started with.
     """
     kept = workdir / DATASET_FILE if has_checkpoints(workdir) else None
     return _add_statistics(open_dataset(config), config, kept)
 
 
 def _add_statistics(dataset: Dataset, config: Config, kept: pathlib.Path | None) -> Dataset:
-    """The same data set, with its channels' means and deviations where the network's normalisation asks for them.
+    """The data set with its channel means and standard deviations, if the network's normalisation needs them.
 
     Args:
-      dataset: opened.
-      config: names the normalisation, and the training split, which is prepared and read where it has to be.
-      kept: file of a run's `DatasetInfo`: it goes on with the numbers that it began with. None: it has not begun.
+      kept: file with a run's `DatasetInfo`, whose statistics are reused; None: compute them on the training split.
 
     Raises:
-      UserError: where the split or the file cannot be read.
+      UserError: if the split or the file cannot be read.
     """
     if config.model.normalization != DATASET_NORMALIZATION:
         return dataset
@@ -60,13 +58,13 @@ def _add_statistics(dataset: Dataset, config: Config, kept: pathlib.Path | None)
 
 
 def find_info(config: Config, workdir: pathlib.Path, *, names_matter: bool = True) -> DatasetInfo:
-    """What is known of the data set: by the workdir, else by its module, else by its files.
+    """The data set's info from the workdir, else from its module, else from its files.
 
     Args:
-      names_matter: where they do not, and only files know the classes, `model.num_classes` numbers will do.
+      names_matter: if False and only the files know the classes, `model.num_classes` numbered classes are used.
 
     Raises:
-      UserError: where only files could tell, and they are not there.
+      UserError: if the files are needed and missing.
     """
     path = workdir / DATASET_FILE
     if path.exists():
@@ -86,10 +84,10 @@ def find_info(config: Config, workdir: pathlib.Path, *, names_matter: bool = Tru
 
 
 def module_info(config: Config) -> DatasetInfo | None:
-    """What the data set's module says of it without files; None where its classes are those of its files.
+    """The INFO of the data set's module; None if the classes are known only from its files.
 
     Raises:
-      UserError: where the module says nothing.
+      UserError: if the module has no INFO.
     """
     factory = registry.resolve("data.datasets", registry.entry(config.data.dataset, "open_dataset"))
     module = sys.modules[factory.__module__]
@@ -104,7 +102,7 @@ def module_info(config: Config) -> DatasetInfo | None:
 
 
 def numbered_classes(name: str, num_classes: int) -> DatasetInfo:
-    """A data set whose classes have numbers for names, and VOC's colours."""
+    """Info of a data set with numbered classes and VOC's colours."""
     return make_info(name, tuple(f"class{class_id}" for class_id in range(num_classes)))
 
 
@@ -121,7 +119,7 @@ def open_loader(config: Config, dataset: Dataset) -> TrainLoader:
 
 
 def make_device_augment(config: Config, dataset: Dataset, mesh: Mesh) -> Augment:
-    """What the devices do with the loader's batches before the step."""
+    """The function that the devices apply to the loader's batches before the step."""
     if not config.data.device_augmentation:
         return lambda batch: batch
     return make_augment(

@@ -1,4 +1,4 @@
-"""A network of ours as one of another system's: which it is, and its arrays by the names that they have there."""
+"""The equivalent of a network in another system: its settings there, and its arrays under that system's names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from deeplab_jax.weights.names import TORCH_COUNTERS
 from deeplab_jax.weights.rules import load_pretrained, names_of
 
 _LAYOUTS = "weights.layouts"
-_OF_TRAINING = ("dropout", "logits_stddev")  # arguments of parts that change nothing of what they compute
-_OF_OTHER_PARTS = ("low_level_tap",)  # of a backbone: matters to the head alone
+_OF_TRAINING = ("dropout", "logits_stddev")  # arguments of parts that do not affect inference
+_OF_OTHER_PARTS = ("low_level_tap",)  # arguments of a backbone that only affect the head
 
 
 def writable_layouts() -> tuple[str, ...]:
@@ -26,15 +26,15 @@ def writable_layouts() -> tuple[str, ...]:
 
 
 def find_peer(config: ModelConfig, channels: int, layout: str) -> PeerNetwork:
-    """The network of the layout's system that computes what a network of ours with these settings does.
+    """The network of the layout's system that computes the same as ours with these settings.
 
     Args:
-      config: of the network; it names the number of classes.
+      config: of the network, with the number of classes set.
       channels: of the images.
       layout: one of `writable_layouts`.
 
     Raises:
-      UserError: where there is none; it names the first setting that no network there has.
+      UserError: if there is none; names the first setting that the other system does not support.
     """
     if layout not in (writable := writable_layouts()):
         raise UserError(f"layout '{layout}': networks can be written as {', '.join(writable)}, or with our own names")
@@ -52,14 +52,14 @@ def peer_arrays(flat: Mapping[str, np.ndarray], peer: PeerNetwork) -> dict[str, 
     """The state dict of the peer.
 
     Args:
-      flat: path of ours -> array; what the peer has no part for is left out.
-      peer: as `find_peer` gives it.
+      flat: our path -> array; arrays of parts that the peer lacks are left out.
+      peer: from `find_peer`.
 
     Raises:
-      ValueError: where an array has no place in it.
+      ValueError: if an array has no place in it.
     """
     arrays = names_of(parts_of(flat, peer), peer.layout.rules)
-    if TORCH_COUNTERS in peer.layout.ignored:  # of batches, which torch counts and reads in no network of these
+    if TORCH_COUNTERS in peer.layout.ignored:  # batch counters, which torch stores and none of these networks reads
         suffix = ".running_mean"
         norms = [name.removesuffix(suffix) for name in arrays if name.endswith(suffix)]
         arrays |= {f"{norm}.num_batches_tracked": np.zeros((), np.int64) for norm in norms}
@@ -67,13 +67,13 @@ def peer_arrays(flat: Mapping[str, np.ndarray], peer: PeerNetwork) -> dict[str, 
 
 
 def parts_of(flat: Mapping[str, np.ndarray], peer: PeerNetwork) -> dict[str, np.ndarray]:
-    """Those of our arrays that the peer has a part for: of a network without a head, the backbone's."""
+    """Our arrays that the peer has a part for: only the backbone's if it has no head."""
     is_whole = "head" in peer.layout.model
     return {path: array for path, array in flat.items() if is_whole or path.split("/")[1] == "backbone"}
 
 
 def is_same(arrays: Mapping[str, np.ndarray], flat: Mapping[str, np.ndarray], peer: PeerNetwork) -> bool:
-    """Whether the peer's arrays are ours, bit for bit, by the rules of import."""
+    """Whether the peer's arrays, imported by its layout's rules, equal ours bit for bit."""
     wanted = parts_of(flat, peer)
     zeros = {path: np.broadcast_to(np.zeros((), array.dtype), array.shape) for path, array in wanted.items()}
     found, report = load_pretrained(arrays, peer.layout.rules, zeros, skip=peer.layout.ignored)
@@ -88,7 +88,7 @@ def _has_peer(layout: str) -> bool:
 
 
 def _differences(config: ModelConfig, model: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(setting, ours, theirs) of all that would make `model`, of a layout, compute something else."""
+    """(setting, ours, theirs) for every setting with which the layout's `model` would compute something else."""
     free = _OF_TRAINING if "head" in model else (*_OF_TRAINING, *_OF_OTHER_PARTS)
     for kind in ("backbone", "head", "auxiliary") if "head" in model else ("backbone",):
         ours, theirs = getattr(config, kind), model.get(kind, {"name": "", "args": {}})

@@ -1,4 +1,4 @@
-"""How a config wants images to go through the network."""
+"""Predictor options from a config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deeplab_jax.types import DatasetInfo
 
 
 def predictor_options(config: Config, info: DatasetInfo) -> PredictorOptions:
-    """How the config wants an image of the data set to go through the network; later changes of it count no more."""
+    """The predictor options of a config; later changes to the config do not affect them."""
     return PredictorOptions(
         settings=dataclasses.replace(config.inference),
         align_corners=config.model.align_corners,

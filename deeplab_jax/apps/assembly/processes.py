@@ -1,8 +1,8 @@
-"""Several processes as one run: how they find each other, and what is said when one of them is lost.
+"""Multi-process runs: how the processes find each other, and the error when one of them is lost.
 
-Who belongs together comes from the flags `--coordinator`, `--num_processes` and `--process_id`, or from the variables
-of the cluster (Slurm, Open MPI, Kubernetes, Cloud TPU), as `jax.distributed` reads them. A process that is alone needs
-neither.
+The processes are configured by the flags `--coordinator`, `--num_processes` and `--process_id`, or by the environment
+variables of the cluster (Slurm, Open MPI, Kubernetes, Cloud TPU), as `jax.distributed` reads them. A single process
+needs neither.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import jax
 
 from deeplab_jax.types import UserError
 
-HEARTBEAT_SECONDS = 60  # after which a process that says nothing counts as lost
-LAST_SECONDS = 3600  # that those who are done wait for the first process, which writes the report
+HEARTBEAT_SECONDS = 60  # a process silent for this long counts as lost
+LAST_SECONDS = 3600  # how long finished processes wait for the first one, which writes the report
 
-_COUNTS = {  # what a launcher sets for each process that it starts -> how many there are
+_COUNTS = {  # variables that a launcher sets for each process -> variable with the number of processes
     ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"): "SLURM_NTASKS",
     ("OMPI_MCA_orte_hnp_uri",): "OMPI_COMM_WORLD_SIZE",
 }
@@ -31,17 +31,15 @@ _COUNTS = {  # what a launcher sets for each process that it starts -> how many 
 def join_processes(
     coordinator: str = "", num_processes: int = 0, process_id: int = -1, *, preemptible: bool = True
 ) -> None:
-    """Makes this process one of several, before anything touches a device; a process that is alone stays so.
+    """Joins the other processes of this run, before anything touches a device; does nothing for a single process.
 
     Args:
-      coordinator: HOST:PORT of process 0; '': the cluster's variables tell.
-      num_processes: how many there are; 0: likewise.
-      process_id: which one this is; -1: likewise.
-      preemptible: SIGTERM is left to JAX's preemption service, whom `train.signals.StopSignal` asks; False: it ends
-        the process, as it does one that is alone.
+      coordinator: HOST:PORT of process 0; '' for it, 0 and -1 for the others: from the cluster's variables.
+      preemptible: leave SIGTERM to JAX's preemption service, which `train.signals.StopSignal` queries; if False, it
+        ends the process, as usual.
 
     Raises:
-      UserError: where the flags are incomplete, the processes do not find each other, or cannot share their GPUs.
+      UserError: if the flags are incomplete, the processes do not find each other, or cannot share their GPUs.
     """
     given = (bool(coordinator), num_processes > 0, process_id >= 0)
     if any(given) and not all(given):
@@ -71,7 +69,7 @@ def join_processes(
 
 
 def in_cluster(environment: Mapping[str, str]) -> bool:
-    """Whether a launcher has started this process as one of several, or may have on a TPU host."""
+    """Whether a launcher started this process as one of several, or may have, on a TPU host."""
     for names, count in _COUNTS.items():
         if all(name in environment for name in names) and int(environment.get(count, "1")) > 1:
             return True
@@ -83,16 +81,16 @@ def in_cluster(environment: Mapping[str, str]) -> bool:
 
 
 def own_gpus(environment: Mapping[str, str]) -> tuple[int, ...] | None:
-    """Which of the GPUs that it sees are this process's own, where Slurm or Open MPI has started it.
+    """The visible GPUs that belong to this process, if Slurm or Open MPI started it.
 
-    JAX by itself gives each process one, that of its number on the node: one process for each node would leave all
-    but the first idle, and one whose GPUs the launcher has chosen already would ask for some that it does not see.
+    By default JAX gives each process the GPU of its local rank: a single process per node would leave all other GPUs
+    idle, and a process whose GPUs the launcher has already chosen would request some that it cannot see.
 
     Returns:
-      Positions among those it sees; (): all of them; None: as JAX does.
+      Positions among the visible GPUs; (): all of them; None: JAX's default.
 
     Raises:
-      UserError: where the processes of a node cannot share its GPUs evenly.
+      UserError: if the processes of a node cannot share its GPUs evenly.
     """
     place = _place_on_node(environment)
     if place is None or environment.get("JAX_LOCAL_DEVICE_IDS"):
@@ -101,7 +99,7 @@ def own_gpus(environment: Mapping[str, str]) -> tuple[int, ...] | None:
     if num_processes == 1 or "SLURM_GPUS_PER_TASK" in environment:
         return ()
     num_seen = len([each for each in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if each])
-    if num_seen == 0:  # nobody says how many there are
+    if num_seen == 0:  # their number is unknown
         return None
     if num_seen == 1:  # bound to it
         return ()
@@ -115,7 +113,7 @@ def own_gpus(environment: Mapping[str, str]) -> tuple[int, ...] | None:
 
 
 def _place_on_node(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """(number of this process on its node, how many the launcher has started there); None: unknown."""
+    """(local rank of this process, number of processes on its node); None: unknown."""
     if "OMPI_COMM_WORLD_LOCAL_SIZE" in environment:
         return int(environment["OMPI_COMM_WORLD_LOCAL_RANK"]), int(environment["OMPI_COMM_WORLD_LOCAL_SIZE"])
     if not {"SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP_TASKS_PER_NODE"} <= set(environment):
@@ -128,8 +126,8 @@ def _place_on_node(environment: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def told_when_one_is_lost() -> Iterator[None]:
-    """Turns what the runtime says when another process is gone into one line."""
+def explain_lost_process() -> Iterator[None]:
+    """Turns the runtime's error about a lost process into a one-line UserError."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, RuntimeError) as error:

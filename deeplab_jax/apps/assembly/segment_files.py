@@ -1,4 +1,4 @@
-"""Many image files through a network: computed in batches, read and written in threads beside the device."""
+"""Segments many image files in batches; files are read and written in threads while the device computes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from deeplab_jax.data.sources.bands import decode_pixels
 from deeplab_jax.inference.predictor import BatchSegmenter, PredictorOptions, canvas_size
 from deeplab_jax.types import DatasetInfo, Pixels, UserError
 
-_NUM_AHEAD = 8  # images decoded before the device asks for them, and results not yet written, at least
+_NUM_AHEAD = 8  # at least this many images are decoded ahead of the device, and as many results may be unwritten
 
-Files = Callable[[pathlib.Path, Pixels, Integer[np.ndarray, "h w"]], dict[pathlib.Path, bytes]]  # of one result
+Files = Callable[[pathlib.Path, Pixels, Integer[np.ndarray, "h w"]], dict[pathlib.Path, bytes]]  # (target, image, ids)
 
 
 class Job(NamedTuple):
-    """One image on its way."""
+    """One image to be segmented."""
 
-    target: pathlib.Path  # of its result, without ending
+    target: pathlib.Path  # path of its result, without extension
     image: Pixels
 
 
@@ -58,25 +58,22 @@ def segment_files(
     files: Files | None = None,
     batch_size: int = 1,
 ) -> list[str]:
-    """Segments the files, reading and writing in threads beside the device.
+    """Segments the files, reading and writing in threads while the device computes.
 
-    Images that are computed at one size share batches. Those that fill none in the end go one by one, so that each
-    size is compiled for at most twice.
+    Images with the same canvas size share batches. Left-over images that do not fill a batch are run one by one, so
+    that each size is compiled at most twice.
 
     Args:
-      segment: images of one canvas size -> what waits for their class ids.
-      options: of `segment`; says which images share a size.
-      paths: of the images.
-      targets: of their results, without ending.
-      info: of the data set.
-      files: what is written of a result; None: `ids_and_overlay`.
-      batch_size: images in a full batch.
+      segment: images of one canvas size -> functions that wait for their class ids.
+      options: of `segment`; determines the canvas sizes.
+      targets: paths of the results, without extension.
+      files: the files to write for a result; None: `ids_and_overlay`.
 
     Returns:
       One message for each image that could not be read.
 
     Raises:
-      UserError: where a result cannot be written.
+      UserError: if a result cannot be written.
     """
     files = files or functools.partial(ids_and_overlay, info=info)
     num_ahead = max(_NUM_AHEAD, 2 * batch_size)
@@ -125,7 +122,7 @@ def _ahead(
     paths: Iterable[pathlib.Path],
     num_ahead: int = _NUM_AHEAD,
 ) -> Iterator[concurrent.futures.Future[Pixels]]:
-    """Futures of function(path), in order, a bounded number of them started ahead of their turn."""
+    """Futures of function(path), in order; a bounded number of them is started ahead."""
     started: collections.deque[concurrent.futures.Future[Pixels]] = collections.deque()
     for path in paths:
         started.append(pool.submit(function, path))

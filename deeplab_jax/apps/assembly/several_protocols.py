@@ -1,4 +1,4 @@
-"""One checkpoint scored under several evaluation protocols: scores_NAME.json each, and protocols.json."""
+"""Scores one checkpoint under several evaluation protocols: scores_NAME.json for each, and protocols.json."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import jax
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
 from deeplab_jax.apps.assembly.evaluation import score, write_evaluation
-from deeplab_jax.apps.assembly.processes import told_when_one_is_lost
+from deeplab_jax.apps.assembly.processes import explain_lost_process
 from deeplab_jax.config import Config, InferenceConfig
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference.protocols import find_protocol
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import validate
 
-# Fields of `inference` that are no part of a protocol: a run keeps its own.
+# Fields of `inference` that are not part of a protocol and keep the config's values.
 _KEPT = ("batch_size", "compute_dtype", "measures")
 
 
 def with_protocol(config: Config, name: str) -> Config:
-    """The config with the protocol's settings; fields of `inference` that it does not name get their defaults.
+    """The config with the protocol's settings; fields of `inference` that it does not set get their defaults.
 
     Raises:
-      UserError: where there is no such protocol, or it cannot work with the rest of the config.
+      UserError: if there is no such protocol, or it does not work with the rest of the config.
     """
     try:
         protocol = find_protocol(name)
@@ -47,18 +47,18 @@ def with_protocol(config: Config, name: str) -> Config:
     return changed
 
 
-@told_when_one_is_lost()
+@explain_lost_process()
 def evaluate_protocols(config: Config, workdir: pathlib.Path, checkpoint: str, names: str) -> None:
     """Scores the workdir's best checkpoint, or `checkpoint`, under each protocol of `names`, separated by commas.
 
     Raises:
-      UserError: where a protocol does not exist, there is no checkpoint, or the workdir cannot be written.
+      UserError: if a protocol or checkpoint does not exist, or the workdir cannot be written.
     """
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     configs = {name: with_protocol(config, name) for name in chosen}
     dataset = open_data.open_normalized(config, workdir)
     mesh = make_mesh(config)
-    # The same weights serve all of them: a protocol changes strides and rates, never a shape.
+    # All use the same weights: a protocol changes strides and rates, never a shape.
     variables = network.load_variables(config, network.build(config, dataset.info), workdir, checkpoint, mesh)
     found: dict[str, Mapping[str, Any]] = {}
     for name, changed in configs.items():
@@ -75,7 +75,7 @@ def evaluate_protocols(config: Config, workdir: pathlib.Path, checkpoint: str, n
 
 
 def summarize(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """protocols.json: what differs from protocol to protocol, by name."""
+    """The content of protocols.json: scores and sources by protocol name."""
     keys = ("mean_iou", "confidence_interval", "pixel_accuracy", "mean_accuracy", "num_images", "protocol", "speed")
     return {
         name: {
@@ -88,7 +88,7 @@ def summarize(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def format_side_by_side(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """A column for each protocol, a row for each class that any of them saw; the means and the 95 % interval below."""
+    """A table with a column per protocol and a row per class present; means and the 95 % interval below."""
     widths = {name: max(len(name), len("0.1234-0.1234")) for name in found}
     class_names = list(next(iter(found.values()))["iou_per_class"])
     first = max(len("pixel accuracy"), *(len(name) for name in class_names))

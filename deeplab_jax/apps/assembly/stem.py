@@ -1,4 +1,4 @@
-"""Weights that were made for RGB, for a network that reads other channels: its stem's kernels, spread over them."""
+"""Loads RGB weights into a network with other input channels by repeating its stem's kernels over them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from deeplab_jax.config import PretrainedConfig
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.types import Normalization, UserError, Variables
 
-Load = Callable[[Variables], tuple[dict[str, Any], Any]]  # variables -> those of a file in their place, and a report
+Load = Callable[[Variables], tuple[dict[str, Any], Any]]  # variables -> (variables filled from a file, report)
 _Path = tuple[str, ...]
 
 
 def load_for_channels(load: Load, variables: Variables, model: nn.Module, settings: PretrainedConfig) -> Any:
-    """As `load(variables)`; where `settings.stem` is 'repeat', the file may be one for RGB whatever the images are.
+    """Like `load(variables)`; if `settings.stem` is 'repeat', the file may be for RGB whatever the images are.
 
     Raises:
-      UserError: where the file would have to fit a stem for other channels, and `settings.stem` does not allow it.
+      UserError: if the stem has other channels than the file and `settings.stem` does not allow it.
     """
     stem = stem_kernels(model) if isinstance(model, DeepLab) else {}
     if not stem:
@@ -46,7 +46,7 @@ def load_for_channels(load: Load, variables: Variables, model: nn.Module, settin
 
 
 def stem_kernels(model: DeepLab) -> Mapping[_Path, int]:
-    """Path -> channels of the kernels that read the images; none where these are RGB."""
+    """Path -> number of channels, for the kernels that read the images; empty for RGB."""
     channels = len(model.normalization.mean)
     if channels == 3:
         return {}
@@ -62,7 +62,7 @@ def _shapes(model: DeepLab, channels: int) -> dict[_Path, tuple[int, ...]]:
 
 
 def repeat_channels(kernel: Float[np.ndarray, "h w 3 c"], channels: int) -> Float[np.ndarray, "h w bands c"]:
-    """A kernel of RGB for other channels, whose activations keep their scale.
+    """Adapts an RGB kernel to other channels while keeping the scale of its activations.
 
     One channel gets the sum of the three; more get red, green, blue, red, ..., times 3 / channels.
 

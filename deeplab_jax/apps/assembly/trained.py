@@ -1,4 +1,4 @@
-"""What the weights of a workdir were trained as: its config, and what another config must not change of it."""
+"""The config with which a workdir's weights were trained, and a check that another config is compatible."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deeplab_jax.apps.assembly.workdir import CONFIG_FILE, DATASET_FILE, read_in
 from deeplab_jax.config import Config, from_dict, plain
 from deeplab_jax.types import UserError
 
-_TRAINING = {"dropout", "logits_stddev"}  # arguments of parts that change nothing of what trained weights compute
+_TRAINING = {"dropout", "logits_stddev"}  # arguments of parts that do not affect inference
 
 
 def read_config(workdir: pathlib.Path) -> Config | None:
-    """The config of the run in `workdir`; None where there is none.
+    """The config of the run in `workdir`; None if there is none.
 
     Raises:
-      UserError: where its file cannot be read.
+      UserError: if its file cannot be read.
     """
     path = workdir / CONFIG_FILE
     if not path.is_file():
@@ -38,9 +38,7 @@ def check_trained(config: Config, workdir: pathlib.Path, checkpoint: str = "") -
     Output stride, scales and precision are free: they are chosen for each evaluation.
 
     Args:
-      config: to compute with.
-      workdir: of the run.
-      checkpoint: one of another run, whose weights are meant instead.
+      checkpoint: a checkpoint of another run to check instead.
     """
     if checkpoint:
         path = pathlib.Path(checkpoint).absolute()
@@ -78,7 +76,7 @@ def _pairs(config: Config, trained: Config) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _is_named(factory: Callable[..., Any], package: str, name: str) -> bool:
-    """Whether `name` is another one of the factory's."""
+    """Whether `name` is an alias of the factory."""
     try:
         return registry.resolve(package, name) is factory
     except ValueError:  # a name of another version

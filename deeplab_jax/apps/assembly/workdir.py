@@ -1,4 +1,4 @@
-"""A workdir: whose run it holds, and what is kept there of its config and data set."""
+"""A workdir: which run it holds, and the config and data set info stored in it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from deeplab_jax.train.checkpoint import FOLDER
 from deeplab_jax.types import DatasetInfo, UserError
 
 CONFIG_FILE = "config.json"  # inside a workdir
-DATASET_FILE = "dataset.json"  # what prediction must know of the data set, so that it can do without it
+DATASET_FILE = "dataset.json"  # info that prediction needs, so that it works without the data set
 
-# What a run may change when it is continued: neither the state nor the data of its later steps depends on it.
+# Settings that may change when a run is resumed: neither its state nor its data order depends on them.
 _FREE = (
     "inference.",
     "crf_search",
@@ -41,10 +41,10 @@ _FREE = (
 
 
 def open_workdir(config: Config, workdir: pathlib.Path) -> None:
-    """Makes the workdir this config's: creates it where missing, and writes config.json.
+    """Claims the workdir for this config: creates it if necessary and writes config.json.
 
     Raises:
-      UserError: where it cannot be written, or holds checkpoints of another config.
+      UserError: if it cannot be written, or holds checkpoints of another config.
     """
     path = workdir / CONFIG_FILE
     wanted = json.loads(json.dumps(to_dict(config)))
@@ -56,21 +56,21 @@ def open_workdir(config: Config, workdir: pathlib.Path) -> None:
 
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:
-    """Whether the workdir holds anything that a new run could spoil."""
+    """Whether the workdir holds checkpoints."""
     folder = workdir / FOLDER
     return folder.is_dir() and any(folder.iterdir())
 
 
 def keep_info(info: DatasetInfo, workdir: pathlib.Path) -> None:
-    """Writes what is known of the data set into the workdir."""
+    """Writes the data set info to the workdir."""
     write_whole(workdir / DATASET_FILE, json.dumps(dataclasses.asdict(info), indent=1) + "\n")
 
 
 def read_info(path: pathlib.Path) -> DatasetInfo:
-    """What a file, written as JSON of its fields, knows of a data set.
+    """Reads a data set info from JSON.
 
     Raises:
-      UserError: where it cannot be read.
+      UserError: if the file cannot be read.
     """
     try:
         known = json.loads(path.read_text())
@@ -83,7 +83,7 @@ def read_info(path: pathlib.Path) -> DatasetInfo:
 
 
 def _with_defaults(old: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as it would have been written had today's fields been known."""
+    """An older config, completed with the defaults of newer fields."""
     filled = {**defaults, **old}
     for name, value in defaults.items():
         if isinstance(value, Mapping) and isinstance(filled[name], Mapping):

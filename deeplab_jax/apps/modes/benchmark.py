@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.build_step import build_step, state_options
 from deeplab_jax.apps.assembly.devices import check_batch, make_mesh
-from deeplab_jax.apps.assembly.memory_report import told_when_it_runs_out
+from deeplab_jax.apps.assembly.memory_report import explain_out_of_memory
 from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.apps.modes.compile import convolution_flops
@@ -70,7 +70,7 @@ def benchmark(config: Config, workdir: pathlib.Path) -> None:
     dataset, refusal = _open_data(config, workdir)
     info = dataset.info if dataset else open_data.find_info(config, workdir, names_matter=False)
     needs: list[StepMemory] = []
-    with told_when_it_runs_out(config, mesh, needs):
+    with explain_out_of_memory(config, mesh, needs):
         report = _describe_run(config, mesh)
         report["limits"] = measure_limits(mesh, config.model.compute_dtype)._asdict()
         variables, model, report["step"] = _measure_step(config, info, mesh, needs)

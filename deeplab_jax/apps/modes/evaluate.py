@@ -10,7 +10,7 @@ import jax
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
 from deeplab_jax.apps.assembly.evaluation import score, write_evaluation
-from deeplab_jax.apps.assembly.processes import join_processes, told_when_one_is_lost
+from deeplab_jax.apps.assembly.processes import explain_lost_process, join_processes
 from deeplab_jax.apps.assembly.several_protocols import evaluate_protocols
 from deeplab_jax.apps.pages.score_table import collapse_warning, format_table
 from deeplab_jax.apps.request import CHECKPOINT, PROCESSES, Flag, Needs, Request
@@ -34,7 +34,7 @@ def run(request: Request) -> int:
     return 0
 
 
-@told_when_one_is_lost()
+@explain_lost_process()
 def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> dict[str, Any]:
     """Scores the workdir's best checkpoint, or `checkpoint`, on the evaluation split.
 

@@ -20,9 +20,9 @@ from deeplab_jax.apps.assembly.build_step import Step, abstract_batch, build_ste
 from deeplab_jax.apps.assembly.class_weights import WEIGHTINGS, describe_weights, training_counts
 from deeplab_jax.apps.assembly.devices import check_batch, make_mesh
 from deeplab_jax.apps.assembly.evaluation import announce_shape, make_evaluator, write_evaluation
-from deeplab_jax.apps.assembly.memory_report import describe_memory, told_when_it_runs_out
+from deeplab_jax.apps.assembly.memory_report import describe_memory, explain_out_of_memory
 from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
-from deeplab_jax.apps.assembly.processes import join_processes, told_when_one_is_lost
+from deeplab_jax.apps.assembly.processes import explain_lost_process, join_processes
 from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
 from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.pages.run_report import report
@@ -68,12 +68,12 @@ def train(config: Config, workdir: pathlib.Path) -> int:
     mesh = make_mesh(config)
     check_batch(config, mesh)
     needs: list[StepMemory] = []
-    with told_when_one_is_lost(), told_when_it_runs_out(config, mesh, needs):
+    with explain_lost_process(), explain_out_of_memory(config, mesh, needs):
         step, received = _train(config, workdir, mesh, needs)
     if received is not None and step < config.train.num_steps:
         _say(f"{received.name}: saved step {step}; the same command continues from there")
         return 128 + signal.SIGINT if received is signal.SIGINT else 0
-    with told_when_one_is_lost():
+    with explain_lost_process():
         report(config, workdir)
     return 0
 

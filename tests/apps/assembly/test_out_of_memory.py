@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import pytest
 
-from deeplab_jax.apps.assembly.memory_report import describe_memory, remedies, told_when_it_runs_out
+from deeplab_jax.apps.assembly.memory_report import describe_memory, explain_out_of_memory, remedies
 from deeplab_jax.config import Config
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.train.step_memory import StepMemory
@@ -32,7 +32,7 @@ def test_the_needs_are_one_line():
 
 
 def test_out_of_memory_is_told_with_the_table_and_what_needs_less(config, capsys):
-    with pytest.raises(UserError) as caught, told_when_it_runs_out(config, make_mesh(4), [NEEDS]):
+    with pytest.raises(UserError) as caught, explain_out_of_memory(config, make_mesh(4), [NEEDS]):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 24000000000 bytes.")
     assert capsys.readouterr().out == describe_memory(NEEDS) + "\n"
     assert str(caught.value) == (
@@ -60,5 +60,5 @@ def test_what_is_in_use_is_not_advised(config):
 
 
 def test_other_errors_are_left_alone(config):
-    with pytest.raises(jax.errors.JaxRuntimeError), told_when_it_runs_out(config, make_mesh(1), []):
+    with pytest.raises(jax.errors.JaxRuntimeError), explain_out_of_memory(config, make_mesh(1), []):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
