@@ -13,17 +13,17 @@ from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.nn.plan import UnitPlan, atrous_plan
 from deeplab_jax.types import FeatureInfo, Features
 
-# expansion, channels, repeats, stride of the first: table 2 of the paper
+# Expansion, channels, repeats, stride of the first block: table 2 of the paper.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _STEM_CHANNELS = 32
 _LAST_CHANNELS = 1280
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, linear 1x1 projection; the input is added where shapes agree.
+    """1x1 expansion, 3x3 depthwise, linear 1x1 projection; adds the input if shapes match.
 
     Returns:
-      The block's output, and that of its depthwise convolution, behind the activation.
+      The block's output, and that of its depthwise convolution after the activation.
     """
 
     features: int
@@ -55,26 +55,26 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Features at strides 4, 8, ... up to `output_stride`; each the last block's of its stride.
+    """Features at strides 4, 8, ... up to `output_stride`, each from the last block of its stride.
 
     Attributes:
-      output_stride: 8, 16 or 32; what would be stride beyond it becomes atrous rate.
+      output_stride: 8, 16 or 32; further strides become atrous rates.
       width: multiplier on all channels.
-      divisor: all channels are rounded to multiples of it; 8, and in TF deeplab 1 at any width but 1.
+      divisor: channels are rounded to multiples of it; usually 8, in TF deeplab 1 at any width other than 1.
       padding: of strided 3x3 convolutions, 'tf_same' or 'symmetric'.
-      stem_padding: of the first of them; '': as `padding`; 'valid' (VainF): none, so that all maps are smaller.
-      padded_expansion: the zeros around a block's input are expanded with it, and reach the depthwise convolution
-        as what batch norm and activation make of them (VainF, with symmetric padding); False: they stay zeros.
-      low_level_tap: which map stands for a stride below the deepest: the output of its 'last' block, or that of
-        the last block's 'depthwise' convolution (TF deeplab's decoder).
-      expand_first: the first block has a 1x1 expansion too (GluonCV), of factor 1.
-      last_conv: the deepest features are those of the classifier's 1x1 convolution behind the blocks
-        (segmentation_models.pytorch), of 1280 channels, more for a width above 1.
-      carrier_rate: 'old', or 'new' (segmentation_models.pytorch), of blocks that carried a stride; see `atrous_plan`.
+      stem_padding: of the first of them; '': as `padding`; 'valid' (VainF): none, which makes all maps smaller.
+      padded_expansion: True: a block's input is padded before the expansion, so the depthwise convolution sees zeros
+        transformed by batch norm and activation (VainF, with symmetric padding); False: it sees zeros.
+      low_level_tap: the feature map of each stride before the deepest: the output of its 'last' block, or of that
+        block's 'depthwise' convolution (TF deeplab's decoder).
+      expand_first: the first block has a 1x1 expansion too, of factor 1 (GluonCV).
+      last_conv: the deepest features are those of the classifier's 1x1 convolution after the blocks
+        (segmentation_models.pytorch), with 1280 channels, more for a width above 1.
+      carrier_rate: 'old', or 'new' (segmentation_models.pytorch); see `atrous_plan`.
       epsilon: of batch norm; 1e-3 in TF-slim, 1e-5 in GluonCV.
 
     Raises:
-      ValueError: by `feature_info` and the call, for a tap that does not exist.
+      ValueError: from `feature_info` and the call, for an unknown tap.
     """
 
     output_stride: int
@@ -127,7 +127,7 @@ class MobileNetV2(nn.Module):
         return {info.name: features[info.name] for info in self.feature_info}
 
     def _is_depthwise(self, plan: UnitPlan) -> bool:
-        """Whether the map of this block that others read is its depthwise convolution's."""
+        """Whether this block's feature map is the output of its depthwise convolution."""
         if self.low_level_tap not in ("last", "depthwise"):
             raise ValueError(f"low_level_tap='{self.low_level_tap}' must be 'last' or 'depthwise'")
         return self.low_level_tap == "depthwise" and plan.output_stride < self.output_stride

@@ -19,7 +19,7 @@ class Block(NamedTuple):
     """A row of the paper's tables 1 and 2."""
 
     kernel_size: int
-    expanded: int  # channels between expansion and projection
+    expanded: int  # channels after the expansion
     channels: int
     squeeze_excite: bool
     activation: str
@@ -63,7 +63,7 @@ _OPTIONS = {"tail": ("full", "reduced", "seg"), "low_level_tap": ("last", "first
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel, scaled by a gate that two 1x1 convolutions make of the channels' means over the image.
+    """Scales each channel by a gate that two 1x1 convolutions compute from the channel means over the image.
 
     Source: 1709.01507, sec. 3; the hard sigmoid is MobileNetV3's, sec. 5.2 and 5.3.
     """
@@ -81,13 +81,13 @@ class SqueezeExcite(nn.Module):
 
 
 class SqueezedResidual(nn.Module):
-    """1x1 expansion, depthwise convolution, squeeze-and-excite, linear 1x1 projection; plus the input where it fits.
+    """1x1 expansion, depthwise convolution, squeeze-and-excite, linear 1x1 projection; plus the input if it fits.
 
     Attributes:
-      block: its channels are those of the network's width.
+      block: with channels at the network's width.
 
     Returns:
-      The block's output, and that of its depthwise convolution, behind the activation.
+      The block's output, and that of its depthwise convolution after the activation.
     """
 
     block: Block
@@ -120,31 +120,30 @@ class SqueezedResidual(nn.Module):
             squeezed = _divisible(block.expanded / _SQUEEZE_FACTOR)
             y = SqueezeExcite(squeezed, self.options, name="squeeze_excite")(y)
         y = ConvNorm(block.channels, activation="none", name="project", **shared)(y, train=train)
-        # By the nominal stride, as torchvision, so that a stride left out changes no function; TF deeplab adds the
-        # input then, to the one block that has as many channels as its input: that of the small network's halved tail.
+        # Depends on the nominal stride, as in torchvision, so converting a stride to a rate changes nothing. TF deeplab
+        # adds the input here if channels match, which only concerns one block: in the small network's halved tail.
         if block.stride == 1 and x.shape[-1] == block.channels:
             y = x + y
         return y, depthwise
 
 
 class MobileNetV3(nn.Module):
-    """Features at strides 4, 8, ... up to `output_stride`; the deepest are the last convolution's.
+    """Features at strides 4, 8, ... up to `output_stride`; the deepest come from the last convolution.
 
     Attributes:
       blocks: at width 1.
-      output_stride: 8, 16 or 32; what would be stride beyond it becomes atrous rate.
+      output_stride: 8, 16 or 32; further strides become atrous rates.
       width: multiplier on all channels; they are rounded to multiples of 8.
-      tail: channels from the last strided block on: 'full'; 'reduced': halved, but for the expansion of that
-        block (torchvision's reduced_tail, TF's detection models); 'seg': halved with it (TF deeplab's *_seg).
-      minimalistic: ReLU and 3x3 kernels throughout and no squeeze-and-excite, for plain hardware.
-      low_level_tap: which map stands for a stride below the deepest: the output of its 'last' block, of its
-        'first' (torchvision's deeplabv3 and lraspp), or the 'depthwise' convolution of the last (TF deeplab).
-      carrier_rate: 'old', or 'new' (torchvision), of blocks that carried a stride; see `atrous_plan`.
+      tail: channels from the last strided block on: 'full'; 'reduced': halved, except that block's expansion
+        (torchvision's reduced_tail, TF's detection models); 'seg': halved, including it (TF deeplab's *_seg).
+      minimalistic: only ReLU and 3x3 kernels, no squeeze-and-excite, for simple hardware.
+      low_level_tap: the feature map of each stride before the deepest: the output of its 'last' block, of its 'first'
+        (torchvision's deeplabv3 and lraspp), or of the last block's 'depthwise' convolution (TF deeplab).
+      carrier_rate: 'old', or 'new' (torchvision); see `atrous_plan`.
       padding: of strided convolutions, 'tf_same' or 'symmetric' (torchvision).
-      epsilon: of batch norm.
 
     Raises:
-      ValueError: by `feature_info` and the call, for an option that does not exist.
+      ValueError: from `feature_info` and the call, for an unknown option.
     """
 
     blocks: tuple[Block, ...]
@@ -183,14 +182,14 @@ class MobileNetV3(nn.Module):
         return {**features, f"stride{self.output_stride}": last(x, train=train)}
 
     def _taps(self) -> dict[int, int]:
-        """Stride -> the block whose map stands for it; below the deepest."""
+        """Stride -> the block that its feature map comes from, for the strides before the deepest."""
         strides = [(plan.output_stride, block_id) for block_id, (_, plan) in enumerate(self._units())]
-        # Of equal keys a dictionary keeps the last.
+        # For equal keys a dictionary keeps the last.
         chosen = dict(reversed(strides) if self.low_level_tap == "first" else strides)
         return {stride: chosen[stride] for stride in sorted(chosen) if 4 <= stride < self.output_stride}
 
     def _units(self) -> list[tuple[Block, UnitPlan]]:
-        """Each block with the channels of this width, and its plan."""
+        """Each block with its channels at this width, and its plan."""
         self._check()
         plans = atrous_plan(
             [block.stride for block in self.blocks],
@@ -200,15 +199,15 @@ class MobileNetV3(nn.Module):
         )
         units, nominal_in, channels_in = [], _STEM_CHANNELS, self._channels(_STEM_CHANNELS)
         for block, plan in zip(self._nominal_blocks(), plans, strict=True):
-            # The expansion is a factor on what comes in, whatever that was rounded to (TF). torchvision scales
-            # and rounds both for themselves: the same at width 1, for which alone it has weights.
+            # The expansion factor applies to the rounded input channels (TF). torchvision scales and rounds both
+            # independently, which is the same at width 1, the only one it has weights for.
             expanded = _divisible(block.expanded / nominal_in * channels_in)
             nominal_in, channels_in = block.channels, self._channels(block.channels)
             units.append((block._replace(expanded=expanded, channels=channels_in), plan))
         return units
 
     def _nominal_blocks(self) -> list[Block]:
-        """The blocks of this tail and simplicity, at width 1."""
+        """The blocks for this `tail` and `minimalistic`, at width 1."""
         blocks = list(self.blocks)
         if self.minimalistic:
             blocks = [block._replace(kernel_size=3, squeeze_excite=False, activation="relu") for block in blocks]

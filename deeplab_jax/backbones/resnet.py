@@ -16,7 +16,7 @@ from deeplab_jax.types import FeatureInfo, Features
 
 _WIDTHS = (64, 128, 256, 512)
 _EXPANSION = 4
-# Channels of the 3x3 convolutions that stand for the 7x7 one.
+# Channels of the 3x3 convolutions that replace the 7x7 one.
 _DEEP_STEMS = {"beta": (64, 64, 128), "v1c": (32, 32, 64)}
 _OPTIONS = {
     "stem": ("plain", *_DEEP_STEMS),
@@ -27,7 +27,7 @@ _OPTIONS = {
 
 
 class Bottleneck(nn.Module):
-    """1x1, atrous 3x3, 1x1; plus the input, projected where shapes differ.
+    """1x1, atrous 3x3, 1x1; plus the input, projected if shapes differ.
 
     Attributes:
       strided_conv: which convolution carries the stride, 'conv1' or 'conv2'.
@@ -62,29 +62,28 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Features at strides 4, 8, ... up to `output_stride`, each the last unit's of its stride, and 'penultimate'.
+    """Features at strides 4, 8, ... up to `output_stride`, each from the last unit of its stride, and 'penultimate'.
 
-    'penultimate' is the output of the third stage, which auxiliary heads read.
+    'penultimate' is the output of the third stage, read by auxiliary heads.
 
     Attributes:
       num_units: of the four stages.
-      output_stride: 8, 16, 32 (or more, with cascaded blocks); stride beyond it becomes atrous rate.
+      output_stride: 8, 16, 32 (or more, with cascaded blocks); further strides become atrous rates.
       stem: 'plain' (one 7x7), 'beta' (three 3x3 of 64, 64, 128 channels) or 'v1c' (of 32, 32, 64).
-      strided_unit: of a stage: 'last' (TF-slim) or 'first' (all others).
-      strided_conv: of the strided unit: 'conv2', its 3x3, or 'conv1' (Caffe).
-      carrier_rate: 'old' or 'new', of units that carried a stride; see `atrous_plan`.
-      multi_grid: factors on the rates of the fourth stage's units, and of its copies'.
-      num_cascaded: copies of the fourth stage behind it: DeepLab v3's blocks 5, 6, 7 (sec. 3.2).
+      strided_unit: the unit of a stage with the stride: 'last' (TF-slim) or 'first' (all others).
+      strided_conv: its strided convolution: 'conv2', the 3x3, or 'conv1' (Caffe).
+      carrier_rate: 'old' or 'new'; see `atrous_plan`.
+      multi_grid: factors on the rates of the units of the fourth stage and its copies.
+      num_cascaded: copies of the fourth stage after it: DeepLab v3's blocks 5, 6, 7 (sec. 3.2).
       padding: of strided convolutions, 'tf_same' or 'symmetric'.
       pool_padding: of the pooling: the same or 'ceil' (Caffe); '': as `padding`.
-      low_level_tap: 'unit': the stride 4 features are a unit's output; 'pre_add': its residual branch before the
-        addition (TF deeplab).
-      epsilon: of batch norm.
+      low_level_tap: stride 4 features: 'unit', a unit's output, or 'pre_add', its residual branch before the addition
+        (TF deeplab).
       width: multiplier on all channels.
 
     Raises:
-      ValueError: by `feature_info` and the call, for an option that does not exist or a multi-grid that does
-        not name one factor for each unit of the last stage.
+      ValueError: from `feature_info` and the call, for an unknown option or a multi-grid without one factor for each
+        unit of the last stage.
     """
 
     num_units: tuple[int, int, int, int]
@@ -147,7 +146,7 @@ class ResNet(nn.Module):
 
     @property
     def _stages(self) -> tuple[int, ...]:
-        """Units of each stage, the cascaded ones included."""
+        """Units of each stage, including the cascaded ones."""
         return self.num_units + (self.num_units[3],) * self.num_cascaded
 
     def _channels(self, nominal: int) -> int:
@@ -162,7 +161,7 @@ class ResNet(nn.Module):
                 raise ValueError(f"{option}='{getattr(self, option)}' must be {' or '.join(map(repr, known))}")
 
     def _stage_strides(self, stage_id: int, count: int) -> list[int]:
-        """The step to the next stride: behind each stage but the last (TF-slim), or before each but the first."""
+        """Unit strides of a stage: every stage but the last ends (TF-slim), or every one but the first begins, with 2."""
         strides = [1] * count
         if self.strided_unit == "last" and stage_id < len(self._stages):
             strides[-1] = 2

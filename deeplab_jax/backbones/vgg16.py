@@ -1,4 +1,4 @@
-"""VGG-16 with the strides of its last poolings turned into rates (1409.1556; DeepLab v1, 1412.7062, sec. 3.1)."""
+"""VGG-16 with its last pooling strides converted to rates (1409.1556; DeepLab v1, 1412.7062, sec. 3.1)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from deeplab_jax.nn.plan import UnitPlan, atrous_plan
 from deeplab_jax.ops.pooling import max_pool
 from deeplab_jax.types import FeatureInfo, Features
 
-_STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions, channels; each ends in a pooling
+_STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions, channels; each ends in pooling
 _POOL_PADDINGS = ("symmetric", "ceil", "tf_same")
 
 
 class VGG16(nn.Module):
-    """Thirteen 3x3 convolutions in five stages, with biases and ReLU, without batch norm; all pooled maps.
+    """Thirteen 3x3 convolutions with biases and ReLU, without batch norm, in five stages; returns all pooled maps.
 
-    Features: 'image' (the normalised image), 'pool1' (stride 2), then 'stride4', 'stride8', ... up to
-    `output_stride`. Of several poolings at one stride the last takes the stride's name, the others keep their own:
-    at output stride 8 there are 'pool3', 'pool4' and, pooled last, 'stride8'.
+    Features: 'image' (the normalised image), 'pool1' (stride 2), then 'stride4', 'stride8', ... up to `output_stride`.
+    If several poolings have one stride, the last is named by the stride and the others keep their own names: at output
+    stride 8 there are 'pool3', 'pool4' and 'stride8', which is the fifth.
 
     Attributes:
-      output_stride: 8 (DeepLab v1, v2), 16 or 32 (the original, FCN); what would be stride beyond it becomes
-        atrous rate: at 8 the fourth and fifth poolings have stride 1 and the last convolutions rate 2.
+      output_stride: 8 (DeepLab v1, v2), 16 or 32 (the original, FCN); further strides become atrous rates: at 8 the
+        fourth and fifth poolings have stride 1 and the last convolutions rate 2.
       width: multiplier on all channels.
-      pool_size: 3: DeepLab's overlapping windows, whose cells lie at multiples of their stride, as pixels aligned
-        at the corners do; 2: the original's, whose cells are areas.
-      pool_padding: 'symmetric', 'ceil' (Caffe) or 'tf_same'; all the same on the sizes that DeepLab is trained
-        at, output_stride * k + 1. For even sizes 'ceil' gives 3x3 windows one cell more than size / stride.
-      dilated_pooling: windows get holes as kernels do, which makes the features exactly those of stride 32, at
-        more places; the authors' fifth pooling at output stride 8 has none.
+      pool_size: 3: DeepLab's overlapping windows, centred at multiples of the stride, which matches aligned corners; 2:
+        the original's, whose cells are areas.
+      pool_padding: 'symmetric', 'ceil' (Caffe) or 'tf_same'; identical on DeepLab's training sizes, output_stride * k +
+        1. For even sizes 'ceil' gives 3x3 windows one cell more than size / stride.
+      dilated_pooling: dilates pooling windows like kernels, which makes the features exactly those of stride 32 on a
+        denser grid; the authors' fifth pooling at output stride 8 is not dilated.
 
     Raises:
-      ValueError: by `feature_info` and the call, for an option that does not exist.
+      ValueError: from `feature_info` and the call, for an unknown option.
     """
 
     output_stride: int
@@ -75,7 +75,7 @@ class VGG16(nn.Module):
         )
 
     def _plans(self) -> list[tuple[UnitPlan, UnitPlan]]:
-        """Of each stage: how its convolutions and how its pooling go."""
+        """Plans of each stage's convolutions and of its pooling."""
         if self.pool_size not in (2, 3):
             raise ValueError(f"pool_size={self.pool_size} must be 2 or 3")
         if self.pool_padding not in _POOL_PADDINGS:

@@ -1,4 +1,4 @@
-"""The aligned Xception of DeepLab v3+ (1802.02611, sec. 3.2 and fig. 4): separable convolutions all the way down."""
+"""The aligned Xception of DeepLab v3+ (1802.02611, sec. 3.2 and fig. 4): separable convolutions throughout."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ class SeparableConv(nn.Module):
     """3x3 depthwise convolution and batch norm, 1x1 convolution and batch norm.
 
     Attributes:
-      pre_activation: True: one ReLU, before everything, so that the output is linear; False: a ReLU behind each
-        of the two batch norms.
+      pre_activation: True: one ReLU before everything, so the output is linear; False: a ReLU after each batch norm.
     """
 
     features: int
@@ -50,12 +49,11 @@ class SeparableConv(nn.Module):
 
 
 class XceptionUnit(nn.Module):
-    """Three separable convolutions, the last of which carries the stride, and a skip connection.
+    """Three separable convolutions, the last one strided, and a skip connection.
 
     Attributes:
-      features: of the three convolutions.
-      plan: of the unit; all three have its rate.
-      skip: 'conv': the input is projected, 'sum': added as it is, 'none': left out.
+      plan: stride of the last convolution, rate of all three.
+      skip: 'conv': adds the projected input; 'sum': adds the input; 'none': no skip connection.
       pre_activation: see `SeparableConv`.
       multi_grid: factors on the rates of the three.
 
@@ -101,25 +99,22 @@ class XceptionUnit(nn.Module):
 class Xception(nn.Module):
     """Features at strides 4, 8, ... up to `output_stride`.
 
-    The deepest are the last unit's, behind its ReLU. Each other is the second separable convolution of the unit
-    that goes on to the next stride: behind its batch norm and, as TF deeplab's decoder reads it, before any ReLU.
+    The deepest features come from the last unit, after its ReLU. The others come from the second separable convolution
+    of the unit that takes the next stride: after its batch norm and, as in TF deeplab's decoder, before any ReLU.
 
     Attributes:
       entry_blocks: channels and stride of each block of the entry flow.
-      num_middle_units: of the middle flow.
-      output_stride: 8, 16 or 32; what would be stride beyond it becomes atrous rate.
+      output_stride: 8, 16 or 32; further strides become atrous rates.
       multi_grid: factors on the rates of the last block's three convolutions.
       padding: of strided convolutions, 'tf_same' or 'symmetric' (TF deeplab's fixed padding).
       stem_padding: of the first of them; '': as `padding`.
-      low_level_tap: all features but the deepest are 'linear', or behind the 'relu' that follows (timm).
-      epsilon: of batch norm.
+      low_level_tap: all features but the deepest are 'linear', or taken after the following 'relu' (timm).
       width: multiplier on all channels.
 
     Raises:
-      ValueError: by `feature_info` and the call, for an option that does not exist or a multi-grid that does not
-        name three factors.
+      ValueError: from `feature_info` and the call, for an unknown option or a multi-grid without exactly three factors.
 
-    Source: 1610.02357 for the three flows; TF deeplab for strides, skips and where the ReLUs are.
+    Source: 1610.02357 for the three flows; TF deeplab for strides, skips and the places of the ReLUs.
     """
 
     entry_blocks: tuple[tuple[int, int], ...]
@@ -193,7 +188,7 @@ class Xception(nn.Module):
 
 
 def _stride_left(plan: UnitPlan) -> int:
-    """The stride that a unit leaves behind, where features of it are wanted; else 0."""
+    """The stride of a unit's input if the unit is strided and its features are returned, else 0."""
     stride = plan.output_stride // plan.stride
     return stride if plan.stride > 1 and stride >= 4 else 0
 

@@ -24,17 +24,16 @@ RATES_OUTPUT_STRIDE = 16  # the output stride for which rates are given, as in t
 
 @dataclasses.dataclass(kw_only=True)
 class ASPPFields:
-    """What ASPP and a head around it have in common; the head hands it on as it is.
+    """Fields shared by ASPP and the heads that contain it.
 
     Attributes:
-      atrous_rates: of the 3x3 branches, at output stride 16; empty: image pooling and 1x1 alone, the MobileNet form.
+      atrous_rates: of the 3x3 branches, at output stride 16; empty: only image pooling and 1x1, as for MobileNet.
       separable: depthwise separable 3x3 branches (v3+).
       inner_norm: of separable branches; see SeparableConvNorm.
-      projection_kernel_size: of the convolution behind the concatenation: 1, or 3 (mmsegmentation).
-      pooling_size: (height, width) in pixels of the image that image pooling averages over, as TF deeplab's
-        image_pooling_crop_size; (0, 0): the whole image.
-      pooling_norm: of image pooling's convolution; False: a bias in its place (detectron2).
-      dropout: of the projected features, in training.
+      projection_kernel_size: of the convolution after the concatenation: 1, or 3 (mmsegmentation).
+      pooling_size: (height, width) in image pixels of image pooling's window, as TF deeplab's image_pooling_crop_size;
+        (0, 0): the whole image.
+      pooling_norm: batch norm in image pooling; False: a bias instead (detectron2).
     """
 
     atrous_rates: tuple[int, ...] = (6, 12, 18)
@@ -48,11 +47,11 @@ class ASPPFields:
 
 
 class ASPP(ASPPFields, nn.Module):
-    """Image pooling, a 1x1 and several atrous 3x3 convolutions side by side, concatenated and projected.
+    """Image pooling, a 1x1 and several atrous 3x3 convolutions in parallel, concatenated and projected.
 
     Attributes:
-      output_stride: of the features it reads; the rates grow and shrink with it, so that they stay the same
-        in pixels of the image (doubled at 8, halved at 32).
+      output_stride: of the input features; rates scale inversely with it, so they stay constant in image pixels
+        (doubled at 8, halved at 32).
     """
 
     output_stride: int
@@ -95,11 +94,10 @@ class ASPPHead(ASPPFields, nn.Module):
     """DeepLab v3: ASPP on the deepest features, then logits at their stride.
 
     Attributes:
-      feature_info: of the backbone.
-      num_refinements: 3x3 convolutions behind ASPP: none in the papers, one in torchvision and
+      num_refinements: 3x3 convolutions after ASPP: none in the papers, one in torchvision and
         segmentation_models.pytorch.
       logits_stddev: of the last kernel's initial values; TF deeplab's 0.01 suits pretrained backbones and long
-        schedules, a network trained from nothing in few steps needs about 1 / sqrt(channels).
+        schedules, a network trained from scratch in few steps needs about 1 / sqrt(channels).
       others: as for `ASPP`.
     """
 
@@ -116,7 +114,7 @@ class ASPPHead(ASPPFields, nn.Module):
         return logits_layer(self.num_classes, self.logits_stddev)(self.encode(features, train=train))
 
     def encode(self, features: Features, *, train: bool) -> Float[Array, "b h w d"]:
-        """The pyramid and its refinements; to be called inside a compact method."""
+        """ASPP and its refinements; call it inside a compact method."""
         deepest = self.feature_info[-1]
         pyramid = self._pyramid(deepest.stride)
         x = pyramid(features[deepest.name], train=train)
@@ -131,13 +129,13 @@ class ASPPHead(ASPPFields, nn.Module):
 
 
 def common_fields(head: nn.Module, part: type[nn.Module]) -> dict[str, Any]:
-    """The values of the fields that `head` has and `part` too, by name."""
+    """Name -> value of the fields that `head` and `part` share."""
     names = {each.name for each in dataclasses.fields(part)} - {"parent", "name"}
     return {each.name: getattr(head, each.name) for each in dataclasses.fields(head) if each.name in names}
 
 
 def conv3x3(separable: bool, inner_norm: bool = True) -> Callable[..., nn.Module]:
-    """The 3x3 convolution, with norm and ReLU, that a head is made of."""
+    """Constructor of a head's 3x3 convolution with norm and ReLU."""
     if separable:
         return functools.partial(SeparableConvNorm, inner_norm=inner_norm)
     return functools.partial(ConvNorm, kernel_size=3)

@@ -1,4 +1,4 @@
-"""DeepLab v2's head: atrous branches side by side whose logits are added (1606.00915, sec. 3.2)."""
+"""DeepLab v2's head: parallel atrous branches whose logits are summed (1606.00915, sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ class ASPPSumHead(nn.Module):
     """One branch for each rate on the deepest features; the sum of their logits, in float32.
 
     Attributes:
-      feature_info: of the backbone, whose deepest map is read.
-      rates: of the branches' 3x3 convolutions at output stride 8; they shrink as the output stride grows, to stay
-        the same in pixels.
-      hidden_channels: 0: each branch is one 3x3 convolution to the classes (ResNet); else fc6, fc7 of so many
-        channels with ReLU and dropout, and a 1x1 to the classes (VGG: 1024).
-      dropout: behind fc6 and fc7, in training.
-      logits_stddev: of the initial kernels that end in classes.
+      rates: of the branches' 3x3 convolutions at output stride 8; they scale inversely with the output stride, so they
+        stay constant in image pixels.
+      hidden_channels: 0: each branch is one 3x3 classifier (ResNet); otherwise fc6 and fc7 with this many channels,
+        ReLU and dropout, and a 1x1 classifier (VGG: 1024).
+      dropout: after fc6 and fc7, in training.
+      logits_stddev: of the classifiers' initial kernels.
 
     Raises:
-      ValueError: when a rate is no whole number at the backbone's output stride.
+      ValueError: when a rate is not an integer at the backbone's output stride.
 
     Source: fig. 7 and sec. 4.1; initial values as in the authors' networks.
     """
@@ -45,7 +44,7 @@ class ASPPSumHead(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._scaled_rates()  # a rate that cannot be is refused when the head is built
+        self._scaled_rates()  # rejects impossible rates when the head is built
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
@@ -79,7 +78,7 @@ class ASPPSumHead(nn.Module):
         return [scaled_rate(rate, given_at=RATES_OUTPUT_STRIDE, output_stride=stride) for rate in self.rates]
 
 
-# Spelled as configs spell them. For ResNet: sec. 4.1.2's ASPP, and the single branch that it is compared with.
+# Spelled as configs spell them. For ResNet: sec. 4.1.2's ASPP, and the single branch it is compared with.
 aspp_sum = ASPPSumHead
 large_fov_linear = functools.partial(ASPPSumHead, rates=(12,))
 # For VGG: small and large rates.

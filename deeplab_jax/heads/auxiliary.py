@@ -1,4 +1,4 @@
-"""A light head on an earlier feature map, and a network's whole head where nothing more is wanted."""
+"""A light head on one feature map: auxiliary, or a network's only head."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from deeplab_jax.types import FeatureInfo, Features, Logits, find_feature
 
 
 class AuxiliaryHead(nn.Module):
-    """3x3 convolution, dropout, logits: an FCN head in torchvision's words.
+    """3x3 convolution, dropout, logits: torchvision's FCN head.
 
     Attributes:
-      feature: name of the map it reads; '': the deepest.
+      feature: name of the input map; '': the deepest.
       channels: of the convolution; 0: a quarter of the map's.
-      num_convs: 3x3 convolutions; 0: the logits alone, as behind DeepLab v3's cascaded blocks.
+      num_convs: 3x3 convolutions; 0: only the logits, as after DeepLab v3's cascaded blocks.
 
     Raises:
       ValueError: when the backbone has no map called `feature`.
@@ -37,7 +37,7 @@ class AuxiliaryHead(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._read()  # a head that has nothing to read is refused when it is built
+        self._read()  # rejects a missing feature map when the head is built
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:

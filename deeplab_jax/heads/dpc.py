@@ -1,4 +1,4 @@
-"""The dense prediction cell, a multi-scale module found by search, in the place of ASPP (1809.04184, sec. 3.1)."""
+"""The dense prediction cell, a multi-scale module found by search, in place of ASPP (1809.04184, sec. 3.1)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Branch(NamedTuple):
 
     operation: str  # 'conv1x1'; 'conv3x3', atrous and separable; 'pyramid_pooling'
     size: tuple[int, int]  # (vertical, horizontal) rate at output stride 16, or number of pooling cells
-    source: int  # the branch whose output it reads; -1: the features
+    source: int  # the branch it reads; -1: the features
 
 
 # The best of 28 000 cells tried on Cityscapes: dense_prediction_cell_branch5_top1_cityscapes.json of TF deeplab.
@@ -43,14 +43,14 @@ class DPC(nn.Module):
     """Branches that read the features or an earlier branch, all concatenated and projected.
 
     Attributes:
-      output_stride: of the features it reads; rates grow with it as ASPP's; at 32 there is no cell.
-      cell: its branches.
+      output_stride: of the input features; rates scale inversely with it, as in ASPP; at 32 the rates of
+        `TOP1_CITYSCAPES` are not integers.
       channels: of each branch and of the result.
-      dropout: of the concatenated branches, in training; ASPP has its own behind the projection.
+      dropout: of the concatenated branches, in training; ASPP's comes after the projection.
 
     Raises:
-      ValueError: for a cell with an unknown operation, a branch that reads one which does not come before it, or a
-        rate that is no whole number at the output stride.
+      ValueError: for an unknown operation, a branch that does not read an earlier one, or a rate that is not an integer
+        at the output stride.
 
     Source: 1809.04184, sec. 3.1; pooling windows and dropout as in TF deeplab.
     """
@@ -94,13 +94,13 @@ class DPC(nn.Module):
         if operation == "conv1x1":
             return conv(x, train=train)
         grid = x.shape[1], x.shape[2]
-        # Windows of a grid's cell that slide in steps of one, as TF deeplab's; those of a 1 x 1 grid see everything.
+        # Windows of one grid cell, moved in steps of one, as in TF deeplab; a 1 x 1 grid pools the whole map.
         window = (grid[0] - 1) // size[0] + 1, (grid[1] - 1) // size[1] + 1
         return resize_bilinear(conv(average_pool(x, window), train=train), grid, align_corners=self.align_corners)
 
 
 class DPCHead(V3PlusHead):
-    """The cell in v3+'s head, its decoder separable as the cell is.
+    """The cell in v3+'s head, with a separable decoder.
 
     Attributes: `cell`, as in `DPC`; `aspp_channels`, of the cell; others as for `V3PlusHead`.
     """

@@ -16,29 +16,28 @@ from deeplab_jax.ops.resize import resize_bilinear
 from deeplab_jax.types import FeatureInfo, Features, Logits, find_feature
 
 _FC6_SIZE = 7
-_FC6_STRIDE = 32  # the output stride at which fc6 has no holes, the original's
+_FC6_STRIDE = 32  # the original output stride, at which fc6 is not dilated
 
 
 class FCNHead(nn.Module):
-    """fc6, fc7 and logits on the deepest features, then, stride by stride, upsampled and added to earlier ones'.
+    """fc6, fc7 and logits on the deepest features, upsampled stride by stride and added to the logits of earlier maps.
 
         y_s = resize(y_2s, size of map s) + score_s(scale_s * map s)                 for s in skip_strides
 
-    The authors upsample by transposed convolutions that start as bilinear interpolation (in their published
-    networks they stay it), pad the image by 100 pixels, leave fc6 unpadded and crop the maps to one another. Here
-    fc6 is padded, and interpolation meets the size of the earlier map. Away from the borders both are the same
-    without `align_corners`, which suits 2x2 poolings; DeepLab's 3x3 poolings, whose grids share corners, want it.
+    The authors upsample by transposed convolutions initialised to bilinear interpolation (and unchanged in their
+    published networks), pad the image by 100 pixels, leave fc6 unpadded and crop the maps to match. Here fc6 is padded,
+    and maps are resized to the earlier map. Away from the borders both agree without `align_corners`, which suits 2x2
+    pooling; DeepLab's 3x3 pooling, whose grids share corners, needs `align_corners`.
 
     Attributes:
-      feature_info: of the backbone, whose last maps of `skip_strides` are read.
       skip_strides: from coarse to fine, below the output stride.
-      skip_scales: fixed factor on each of these maps, for training all at once; empty: 1.
-      channels: of fc6 (7x7, or as wide at smaller output strides) and fc7.
-      dropout: behind both, in training.
-      logits_stddev: of the initial kernels that end in classes; 0, as the authors have it.
+      skip_scales: fixed factor on each of these maps, for training all skips at once; empty: 1.
+      channels: of fc6 (7x7, dilated to the same extent at smaller output strides) and fc7.
+      dropout: after both, in training.
+      logits_stddev: of the classifiers' initial kernels; 0, as in the authors' networks.
 
     Raises:
-      ValueError: for skips that the backbone has no map for, or of another number than their scales.
+      ValueError: when the backbone has no map for a skip, or the number of scales differs from that of skips.
 
     Source: sec. 4.1 to 4.3; the scales from the authors' network trained at once (1605.06211).
     """
@@ -55,7 +54,7 @@ class FCNHead(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._skips()  # a head that has nothing to read is refused when it is built
+        self._skips()  # rejects missing feature maps when the head is built
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
@@ -84,7 +83,7 @@ class FCNHead(nn.Module):
         return logits
 
     def _skips(self) -> list[tuple[FeatureInfo, float]]:
-        """The maps that are added, and their factors."""
+        """The skipped maps and their factors."""
         earlier = self.feature_info[:-1]
         infos = [find_feature(earlier, f"stride{stride}") for stride in self.skip_strides]
         scales = self.skip_scales or (1.0,) * len(infos)

@@ -1,4 +1,4 @@
-"""DeepLab v1's heads: a classifier's connected layers made atrous, and multi-scale branches (1412.7062)."""
+"""DeepLab v1's heads: VGG's fully connected layers as atrous convolutions, and multi-scale branches (1412.7062)."""
 
 from __future__ import annotations
 
@@ -22,27 +22,26 @@ RATES_OUTPUT_STRIDE = 8  # the output stride for which rates are given, as in th
 class LargeFOVHead(nn.Module):
     """fc6, fc7 and logits on the deepest features; no batch norm.
 
-        logits = fc8(fc7(fc6(mean3x3(deepest)))) + sum over earlier maps of their branch, where `multi_scale`
+        logits = fc8(fc7(fc6(mean3x3(deepest)))) + sum over earlier maps of their branch, if `multi_scale`
 
-    The paper concatenates the branches to fc7's output (640 channels more) and classifies once; as the classifier
-    is linear, that is the sum of a classifier on each, which is how the authors' networks have it.
+    The paper concatenates the branches to fc7's output (640 more channels) and classifies once; since the classifier is
+    linear, this equals a sum of separate classifiers, as in the authors' networks.
 
     Attributes:
-      feature_info: of the backbone; with `multi_scale` all its maps are read, else the deepest.
-      kernel_size: of fc6.
-      rate: of fc6 at output stride 8; it shrinks as the output stride grows, to stay the same in pixels.
+      feature_info: of the backbone; `multi_scale` reads all its maps, otherwise only the deepest.
+      rate: of fc6 at output stride 8; it scales inversely with the output stride, so it stays constant in image pixels.
       channels: of fc6 and fc7.
       average_pool: a 3x3 mean at stride 1 before fc6.
-      dropout: behind fc6 and fc7 and both convolutions of a branch, in training.
+      dropout: after fc6 and fc7 and both convolutions of a branch, in training.
       logits_stddev: of the classifiers' initial kernels.
-      multi_scale: a branch (3x3, 1x1, classifier) for each map before the deepest, the image among them.
+      multi_scale: a branch (3x3, 1x1, classifier) for each map before the deepest, including the image.
       branch_channels: of a branch's convolutions.
-      branch_stddev: of their initial kernels: at first the branches hardly count.
-      dense_evaluation: outside training each branch keeps the stride of its map, and the logits are added on the
-        finest grid, as in the authors' test networks; False: at the deepest's stride, as in training.
+      branch_stddev: of their initial kernels; small, so the branches hardly count at first.
+      dense_evaluation: True: in evaluation each branch keeps the stride of its map, and logits are added on the finest
+        grid, as in the authors' test networks; False: at the stride of the deepest map, as in training.
 
     Raises:
-      ValueError: when the rate is no whole number at the backbone's output stride.
+      ValueError: when the rate is not an integer at the backbone's output stride.
 
     Source: sec. 3.1, 3.2, 4.3 and table 2; pooling, padding and initial values as in the authors' networks.
     """
@@ -64,7 +63,7 @@ class LargeFOVHead(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._rate()  # a rate that cannot be is refused when the head is built
+        self._rate()  # rejects an impossible rate when the head is built
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
@@ -134,9 +133,9 @@ def connected_layers(
     rate: int = 1,
     kernel_init: Initializer = he_normal,
 ) -> Float[Array, "b h2 w2 d"]:
-    """Two connected layers of a classifier as convolutions: k x k, then 1x1, each with ReLU and dropout.
+    """A classifier's two fully connected layers as convolutions: k x k, then 1x1, each with ReLU and dropout.
 
-    To be called inside a compact method, whose module then owns the layers called `names`.
+    Call it inside a compact method; its module then owns the layers called `names`.
     """
     first = AtrousConv(
         channels,
@@ -155,7 +154,7 @@ def connected_layers(
     return x
 
 
-# Spelled as configs spell them: table 2's rows 'LargeFOV', '7x7', the plain one, and '4x4' with its wider view.
+# Spelled as configs spell them: table 2's rows 'LargeFOV', '7x7', the plain one, and '4x4' with the larger FOV.
 large_fov = LargeFOVHead
 msc_large_fov = functools.partial(LargeFOVHead, multi_scale=True)
 deeplab_7x7 = functools.partial(LargeFOVHead, kernel_size=7, rate=4, channels=4096, average_pool=False)

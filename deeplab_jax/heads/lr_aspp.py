@@ -1,4 +1,4 @@
-"""MobileNetV3's light head, LR-ASPP: a gate over the image in the place of the pyramid (1905.02244, sec. 6.4)."""
+"""MobileNetV3's light head, LR-ASPP: an image-level gate in place of ASPP (1905.02244, sec. 6.4)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _GATES: Mapping[str, Callable[[Array], Array]] = {"sigmoid": nn.sigmoid, "hard_s
 
 
 class LRASPPHead(nn.Module):
-    """Two classifiers, one on the gated deepest features and one on low-level features, summed at the latter's stride.
+    """Sum of two classifiers, on the gated deepest and on the low-level features, at the stride of the latter.
 
         logits = low_logits(low) + resize(high_logits(relu(norm(high(x))) * gate(mean(x))))
 
     Attributes:
-      feature_info: of the backbone; the deepest features are `x`, those of `low_level_stride` are `low`.
+      feature_info: of the backbone; `x` is its deepest map, `low` the one at `low_level_stride`.
       channels: of the gated features.
-      low_level_stride: of the features that the second classifier reads, and of the logits.
+      low_level_stride: of the second classifier's features, and of the logits.
       gate: its activation, 'sigmoid' (torchvision) or 'hard_sigmoid' (TF deeplab).
-      gate_bias: whether its convolution has a bias, as TF deeplab's does.
-      pooling_size: (height, width) in pixels of the image that the gate averages over, as TF deeplab's
+      gate_bias: whether its convolution has a bias, as in TF deeplab.
+      pooling_size: (height, width) in image pixels of the gate's pooling window, as TF deeplab's
         image_pooling_crop_size; (0, 0): the whole image.
-      pooling_strides: steps of these windows, in cells of the deepest features; (4, 5) in TF deeplab.
+      pooling_strides: strides of these windows, in cells of the deepest features; (4, 5) in TF deeplab.
       logits_stddev: of the classifiers' initial kernels.
 
     Raises:
@@ -55,7 +55,7 @@ class LRASPPHead(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._low_level()  # a head that has nothing to read is refused when it is built
+        self._low_level()  # rejects a missing feature map when the head is built
         if self.gate not in _GATES:
             raise ValueError(f"gate='{self.gate}' must be {' or '.join(map(repr, _GATES))}")
 
@@ -65,7 +65,7 @@ class LRASPPHead(nn.Module):
         conv = ConvNorm(self.channels, epsilon=self.epsilon, options=self.options, name="high")
         high = conv(x, train=train) * self._gate(x)
         shared: dict[str, Any] = {"use_bias": True, "kernel_init": normal(self.logits_stddev)}
-        # A 1x1 convolution and a resize may change places: classified first, there is less to resize.
+        # A 1x1 convolution commutes with resizing; classifying first leaves less to resize.
         high_logits = AtrousConv(self.num_classes, name="high_logits", **shared)(high)
         low_logits = AtrousConv(self.num_classes, name="low_logits", **shared)(low)
         size = low.shape[1], low.shape[2]

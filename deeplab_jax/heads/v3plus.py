@@ -1,4 +1,4 @@
-"""DeepLab v3+'s head: ASPP and a decoder that sharpens it with low-level features (1802.02611, sec. 3.1 and 4.1)."""
+"""DeepLab v3+'s head: ASPP and a decoder that adds low-level features (1802.02611, sec. 3.1 and 4.1)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from deeplab_jax.types import FeatureInfo, Features, Logits, find_feature
 
 
 class V3PlusHead(ASPPHead):
-    """ASPP, upsampled onto the projected low-level features, 3x3 convolutions, logits at stride 4.
+    """Upsampled ASPP concatenated with projected low-level features, 3x3 convolutions, logits at stride 4.
 
     Attributes:
-      decoder_channels, decoder_kernel_size, num_decoder_convs: of the convolutions behind the concatenation.
-      low_level_channels: to which low-level features are projected, so that they do not outweigh ASPP's.
-      low_level_stride: of the features that the decoder reads.
-      others: as for `ASPPHead`; `separable` holds for the decoder too.
+      decoder_channels, decoder_kernel_size, num_decoder_convs: of the convolutions after the concatenation.
+      low_level_channels: of the projected low-level features, few so that they do not outweigh ASPP's.
+      low_level_stride: of the low-level features.
+      others: as for `ASPPHead`; `separable` applies to the decoder too.
 
     Raises:
       ValueError: when the backbone has no features at `low_level_stride`.
@@ -35,7 +35,7 @@ class V3PlusHead(ASPPHead):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._low_level()  # a decoder that has nothing to read is refused when it is built
+        self._low_level()  # rejects a missing feature map when the head is built
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:

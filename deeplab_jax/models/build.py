@@ -1,4 +1,4 @@
-"""From a config to a network."""
+"""Builds a network from a config."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
     """Builds the network that `config` describes.
 
     Args:
-      config: the model's settings.
-      info: the data set, whose number of classes is taken where the config names none. None: images are RGB bytes.
+      info: the data set, which gives the number of classes if the config does not. None: images are RGB bytes.
 
     Raises:
-      UserError: when neither says how many classes there are, an argument of a part cannot work, or the images
-        cannot be normalised as the config says.
+      UserError: when neither gives the number of classes, an argument of a part is invalid, or the images cannot be
+        normalised as configured.
     """
     num_classes = config.num_classes or (info.num_classes if info else 0)
     if not num_classes:
@@ -64,11 +63,11 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
 
 
 def find_normalization(config: ModelConfig, info: DatasetInfo | None) -> Normalization:
-    """What a network does to the images of a data set (None: RGB bytes) before anything else.
+    """The input normalisation for the images of a data set (None: RGB bytes).
 
     Raises:
-      UserError: where the config's normalisation is for RGB bytes and the images are none, or it is the data set's
-        own and that is not known.
+      UserError: when the config's normalisation is for RGB bytes and the images are not, or it is the data set's own
+        and not known.
     """
     if config.normalization == DATASET_NORMALIZATION:
         if info is None or not info.channel_mean:
@@ -87,7 +86,7 @@ def find_normalization(config: ModelConfig, info: DatasetInfo | None) -> Normali
 
 
 def _make_crf(config: ModelConfig, num_classes: int) -> nn.Module | None:
-    """The CRF at the end of the network, if any; it works on the images' own pixels."""
+    """The CRF at the end of the network, if any; it reads the unnormalised images."""
     if not config.crf.name:
         return None
     if not config.upsample_in_training:
@@ -96,7 +95,7 @@ def _make_crf(config: ModelConfig, num_classes: int) -> nn.Module | None:
 
 
 def hashable(value: Any) -> Any:
-    """With tuples for lists, as JSON and the command line give them: modules must be hashable."""
+    """Converts lists, as from JSON or the command line, to tuples, since modules must be hashable."""
     if isinstance(value, dict):
         return {name: hashable(each) for name, each in value.items()}
     return tuple(map(hashable, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, and multiply-adds as the papers count them."""
+"""The cost of a network: parameters, and multiply-adds as counted in the papers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ def count_parameters(model: nn.Module, *, part: str = "") -> int:
 def count_multiply_adds(
     model: nn.Module, size: tuple[int, int], *, part: str = "", space_to_batch: bool = False
 ) -> int:
-    """Multiply-adds of all convolutions on one image, in evaluation; a kernel counts where it lies on padding too.
+    """Multiply-adds of all convolutions on one image, in evaluation, including products with padding.
 
     Args:
-      model: images -> logits.
-      size: (height, width) of the image.
-      part: those of one part alone ('backbone', 'head').
-      space_to_batch: count as TensorFlow computed atrous convolution when the papers were written: the map goes to
-        the batch in rate x rate pieces, for which its sides are rounded up to multiples of the rate. The papers'
-        'Multiply-Adds' contain that.
+      part: count only this part ('backbone', 'head').
+      space_to_batch: count as TensorFlow computed atrous convolution at the time: the map is moved to the batch in rate
+        x rate pieces, so its sides are rounded up to multiples of the rate. The papers' 'Multiply-Adds' include that.
     """
     total = 0
 
@@ -65,6 +62,6 @@ def _variables(model: nn.Module) -> Any:
 
 
 def _images(model: nn.Module, size: tuple[int, int]) -> jax.ShapeDtypeStruct:
-    """One image, with as many channels as the network normalises."""
+    """One image, with the network's number of input channels."""
     channels = len(model.normalization.mean) if isinstance(model, DeepLab) else 3
     return jax.ShapeDtypeStruct((1, *size, channels), jnp.uint8)

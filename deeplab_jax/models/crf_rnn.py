@@ -1,4 +1,4 @@
-"""CRF-as-RNN: mean-field inference as a network's last layer, its weights learned with the rest (1502.03240)."""
+"""CRF-as-RNN: mean-field inference as a network's last layer, trained with the rest (1502.03240)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from deeplab_jax.ops.crf.mean_field import mean_field_batch
 from deeplab_jax.ops.crf.parameters import CRFParams
 from deeplab_jax.types import Image, Logits
 
-_SMALLEST = 1e-12  # of a marginal: keeps the logarithm and its gradient finite
+_SMALLEST = 1e-12  # added to marginals: keeps the logarithm and its gradient finite
 
 
 class CRFRNN(nn.Module):
-    """Logits of the marginals of a fully connected CRF whose unary term the network's logits are.
+    """Log marginals of a fully connected CRF whose unary term is the network's logits.
 
-    Learned are a weight of each kernel for each class ('spatial_weights', 'bilateral_weights') and the cost of each
-    pair of classes ('compatibility'); the kernels' widths are fixed. At first they are DenseCRF's: the same weight
-    for all classes, and Potts' model.
+    Learns a weight of each kernel for each class ('spatial_weights', 'bilateral_weights') and the cost of each pair of
+    classes ('compatibility'); the kernel widths are fixed. Initialised to DenseCRF: equal weights for all classes, and
+    the Potts model.
 
     Attributes:
-      num_classes: of the logits.
       spatial_weight, bilateral_weight: initial weights of the smoothness and the appearance kernel.
       spatial_std, bilateral_std, color_std: theta_gamma, theta_alpha (pixels) and theta_beta (grey levels).
-      num_iterations, num_train_iterations: of mean field; few in training, against vanishing gradients.
-      capacity: lattice vertices per pixel for which memory is kept. A simplex has 6, so that more are never needed;
-        photos take 0.1 to 3. Where an image has more, its logits are NaN: training skips it, evaluation refuses it.
+      num_iterations, num_train_iterations: of mean field; fewer in training, against vanishing gradients.
+      capacity: lattice vertices per pixel to allocate memory for. A simplex has 6, so more are never needed; photos
+        take 0.1 to 3. If an image needs more, its logits are NaN: training skips it, evaluation rejects it.
 
     Source: sec. 5 and 7; the initial weights of the authors' networks.
     """
@@ -55,7 +54,7 @@ class CRFRNN(nn.Module):
             normalization="after",
         )
         if self.is_initializing():
-            return logits  # the parameters are there, and no lattice has to be compiled for shapes alone
+            return logits  # the parameters exist now; there is no need to compile a lattice for shapes only
         marginals = mean_field_batch(
             logits,
             images.astype(jnp.float32),

@@ -1,4 +1,4 @@
-"""DeepLab v2's network over several sizes of the image, fused by their maximum (1606.00915, sec. 3.2 and 4.1)."""
+"""DeepLab v2's multi-scale network, fused by maximum over image sizes (1606.00915, sec. 3.2 and 4.1)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from deeplab_jax.types import Image
 
 
 class MultiScaleDeepLab(DeepLab):
-    """One network, its weights shared, at several sizes of each image; a cell's logits are the largest.
+    """One network with shared weights on several sizes of each image; logits are the maximum over sizes.
 
         logits(x) = max over s in scales of resize(scores(resize(x, s)), size of scores(resize(x, scales[0])))
 
-    In training the logits of each scale are recorded in the collection SIDE_LOGITS: v2's loss is the sum over the
-    fused ones and these.
+    In training the logits of each scale are recorded in the collection SIDE_LOGITS: v2's loss is the sum over the fused
+    logits and these.
 
     Attributes:
       scales: factors on height and width, the finest first.
@@ -41,7 +41,7 @@ class MultiScaleDeepLab(DeepLab):
         return self.finished(functools.reduce(jnp.maximum, same_size), images, train=train)
 
     def _scaled(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
-        """Corner centres kept, k + 1 becomes k * scale + 1; else the area shrinks."""
+        """With aligned corners k + 1 becomes k * scale + 1; otherwise k becomes k * scale."""
         if self.align_corners:
             height, width = (int((axis - 1) * scale) + 1 for axis in size)
         else:

@@ -10,13 +10,13 @@ from deeplab_jax.types import COMPUTE_DTYPES, DATASET_NORMALIZATION, NORMALIZATI
 
 @dataclasses.dataclass(slots=True)
 class PretrainedConfig:
-    """Weights to start from; with neither source nor layout, training starts from random ones."""
+    """Weights to start from; with neither source nor layout, training starts from random weights."""
 
     source: str = ""  # path of the file
     layout: str = ""  # a module of weights/layouts, e.g. 'torchvision'; if set, training requires a source
-    # 'backbone': only that; 'model': every array must be found; 'fitting': whatever fits, the rest is listed.
+    # 'backbone': only that; 'model': every array must be found; 'fitting': whatever fits, and the rest is listed.
     scope: str = one_of("backbone", "model", "fitting", default="backbone")
-    # For images with other than three channels: 'repeat' spreads the kernels that read RGB over all channels.
+    # For images without exactly three channels: 'repeat' spreads the RGB kernels over all channels.
     stem: str = one_of("strict", "repeat", default="strict")
     # Batches from which batch norm statistics are estimated if the file has batch norm folded into the kernels.
     calibration_batches: int = at_least(1, default=8)

@@ -1,4 +1,4 @@
-"""Layers that all networks of the family are made of: atrous convolution with batch norm and activation."""
+"""Layers shared by all networks of the family: atrous convolution with batch norm and activation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 
 
 class AtrousConv(nn.Module):
-    """`ops.atrous.atrous_conv` with its weights; `kernel_size` and `stride` hold for both axes, as one `rate` does."""
+    """`atrous_conv` with its weights; `kernel_size`, `stride` and a single `rate` apply to both axes."""
 
     features: int
     kernel_size: int = 1
@@ -57,7 +57,7 @@ class AtrousConv(nn.Module):
 
 
 class AtrousDepthwiseConv(nn.Module):
-    """`ops.atrous.atrous_depthwise_conv` with its weights."""
+    """`atrous_depthwise_conv` with its weights."""
 
     kernel_size: int = 3
     stride: int = 1
@@ -80,7 +80,7 @@ class AtrousDepthwiseConv(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """Convolution (depthwise where `features` is 0), batch norm, activation."""
+    """Convolution (depthwise if `features` is 0), batch norm, activation."""
 
     features: int
     kernel_size: int = 1
@@ -89,7 +89,7 @@ class ConvNorm(nn.Module):
     padding: str = "tf_same"
     activation: str = "relu"
     epsilon: float = 1e-5
-    kernel_init: Initializer | None = None  # None: He's, for the kind of kernel
+    kernel_init: Initializer | None = None  # None: He initialisation for the kind of kernel
     options: LayerOptions = LayerOptions()
 
     @nn.compact

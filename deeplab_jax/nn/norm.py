@@ -1,4 +1,4 @@
-"""Batch normalisation over all devices, over groups of examples, or by stored statistics."""
+"""Batch normalisation over all devices, over groups of examples, or with running statistics."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from deeplab_jax.types import MOMENTS
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(var + epsilon) * scale + bias, per channel.
 
-    In training, mean and (biased) variance are those of the batch, in float32. Under `jax.jit` with the batch
-    sharded over a mesh they are those of the global batch: the partitioner adds the all-reduce, nothing here
-    knows of devices. With `options.batch_norm.group_size` = n, each run of n examples is normalised by its own
-    statistics, which needs no communication where groups lie within devices.
+    In training, mean and (biased) variance are those of the batch, in float32. Under `jax.jit` with the batch sharded
+    over a mesh they are those of the global batch: the partitioner inserts the all-reduce. With
+    `options.batch_norm.group_size` = n, every n consecutive examples are normalised by their own statistics, without
+    communication if each group is on one device.
 
-    A statistic over a single value (image pooling at batch size 1) would turn the layer into a constant and
-    drive its running variance to 0; there the running statistics normalise instead and stay as they are.
+    Statistics over a single value (image pooling at batch size 1) would make the layer constant and drive its running
+    variance to 0; in that case the running statistics are used and left unchanged.
 
     Source: 1502.03167; DeepLab v3 (1706.05587), sec. 4.1.
     """
@@ -62,7 +62,7 @@ class BatchNorm(nn.Module):
         return min(group, batch_size)
 
     def _record_moments(self, x: Float[Array, "b h w c"]) -> None:
-        """Moments of the input, for the calibration of weights whose batch norm was folded away."""
+        """Records moments of the input, to calibrate weights whose batch norm was folded into the kernels."""
         if self.is_mutable_collection(MOMENTS) and not self.is_initializing():
             pixels = x.astype(jnp.float32)
             self.sow(MOMENTS, "mean", pixels.mean((0, 1, 2)))
@@ -74,8 +74,7 @@ def _group(x: Float[Array, "b h w c"], num_groups: int) -> Float[Array, "g n h w
     return x.reshape(num_groups, -1, *x.shape[1:])
 
 
-# Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
-# the strips of images at the border of a called function.
+# Jitted so that equal layers are traced once; inlined because the TPU partitioner loses spatial sharding at calls.
 @functools.partial(jax.jit, static_argnames=("epsilon", "dtype"), inline=True)
 def _normalize(
     x: Float[Array, "b h w c"],

@@ -1,4 +1,4 @@
-"""What all layers of a network share; made once from the config and handed down as one value."""
+"""Options shared by all layers of a network, built once from the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strides turned into atrous rates: one rule for every backbone, applied when the network is built."""
+"""Converts strides to atrous rates: one rule for every backbone, applied when the network is built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class UnitPlan(NamedTuple):
-    """How one unit of a backbone convolves, and the stride of what it puts out."""
+    """Stride and rate of one backbone unit, and the stride of its output."""
 
     stride: int
     rate: int
@@ -16,10 +16,10 @@ class UnitPlan(NamedTuple):
 
 
 def scaled_rate(rate: int, *, given_at: int, output_stride: int) -> int:
-    """The rate at `output_stride` that spans as many pixels of the image as `rate` does at stride `given_at`.
+    """The rate at `output_stride` that spans as many image pixels as `rate` does at stride `given_at`.
 
     Raises:
-      ValueError: when it is no whole number.
+      ValueError: when it is not an integer.
     """
     scaled, rest = divmod(rate * given_at, output_stride)
     if rest:
@@ -39,23 +39,22 @@ def atrous_plan(
     unit_rates: Sequence[int] | None = None,
     carrier_rate: str = "old",
 ) -> tuple[UnitPlan, ...]:
-    """Stride and rate of each unit, so that the backbone never goes beyond `output_stride`.
+    """Stride and rate of each unit of a backbone that ends at `output_stride`.
 
-    Until the output stride is reached each unit keeps its stride. From there on a stride becomes a larger rate
-    for the units AFTER it: the unit that carried the stride still reads the old grid, so its own rate is the
-    one before. The features, subsampled, are then exactly those of the network with its nominal strides. Some
-    systems give the carrying unit the new rate already: right where its stride lies before its atrous
-    convolution (Caffe's bottlenecks), a change of the features where not (torchvision's MobileNetV3).
+    Each unit keeps its stride until the output stride is reached. From then on a stride becomes a larger rate for the
+    units AFTER it: the unit that carried the stride still reads the old grid, so it keeps the old rate. The features,
+    subsampled, are then exactly those of the network with its nominal strides. Some systems already give the carrying
+    unit the new rate, which is equivalent if its stride comes before its atrous convolution (Caffe's bottlenecks) and
+    changes the features otherwise (torchvision's MobileNetV3).
 
     Args:
       unit_strides: nominal stride of each unit, in order.
-      output_stride: the largest stride wanted.
-      stem_stride: stride of what the first unit reads.
-      unit_rates: extra factor on each unit's rate (multi-grid); all 1 where absent.
-      carrier_rate: of a unit whose stride was left out: the 'old' rate or the 'new' one.
+      stem_stride: stride of the first unit's input.
+      unit_rates: extra factor on each unit's rate (multi-grid); None: all 1.
+      carrier_rate: rate of a unit whose stride was converted: 'old' or 'new'.
 
     Raises:
-      ValueError: when the strides cannot meet `output_stride` exactly, or for an unknown `carrier_rate`.
+      ValueError: when the strides cannot reach `output_stride` exactly, or for an unknown `carrier_rate`.
 
     Source: DeepLab v3 (1706.05587), sec. 3.2 and 3.2.1.
     """

@@ -1,7 +1,7 @@
-"""Rematerialisation by name: parts of a network whose activations are computed again instead of being kept.
+"""Rematerialisation by name: recomputes the activations of parts of a network instead of storing them.
 
-The backward pass reads the activations of the forward pass, which so are most of a train step's memory. A part that
-is rematerialised keeps its input alone and runs forward once more when its gradient is due.
+The activations that the forward pass stores for the backward pass are most of a train step's memory. A rematerialised
+part stores only its input and runs forward again when its gradient is computed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from deeplab_jax.types import ApplyFn, UserError, Variables
 
 
 def rematerialized(apply_fn: ApplyFn, patterns: Sequence[str]) -> ApplyFn:
-    """`apply_fn` with the parts rematerialised whose path matches a pattern as a whole; the results are the same.
+    """`apply_fn` with the parts rematerialised whose whole path matches a pattern; the results are the same.
 
     Args:
-      apply_fn: `module.apply`.
-      patterns: regular expressions on paths like 'backbone/block3_unit1' or 'head/aspp'. Of parts within each other
-        the outermost that matches counts: 'backbone/.*' means each unit of the backbone, 'backbone' all of it at
-        once, which saves little, since all of it is there again when its gradient is due.
+      patterns: regular expressions on paths like 'backbone/block3_unit1' or 'head/aspp'. Of nested parts the outermost
+        match counts: 'backbone/.*' means each unit of the backbone, 'backbone' the whole backbone at once, which saves
+        little, since its backward pass stores all activations again.
 
     Raises:
-      UserError: where a pattern is no regular expression; by the result, where it matches no part.
+      UserError: when a pattern is not a regular expression; raised by the returned function when a pattern matches no
+        part.
     """
     if not patterns:
         return apply_fn
@@ -59,7 +59,7 @@ class _Wrapper:
         self._inside = False
 
     def __call__(self, call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        # A module that checks itself when it is built calls its methods before it has a place in the network.
+        # A module that validates itself on construction calls methods before it is part of the network.
         path = "/".join(context.module.path) if context.module.scope else ""
         if self._inside or context.method_name != "__call__" or not path:
             return call(*args, **kwargs)
@@ -69,7 +69,7 @@ class _Wrapper:
             return call(*args, **kwargs)
         self._unmatched -= matching
         with self._within():
-            # Only arrays may be arguments of what is differentiated; the others, as `train`, are bound.
+            # A differentiated function takes only arrays as arguments; others, such as `train`, are bound.
             return nn.remat(lambda module, *arrays: module(*arrays, **kwargs))(context.module, *args)
 
     def check(self) -> None:
