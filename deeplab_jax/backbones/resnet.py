@@ -161,7 +161,7 @@ class ResNet(nn.Module):
                 raise ValueError(f"{option}='{getattr(self, option)}' must be {' or '.join(map(repr, known))}")
 
     def _stage_strides(self, stage_id: int, count: int) -> list[int]:
-        """Unit strides of a stage: every stage but the last ends (TF-slim), or every one but the first begins, with 2."""
+        """Unit strides of a stage; all stages but the last end with 2 (TF-slim), or all but the first begin with 2."""
         strides = [1] * count
         if self.strided_unit == "last" and stage_id < len(self._stages):
             strides[-1] = 2
