@@ -1,10 +1,10 @@
-"""Augmentation on the device: windows of the originals -> crops, by one gather for each image and its label.
+"""Augmentation on the device: windows of the originals -> crops, with one gather per image and label.
 
-The host has drawn everything: which window, its size in the crop, mirrored or not, which colours. What is left is
-arithmetic on pixels, and that is the host's own: target cell i reads the window at (i + 0.5) * window / target - 0.5,
-bilinear for the image and nearest for the label. Two differences remain. OpenCV rounds the interpolation weights to
-1/2048, which moves a pixel by one level at most. And where a cell's centre lies exactly between two pixels of the
-label, which are equally near, OpenCV's rounding errors choose one.
+The host draws all random numbers: the window, its size in the crop, mirroring, colours. The device does the same
+arithmetic on pixels as the host: target cell i reads the window at (i + 0.5) * window / target - 0.5, bilinear for the
+image and nearest for the label. Two differences remain. OpenCV rounds interpolation weights to 1/2048, which changes a
+pixel by at most one level. And if a cell's centre lies exactly between two label pixels, OpenCV's rounding errors
+decide which one it takes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, UInt8
 
-_HUES = 180  # OpenCV's hue of 8 bits: steps of two degrees
+_HUES = 180  # OpenCV's 8-bit hue: steps of two degrees
 
 
 def augment(
@@ -26,18 +26,18 @@ def augment(
     pad_pixel: tuple[float, ...],
     ignore_label: int,
 ) -> tuple[Num[Array, "b ch cw bands"], UInt8[Array, "b ch cw"]]:
-    """Resizes, mirrors, colours and pads each window.
+    """Resizes, mirrors, colour-jitters and pads each window.
 
     Args:
-      image: of any type, which the result has too; the window is in the top left, what is beyond it is not read.
+      image: of any type, which the result keeps; only the window in the top left is read.
       label: class ids, likewise.
-      geometry: (window height, window width, target height, target width, 1 if mirrored), int32; a window's
-        length times its target's is less than 2^30.
-      colors: (brightness, contrast, saturation, hue, 1 if contrast comes first), float32, for RGB bytes; None: they
-        stay.
+      geometry: (window height, window width, target height, target width, 1 if mirrored), int32; window size times
+        target size must be below 2^30 on each axis.
+      colors: (brightness, contrast, saturation, hue, 1 if contrast comes first), float32, for RGB bytes; None:
+        unchanged.
       crop_size: (height, width) of the result.
-      pad_pixel: below and to the right of the target.
-      ignore_label: the label there.
+      pad_pixel: fills the image below and to the right of the target.
+      ignore_label: fills the label there.
     """
 
     def augment_one(
@@ -79,8 +79,8 @@ def augment(
 def _neighbours(
     cell: Int[Array, "n"], window: Int[Array, ""], target: Int[Array, ""]
 ) -> tuple[Int[Array, "n"], Int[Array, "n"], Float[Array, "n"]]:
-    """The two pixels that a cell lies between, and its distance from the first; at the borders both are the last."""
-    # In whole numbers: float32 would lose the fraction where images are large.
+    """The two pixels around a cell's centre, and its distance from the first; at borders both are the edge pixel."""
+    # In integers: float32 would lose the fraction for large images.
     numerator = (2 * cell + 1) * window - target
     numerator = jnp.clip(numerator, 0, 2 * target * (window - 1))
     low = numerator // (2 * target)
@@ -89,15 +89,15 @@ def _neighbours(
 
 
 def _nearest(cell: Int[Array, "n"], window: Int[Array, ""], target: Int[Array, ""]) -> Int[Array, "n"]:
-    """The pixel that a cell's centre lies in; of two pixels that it lies between, the second."""
+    """The pixel that contains a cell's centre; on an edge between two pixels, the second."""
     return (2 * cell + 1) * window // (2 * target)
 
 
 def change_colors(pixels: Float[Array, "h w 3"], colors: Float[Array, "5"]) -> Float[Array, "h w 3"]:
-    """Brightness, contrast, saturation and hue of one image, rounded to whole levels wherever the host's are.
+    """Brightness, contrast, saturation and hue of one image, rounded to integer levels wherever the host rounds.
 
     Args:
-      pixels: RGB, whole numbers in [0, 255].
+      pixels: RGB, integer values in [0, 255].
       colors: see `augment`.
     """
     brightness, contrast, saturation, hue, contrast_first = colors
@@ -113,7 +113,7 @@ def _to_levels(pixels: Float[Array, "*pixels"]) -> Float[Array, "*pixels"]:
 
 
 def _turn_hsv(rgb: Float[Array, "h w 3"], saturation: Float[Array, ""], hue: Float[Array, ""]) -> Float[Array, "h w 3"]:
-    """To HSV of 8 bits and back, with saturation scaled and hue turned in between."""
+    """Converts to 8-bit HSV and back, scaling saturation and rotating hue in between."""
     red, green, blue = (rgb[..., channel] for channel in range(3))
     value = jnp.maximum(jnp.maximum(red, green), blue)
     spread = value - jnp.minimum(jnp.minimum(red, green), blue)
@@ -128,7 +128,7 @@ def _turn_hsv(rgb: Float[Array, "h w 3"], saturation: Float[Array, ""], hue: Flo
     s = _to_levels(s * saturation) / 255
     position = h * (6 / _HUES)
     channels = []
-    for offset in (5.0, 3.0, 1.0):  # red, green, blue: each falls and rises at another place of the circle
+    for offset in (5.0, 3.0, 1.0):  # red, green, blue: the same curve, shifted around the hue circle
         place = jnp.mod(position + offset, 6.0)
         channels.append(value * (1 - s * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)))
     return _to_levels(jnp.stack(channels, axis=-1))

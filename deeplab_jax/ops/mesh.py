@@ -1,4 +1,4 @@
-"""Devices as a mesh of two axes: 'data' shares the batch, 'space' the height of images; all have the whole state."""
+"""A mesh of devices with two axes: 'data' splits the batch, 'space' the height of images; the state is replicated."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Tree = TypeVar("Tree")
 
 
 def make_mesh(num_data: int = 0, num_space: int = 1, devices: Sequence[jax.Device] = ()) -> Mesh:
-    """A mesh of `num_data` x `num_space` devices, in the order of the processes that they belong to.
+    """A mesh of `num_data` x `num_space` devices, ordered by process.
 
     Args:
-      num_data: groups of devices that share the batch; 0: as many as there are devices for.
-      num_space: devices that share the height of each image.
-      devices: to choose from, as those of a topology that is only compiled for; (): all that JAX has.
+      num_data: parts that the batch is split into; 0: as many as the devices allow.
+      num_space: devices that each image's height is split over.
+      devices: to choose from, for example of a topology to compile for; empty: all that JAX has.
 
     Raises:
-      ValueError: when there are fewer devices than asked for; or, in several processes, when some would be left
-        without work or an image would be shared by two processes.
+      ValueError: when there are too few devices; or, with several processes, when some devices would be idle or an
+        image would be split over two processes.
     """
     devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     num_data = num_data or max(len(devices) // num_space, 1)
@@ -40,7 +40,7 @@ def make_mesh(num_data: int = 0, num_space: int = 1, devices: Sequence[jax.Devic
         if num_local % num_space:
             raise ValueError(f"{num_space} devices for an image are no divisor of the {num_local} that a process has")
     grid = np.asarray(devices[:num_wanted]).reshape(num_data, num_space)
-    # Auto axes: bincount and contractions over the batch are the partitioner's work, not ours.
+    # Auto axes: leave bincount and contractions over the batch to the partitioner.
     return Mesh(grid, (DATA_AXIS, SPACE_AXIS), axis_types=(AxisType.Auto,) * 2)
 
 
@@ -50,23 +50,23 @@ def num_data(mesh: Mesh) -> int:
 
 
 def idle_devices(mesh: Mesh) -> list[jax.Device]:
-    """Devices that the mesh leaves without work."""
+    """Devices that the mesh does not use."""
     used = set(mesh.devices.flat)
     return [device for device in jax.devices() if device not in used]
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows of the leading axis spread over the data axis."""
+    """The leading axis sharded over the data axis."""
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A whole copy on each device."""
+    """A full copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def shard_longest_axis(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
-    """An array shared along its longest axis that divides over the data axis; copied where there is none."""
+    """An array sharded over the data axis along its longest divisible axis; replicated if there is none."""
     fitting = [axis for axis, size in enumerate(shape) if size and size % num_data(mesh) == 0]
     if not fitting:
         return replicated(mesh)
@@ -81,10 +81,10 @@ def shard_batch(batch: Tree, mesh: Mesh) -> Tree:
 
 
 def split_height(batch: Tree, mesh: Mesh) -> Tree:
-    """Inside a compiled function: splits the height of images and labels over the space axis.
+    """Inside a compiled function: shards the height of images and labels over the space axis.
 
-    The partitioner takes it from there: it exchanges the rows that convolutions read beyond a strip's edge, and sums
-    what is averaged over an image. A height need not divide: the last strip is filled up, and nobody sees it.
+    The partitioner does the rest: it exchanges the halo rows of convolutions and reduces image-level averages. The
+    height need not be divisible: the last strip is padded internally.
     """
     if mesh.shape[SPACE_AXIS] == 1:
         return batch

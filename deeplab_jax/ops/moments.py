@@ -1,4 +1,4 @@
-"""Mean and variance of each channel over the pixels of a group of examples, with a gradient rule of their own."""
+"""Mean and variance of each channel over the pixels of a group of examples, with a custom gradient."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from jax import lax
 from jaxtyping import Array, Float
 
 
-# Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
-# the strips of images at the border of a called function.
+# Jitted so that equal layers are traced once; inlined because the TPU partitioner loses spatial sharding at calls.
 @functools.partial(jax.jit, static_argnames="num_groups", inline=True)
 def channel_moments(
     x: Float[Array, "b h w c"], shift: Float[Array, "c"], num_groups: int = 1
 ) -> tuple[Float[Array, "g c"], Float[Array, "g c"]]:
-    """Mean and biased variance of each run of b / num_groups examples, in float32 and one pass.
+    """Mean and biased variance of each b / num_groups consecutive examples, in float32 and one pass.
 
-    E[(x - shift)^2] - E[x - shift]^2 loses no digits where the shift is near the mean, as a running mean is; the shift
-    has no gradient.
+    E[(x - shift)^2] - E[x - shift]^2 loses no digits if the shift is near the mean, as a running mean is; the shift
+    gets no gradient.
     """
     grouped = x.reshape(num_groups, -1, *x.shape[1:])
     return _moments(grouped, lax.stop_gradient(shift))
@@ -38,7 +37,7 @@ def _moments_forward(x: Array, shift: Array) -> tuple[tuple[Array, Array], tuple
 
 
 def _moments_backward(saved: tuple[Array, Array], gradients: tuple[Array, Array]) -> tuple[Array, Array]:
-    """d mean / dx = 1 / n, d var / dx = 2 (x - mean) / n: one pass over x, where autodiff's would be two."""
+    """d mean / dx = 1 / n, d var / dx = 2 (x - mean) / n: one pass over x, where autodiff takes two."""
     x, mean = saved
     num_pixels = x.size // (x.shape[0] * x.shape[-1])
     of_mean, of_var = (gradient[:, None, None, None] / num_pixels for gradient in gradients)

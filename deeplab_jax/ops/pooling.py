@@ -1,4 +1,4 @@
-"""Pooling under the conventions of the systems whose weights are read: padding, ceil mode, atrous windows."""
+"""Pooling with the conventions of the supported systems: padding, ceil mode, atrous windows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from deeplab_jax.ops.convolution.geometry import same_padding
 def max_pool(
     x: Float[Array, "b h w c"], window: int, *, stride: int = 1, rate: int = 1, padding: str = "symmetric"
 ) -> Float[Array, "b h2 w2 c"]:
-    """The largest value under each window; padding never wins.
+    """The maximum of each window; padding is -inf.
 
     Args:
-      x: images or features.
-      window: rows and columns under a window.
-      stride: steps of the window, in cells.
-      rate: distance of neighbouring cells under the window.
-      padding: as `pool_padding` knows it.
+      stride: of the windows, in cells.
+      rate: distance between neighbouring cells of a window.
+      padding: see `pool_padding`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -35,7 +33,7 @@ def max_pool(
     if rate == 1:
         sizes, steps = (1, window, window, 1), (1, stride, stride, 1)
         return lax.reduce_window(x, lowest, lax.max, sizes, steps, ((0, 0), rows, columns, (0, 0)))
-    # Windows with holes have no gradient in JAX: the maximum of shifted copies has.
+    # Dilated windows have no gradient in JAX; the maximum of shifted copies does.
     x = lax.pad(x, lowest, ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
     extent = (window - 1) * rate
     height, width = x.shape[1] - extent, x.shape[2] - extent
@@ -47,12 +45,11 @@ def max_pool(
 def average_pool(
     x: Float[Array, "b h w c"], window: tuple[int, int], *, stride: int = 1, padding: str = "valid"
 ) -> Float[Array, "b h2 w2 c"]:
-    """The mean under each window, summed in float32; padding counts as zeros (Caffe's way).
+    """The mean of each window, summed in float32; padding counts as zeros, as in Caffe.
 
     Args:
-      x: images or features.
       window: (height, width) of a window, in cells.
-      stride: steps of the window, in cells.
+      stride: of the windows, in cells.
       padding: 'valid' (none), 'tf_same' or 'symmetric'.
 
     Raises:
@@ -64,7 +61,7 @@ def average_pool(
       >>> dl.ops.average_pool(jnp.ones((1, 9, 9, 2)), (9, 9)).shape
       (1, 1, 1, 2)
     """
-    if padding == "ceil":  # a window that overhangs the padding would need a divisor of its own
+    if padding == "ceil":  # a window that extends beyond the padding would need its own divisor
         raise ValueError("padding='ceil': averages know 'valid', 'tf_same' and 'symmetric'")
     edges = ((0, 0), (0, 0)) if padding == "valid" else _edges(x, window, stride, 1, padding)
     total = lax.reduce_window(
@@ -76,12 +73,10 @@ def average_pool(
 def pool_padding(size: int, window: int, stride: int, rate: int, kind: str) -> tuple[int, int]:
     """Cells added before and after an axis of `size`.
 
-    'tf_same': as for convolutions.
-    'symmetric': half a window on each side, the odd cell behind; holes widen it as they widen the window, so
-      that a stride may become a rate.
-    'ceil': symmetric, without the odd cell but with as many behind as let a last, partly empty window begin
-      inside (Caffe, PyTorch's ceil_mode): 3x3 windows at stride 2 give one output more on even sizes, 2x2
-      windows at stride 1 one less on all.
+    'tf_same': TensorFlow's SAME, as for convolutions.
+    'symmetric': half a window on each side, the odd cell after; it widens with dilation, so strides can become rates.
+    'ceil': symmetric without the odd cell, plus as many cells after as let a last, partial window begin inside (Caffe,
+      PyTorch's ceil_mode): 3x3 windows at stride 2 give one output more on even sizes, 2x2 at stride 1 one less.
 
     Raises:
       ValueError: for an unknown kind.

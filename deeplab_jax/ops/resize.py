@@ -1,8 +1,7 @@
-"""Resizing, bilinear under both corner conventions and nearest; the only place that knows how.
+"""Resizing: bilinear with both corner conventions, and nearest; the only implementation in the package.
 
-`jax.image.resize` antialiases when it shrinks and would resize channels too if given a full shape, so it is
-not used. A resize is two small matrix products, one for each axis: exact, fast in both directions of
-differentiation, and at home on every accelerator.
+`jax.image.resize` is not used: it antialiases when it shrinks, and resizes channels too if given a full shape. Here a
+resize is two small matrix products, one per axis: exact, and fast forward and backward on every accelerator.
 """
 
 from __future__ import annotations
@@ -17,14 +16,12 @@ def resize_bilinear(
 ) -> Float[Array, "b h2 w2 c"]:
     """Resizes height and width to `size` by linear interpolation between the two nearest cells.
 
-    Either size may be symbolic, as in a program that is exported for images of any size; the weights are then
-    computed in the program.
+    Either size may be symbolic, as in a program exported for images of any size; the program then computes the weights.
 
     Args:
-      x: images, features or logits.
       size: (height, width) of the result.
-      align_corners: True: the corner cells' centres stay at the corners (TensorFlow's DeepLab, Caffe's
-        Interp); False: cells are areas, and their centres map at (i + 0.5) * scale - 0.5 (PyTorch's default).
+      align_corners: True: corner cells map to corner cells (TensorFlow's DeepLab, Caffe's Interp); False: cells are
+        areas, with centres at (i + 0.5) * scale - 0.5 (PyTorch's default).
 
     Raises:
       ValueError: for a size that is not positive.
@@ -53,9 +50,9 @@ def resize_bilinear(
 
 
 def resize_nearest(x: Integer[Array, "b h w"], size: tuple[int, int]) -> Integer[Array, "b h2 w2"]:
-    """Labels at another size: each cell takes the nearest pixel, the corners' centres kept.
+    """Resizes labels: each cell takes the nearest pixel, with aligned corners.
 
-    From 8 k + 1 to k + 1 it is every eighth pixel, as DeepLab v1 and v2 shrink their labels.
+    From 8 k + 1 to k + 1 it takes every eighth pixel, as DeepLab v1 and v2 downsample their labels.
     """
     for axis, out_size in zip((1, 2), size, strict=True):
         in_size = x.shape[axis]
@@ -84,9 +81,9 @@ def _weights(in_size: int, out_size: int, align_corners: bool) -> np.ndarray:
 
 
 def _weights_in_program(in_size: int, out_size: int, align_corners: bool) -> Float[Array, "out in"]:
-    """As `_weights`, for sizes that are known when the program runs.
+    """As `_weights`, for sizes only known at run time.
 
-    Positions are whole multiples of 1 / unit, so that int32 keeps them exact.
+    Positions are integer multiples of 1 / unit, so int32 keeps them exact.
     """
     out_id, in_id = jnp.arange(out_size, dtype=jnp.int32), jnp.arange(in_size, dtype=jnp.int32)
     if align_corners:

@@ -1,4 +1,4 @@
-"""A file's weights into a network: the whole of it, its backbone, or all that fits."""
+"""Loads a file's weights into a network: all of it, its backbone, or whatever fits."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ def load_weights(
     scope: str = "model",
     path: str = "the file",
 ) -> tuple[dict[str, Any], LoadReport]:
-    """Fills the variables of a network.
+    """Fills a network's variables with the arrays of a file.
 
     Args:
-      arrays: of the file, by their own names.
-      layout: whose names they are.
+      arrays: the file's arrays by their own names.
+      layout: the layout of these names.
       variables: {'params': ..., 'batch_stats': ...}, nested dicts.
-      scope: 'model': every array of the network must be found, and every array of the file have its place;
-        'backbone': the same of the backbone, the rest of the file is left; 'fitting': all that fit.
-      path: of the file, for the message.
+      scope: 'model': every array of the network must be found, and every array of the file used; 'backbone': the same
+        for the backbone, ignoring the rest of the file; 'fitting': whatever fits.
+      path: of the file, for error messages.
 
     Returns:
-      New variables and the report. Where the layout is folded, the statistics are mean 0 and variance
-      1 - epsilon, so that batch norm is exactly the identity with the file's biases; they must be
-      calibrated before training by batch statistics.
+      New variables and the report. If the layout has batch norm folded, statistics are mean 0 and variance 1 - epsilon,
+      so batch norm only adds the file's biases; calibrate them before training with batch statistics.
 
     Raises:
-      UserError: where what `scope` asks for does not fit.
+      UserError: when the file does not provide what `scope` requires.
     """
     flat = _flatten(variables)
     inside = {name: value for name, value in flat.items() if scope != "backbone" or _part(name) == "backbone"}
@@ -51,7 +50,7 @@ def load_weights(
 def _identity_batch_norm(
     filled: dict[str, np.ndarray], report: LoadReport, model: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
-    """Scale 1, mean 0, variance 1 - epsilon: what folding left of batch norm, apart from its biases."""
+    """Scale 1, mean 0, variance 1 - epsilon: the batch norm that remains after folding, apart from its biases."""
     constants = {"scale": 1.0, "mean": 0.0, "var": 1.0}
     made_up = tuple(path for path in report.missing if path.rpartition("/")[2] in constants)
     for path in made_up:

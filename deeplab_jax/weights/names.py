@@ -1,4 +1,4 @@
-"""How systems name the arrays of one layer: what the layouts write their rules with."""
+"""How each system names a layer's arrays, and helpers to write a layout's rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deeplab_jax.types import ArrayShapes, WeightRule
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Naming:
-    """Endings of the names of a convolution's and a batch norm's arrays, as regular expressions."""
+    """Name suffixes of a convolution's and a batch norm's arrays, as regular expressions."""
 
     kernel: str
     depthwise_kernel: str
@@ -20,13 +20,12 @@ class Naming:
     depthwise_axes: str
 
     def conv(self, source: str, target: str, *, bias: bool = False, channels: str = "") -> tuple[WeightRule, ...]:
-        """Rules of a convolution: `source` matches its name, `target` is our module.
+        """Rules for a convolution: `source` matches its name, `target` is our module.
 
         Args:
           source: regular expression with groups.
-          target: path of our module, '{1}' for groups.
-          bias: whether it has one.
-          channels: an order of input channels, as weights/rules.py knows them.
+          target: path of our module, with '{1}' for a group.
+          channels: an order of input channels; see weights/rules.py.
         """
         transform = f"{self.axes}+{channels}" if channels else self.axes
         rules = [WeightRule(source + self.kernel, f"params/{target}/kernel", transform)]
@@ -35,12 +34,12 @@ class Naming:
         return tuple(rules)
 
     def depthwise(self, source: str, target: str) -> tuple[WeightRule, ...]:
-        """Rules of a depthwise convolution without bias."""
+        """Rules for a depthwise convolution without bias."""
         path = f"params/{target}/depthwise_kernel"
         return (WeightRule(source + self.depthwise_kernel, path, self.depthwise_axes),)
 
     def batch_norm(self, source: str, target: str) -> tuple[WeightRule, ...]:
-        """Rules of a batch norm."""
+        """Rules for a batch norm."""
         leaves = ("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var")
         return tuple(
             WeightRule(source + ending, f"{collection}/{target}/{leaf}", "copy")
@@ -48,11 +47,11 @@ class Naming:
         )
 
     def conv_norm(self, conv: str, norm: str, target: str, *, channels: str = "") -> tuple[WeightRule, ...]:
-        """Rules of our ConvNorm: a convolution named `conv` and the batch norm `norm` behind it."""
+        """Rules for our ConvNorm: a convolution named `conv`, then the batch norm `norm`."""
         return self.conv(conv, f"{target}/conv", channels=channels) + self.batch_norm(norm, f"{target}/norm")
 
     def depthwise_norm(self, conv: str, norm: str, target: str) -> tuple[WeightRule, ...]:
-        """Rules of our depthwise ConvNorm."""
+        """Rules for our depthwise ConvNorm."""
         return self.depthwise(conv, f"{target}/conv") + self.batch_norm(norm, f"{target}/norm")
 
 
@@ -80,7 +79,7 @@ def require(shapes: ArrayShapes, name: str) -> tuple[int, ...]:
     """The shape of `name`.
 
     Raises:
-      ValueError: where it is not there: the file is of another layout.
+      ValueError: when it does not exist: the file has another layout.
     """
     if name not in shapes:
         raise ValueError(f"there is no '{name}'")
@@ -88,5 +87,5 @@ def require(shapes: ArrayShapes, name: str) -> tuple[int, ...]:
 
 
 def count(shapes: ArrayShapes, pattern: str) -> int:
-    """How many different values the first group of `pattern` takes over the names that it matches whole."""
+    """The number of distinct values of the first group of `pattern` over the names it fully matches."""
     return len({match[1] for name in shapes if (match := re.fullmatch(pattern, name))})

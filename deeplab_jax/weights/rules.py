@@ -1,4 +1,4 @@
-"""The rule engine: foreign names in, a tree of ours and a report of what is left over out; and the way back."""
+"""The rule engine: maps foreign names to our paths, with a report of what is left over; and back."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ _PERMUTATIONS = {
     "1hwc": (1, 2, 0, 3),  # TFLite depthwise
     "hwc1": (0, 1, 3, 2),  # TensorFlow depthwise
 }
-# What differs in the order of a kernel's input channels (its third axis, once permuted), and how it is undone.
+# Orders of a kernel's input channels (the third axis after the permutation): (to ours, from ours).
 _Order = Callable[[np.ndarray], np.ndarray]
 _MOVE_TO_FRONT: tuple[_Order, _Order] = (
     lambda kernel: np.roll(kernel, kernel.shape[3], axis=2),
     lambda kernel: np.roll(kernel, -kernel.shape[3], axis=2),
 )
 _CHANNEL_ORDERS: Mapping[str, tuple[_Order, _Order]] = {
-    # The first convolution of a network that reads blue, green, red.
+    # The first convolution of a network that reads BGR images.
     "bgr": (lambda kernel: kernel[:, :, ::-1],) * 2,
-    # The projection behind an ASPP whose image pooling is concatenated last; ours, as TensorFlow's, comes first.
+    # The projection after an ASPP that concatenates image pooling last; ours comes first, as in TensorFlow.
     "pool_last": _MOVE_TO_FRONT,
     # A decoder that concatenates [low-level, ASPP]; ours is [ASPP, low-level].
     "low_level_first": _MOVE_TO_FRONT,
 }
-# A part of a pattern: a group, a set of characters, an escaped character or a plain one.
+# A piece of a pattern: a group, a character set, an escaped character or a plain one.
 _PIECE = re.compile(r"\((?P<free>\?:)?(?P<group>[^()]*)\)|\[(?P<set>[^]])[^]]*\]|\\(?P<escaped>.)|(?P<plain>.)")
 _FIELD = re.compile(r"\{(\d)([+-]\d+)?\}")  # of a target
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What an import did, name by name."""
+    """The result of an import, name by name."""
 
     loaded: tuple[str, ...]  # our paths that were filled
-    missing: tuple[str, ...]  # our paths that the source has nothing for
-    unexpected: tuple[str, ...]  # foreign names that no rule knows
+    missing: tuple[str, ...]  # our paths that the source does not provide
+    unexpected: tuple[str, ...]  # foreign names that no rule matches
     misshapen: tuple[str, ...]  # 'name: shape, wanted path: shape'
-    skipped: tuple[str, ...]  # foreign names left out on purpose
+    skipped: tuple[str, ...]  # foreign names skipped on purpose
 
     @property
     def is_complete(self) -> bool:
@@ -53,12 +53,12 @@ class LoadReport:
 
     @property
     def summary(self) -> str:
-        """Counts alone."""
+        """The counts."""
         kinds = ("loaded", "missing", "unexpected", "misshapen", "skipped")
         return ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds if getattr(self, kind))
 
     def __str__(self) -> str:
-        """Counts, and the names of all that did not go as it should."""
+        """The counts, and the names of all arrays that do not fit."""
         parts = [f"{len(self.loaded)} arrays loaded"]
         for kind in ("missing", "unexpected", "misshapen"):
             names = getattr(self, kind)
@@ -76,20 +76,20 @@ def load_pretrained(
     *,
     skip: Sequence[str] = (),
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
-    """Fills `target` with the arrays of `source` that the rules find a place for.
+    """Fills `target` with the arrays of `source`, renamed by the rules.
 
     Args:
       source: foreign name -> array.
-      rules: tried in order on each name; the first whole match counts.
-      target: path 'collection/part/module/.../leaf' -> array of ours; it is not changed.
-      skip: patterns of foreign names to leave out without complaint.
+      rules: tried in order on each name; the first full match counts.
+      target: path 'collection/part/module/.../leaf' -> array of ours; not modified.
+      skip: patterns of foreign names to skip silently.
 
     Returns:
-      A copy of `target` with what could be loaded, and the full report of what could not. A name whose place is
-      in a part that `target` does not have counts as skipped.
+      A copy of `target` with all that could be loaded, and the full report. A name that maps to a part missing in
+      `target` counts as skipped.
 
     Raises:
-      ValueError: for a rule whose transform does not exist.
+      ValueError: for a rule with an unknown transform.
     """
     parts = {_part(path) for path in target}
     filled = dict(target)
@@ -116,7 +116,7 @@ def load_pretrained(
 
 
 def place(name: str, rules: Sequence[WeightRule]) -> tuple[str, str]:
-    """(path, transform) of a foreign name; ('', 'copy') where no rule knows it."""
+    """(path, transform) of a foreign name; ('', 'copy') if no rule matches."""
     for rule in rules:
         match = re.fullmatch(rule.pattern, name)
         if match:
@@ -125,14 +125,14 @@ def place(name: str, rules: Sequence[WeightRule]) -> tuple[str, str]:
 
 
 def names_of(source: Mapping[str, np.ndarray], rules: Sequence[WeightRule]) -> dict[str, np.ndarray]:
-    """Undoes `load_pretrained`: arrays of ours by the names, and in the order of axes, of the file that they fit.
+    """Inverse of `load_pretrained`: our arrays with the names and axis order of the foreign file.
 
     Args:
       source: path of ours -> array.
-      rules: as of `load_pretrained`; of a pattern's alternatives without a number the first is written.
+      rules: as in `load_pretrained`; of unnumbered alternatives in a pattern the first is written.
 
     Raises:
-      ValueError: where no rule leads to a path.
+      ValueError: when no rule leads to a path.
     """
     written = {}
     for path, array in source.items():
@@ -142,7 +142,7 @@ def names_of(source: Mapping[str, np.ndarray], rules: Sequence[WeightRule]) -> d
 
 
 def _name_of(path: str, rules: Sequence[WeightRule]) -> tuple[str, str]:
-    """(foreign name, transform) of a path of ours."""
+    """(foreign name, transform) of one of our paths."""
     for rule in rules:
         match = _path_pattern(rule.target).fullmatch(path)
         if match is None:
@@ -155,12 +155,12 @@ def _name_of(path: str, rules: Sequence[WeightRule]) -> tuple[str, str]:
 
 @functools.cache
 def _path_pattern(target: str) -> re.Pattern[str]:
-    """Matches the paths that a rule with this target can lead to; a group for each of its fields."""
+    """Matches the paths that a rule with this target can produce, with one group per field."""
     return re.compile("([^/]*)".join(map(re.escape, _FIELD.split(target)[::3])))
 
 
 def _spell(rule: WeightRule, values: Sequence[str]) -> str:
-    """The name that `rule` takes to the path with these values of its target's fields."""
+    """The name that `rule` maps to the path with these values of its target's fields."""
     groups = {}
     for (number, offset), value in zip(_FIELD.findall(rule.target), values, strict=True):
         groups[int(number)] = str(int(value) - int(offset)) if offset and value.isdecimal() else value
@@ -179,12 +179,11 @@ def _spell(rule: WeightRule, values: Sequence[str]) -> str:
 
 
 def reorder(array: np.ndarray, transform: str) -> np.ndarray:
-    """Puts the axes and channels of a foreign array in our order.
+    """Converts a foreign array to our order of axes and channels.
 
     Args:
-      array: as its file has it.
-      transform: 'copy'; an order of axes ('oihw', ...), behind which a '+' may name an order of input channels
-        ('oihw+bgr'); or 'oi', a matrix that becomes a 1x1 kernel, 'oi+7x7' one over 7x7 cells.
+      transform: 'copy'; an order of axes ('oihw', ...), optionally followed by '+' and an order of input channels
+        ('oihw+bgr'); or 'oi', a matrix that becomes a 1x1 kernel, 'oi+7x7' a 7x7 one.
 
     Raises:
       ValueError: for an unknown transform.
@@ -202,7 +201,7 @@ def reorder(array: np.ndarray, transform: str) -> np.ndarray:
 
 
 def restore(array: np.ndarray, transform: str) -> np.ndarray:
-    """Undoes `reorder`: an array of ours as its file has it."""
+    """Inverse of `reorder`: one of our arrays in the foreign order."""
     axes, channels = _parse(transform)
     if array.ndim == 4:
         if channels in _CHANNEL_ORDERS:
@@ -215,7 +214,7 @@ def restore(array: np.ndarray, transform: str) -> np.ndarray:
 
 
 def _parse(transform: str) -> tuple[str, str]:
-    """(order of axes, order of input channels or size of a matrix' window)."""
+    """(order of axes, order of input channels or kernel size of a matrix)."""
     axes, _, channels = transform.partition("+")
     if axes not in ("copy", "oi", *_PERMUTATIONS) or (axes != "oi" and channels and channels not in _CHANNEL_ORDERS):
         known = ", ".join(("copy", "oi", *_PERMUTATIONS))
@@ -224,7 +223,7 @@ def _parse(transform: str) -> tuple[str, str]:
 
 
 def _expand(target: str, match: re.Match[str]) -> str:
-    """The target with each {1} replaced by that group, and {1+1} by its number plus one."""
+    """The target with each {1} replaced by that group, and {1+1} by the group's number plus one."""
 
     def value(field: re.Match[str]) -> str:
         text = match[int(field[1])]

@@ -1,7 +1,7 @@
-"""Names of network parts that come from TF-slim: MobileNetV2, the aligned Xception, ASPP and decoder.
+"""Names of network parts from TF-slim: MobileNetV2, the aligned Xception, ASPP and decoder.
 
-TensorFlow's checkpoints, TFLite's models and Keras' copies of them spell one layer's arrays in different ways and its
-place alike, so each function here takes the speller of a layer.
+TensorFlow checkpoints, TFLite models and Keras ports use the same layer names but different array names, so each
+function here takes a function that names a layer's arrays.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from deeplab_jax.presets import Preset
 from deeplab_jax.types import ArrayShapes, WeightRule
 from deeplab_jax.weights.names import Naming
 
-# (source, target, depthwise) -> rules of our ConvNorm `target`; `source` matches the convolution's name.
+# (source, target, depthwise) -> rules for our ConvNorm `target`; `source` matches the convolution's name.
 LayerRules = Callable[[str, str, bool], tuple[WeightRule, ...]]
 
-_ATROUS_RATES = (6, 12, 18)  # at output stride 16: what the published networks were trained with
+_ATROUS_RATES = (6, 12, 18)  # at output stride 16, as the published networks were trained
 _CELL = "meta_architecture/"  # the scope of the dense prediction cell
-_LAST_CHANNELS = 320  # of MobileNetV2's last block, at width 1
+_LAST_CHANNELS = 320  # of MobileNetV2's last block at width 1
 
 
 def normed_layers(naming: Naming, norm: str) -> LayerRules:
-    """Layers whose batch norm is named as the convolution, and `norm` behind it."""
+    """Layers whose batch norm is named like the convolution, followed by `norm`."""
 
     def rules(source: str, target: str, depthwise: bool) -> tuple[WeightRule, ...]:
         make = naming.depthwise_norm if depthwise else naming.conv_norm
@@ -33,11 +33,11 @@ def normed_layers(naming: Naming, norm: str) -> LayerRules:
 
 
 def folded_layers(dense: tuple[str, str], depthwise: tuple[str, str]) -> LayerRules:
-    """Layers whose batch norm is folded away, as TFLite orders their axes.
+    """Layers with folded batch norm, in TFLite's axis order.
 
     Args:
-      dense: endings of a kernel's and its bias's names.
-      depthwise: the same of depthwise ones.
+      dense: name suffixes of a kernel and its bias.
+      depthwise: the same for depthwise kernels.
     """
 
     def rules(source: str, target: str, is_depthwise: bool) -> tuple[WeightRule, ...]:
@@ -52,7 +52,7 @@ def folded_layers(dense: tuple[str, str], depthwise: tuple[str, str]) -> LayerRu
 
 
 def mobilenet_v2_rules(layer: LayerRules, start: str, separator: str) -> tuple[WeightRule, ...]:
-    """MobileNetV2, its names behind `start`."""
+    """MobileNetV2, with names that begin with `start`."""
     first, block = f"{start}expanded_conv{separator}", rf"{start}expanded_conv_(\d+){separator}"
     return (
         *layer(f"{start}Conv", "backbone/stem", False),
@@ -64,31 +64,29 @@ def mobilenet_v2_rules(layer: LayerRules, start: str, separator: str) -> tuple[W
 
 
 def mobilenet_v2_args(shapes: ArrayShapes, project: str, axis: int) -> dict[str, Any]:
-    """Width of a MobileNetV2, and what its channels are rounded to.
+    """Width and channel divisor of a MobileNetV2.
 
     Args:
-      shapes: of the file's arrays.
-      project: pattern of the kernel names of the blocks' projections, the block's number its first group.
-      axis: of a kernel's output channels.
+      project: pattern of the projection kernels' names, with the block's number as its first group.
+      axis: the axis of a kernel's output channels.
 
     Raises:
-      ValueError: where there is no such network.
+      ValueError: when the file has no such network.
     """
     matches = {name: re.fullmatch(project, name) for name in shapes}
     channels = {int(match[1]): shapes[name][axis] for name, match in matches.items() if match}
     if sorted(channels) != list(range(1, 17)):
         raise ValueError(f"there are {len(channels)} of the 16 names '{project}'")
-    # TF deeplab rounds to whole numbers at any width but 1, TF-slim's classifiers to multiples of 8.
+    # TF deeplab rounds to integers at any width other than 1, TF-slim's classifiers to multiples of 8.
     divisor = 8 if all(count % 8 == 0 for count in channels.values()) else 1
     return {"width": channels[16] / _LAST_CHANNELS, "divisor": divisor}
 
 
 def xception_rules(layer: LayerRules, flows: Sequence[tuple[str, str]]) -> tuple[WeightRule, ...]:
-    """The aligned Xception but for its first two convolutions.
+    """The aligned Xception except its first two convolutions.
 
     Args:
-      layer: speller.
-      flows: (what the names of a flow's units begin with, its number a group; our name of the unit).
+      flows: (name prefix of a flow's units, with the unit's number as a group; our name of the unit).
     """
     rules: tuple[WeightRule, ...] = ()
     for start, unit in flows:
@@ -100,7 +98,7 @@ def xception_rules(layer: LayerRules, flows: Sequence[tuple[str, str]]) -> tuple
 
 
 def head_rules(layer: LayerRules, decoder: str = "") -> tuple[WeightRule, ...]:
-    """ASPP or the dense prediction cell and, its names behind `decoder`, the decoder; without the logits."""
+    """ASPP or the dense prediction cell, and the decoder, whose names begin with `decoder`; without the logits."""
     return (
         *layer(r"(image_pooling|aspp\d)", "head/aspp/{1}", False),
         *layer(r"(aspp\d)_depthwise", "head/aspp/{1}/depthwise", True),
@@ -112,19 +110,19 @@ def head_rules(layer: LayerRules, decoder: str = "") -> tuple[WeightRule, ...]:
         *layer(f"{decoder}feature_projection0", "head/low_level", False),
         *layer(rf"{decoder}decoder_conv(\d)_depthwise", "head/decoder{1}/depthwise", True),
         *layer(rf"{decoder}decoder_conv(\d)_pointwise", "head/decoder{1}/pointwise", False),
-        # Dense convolutions, which slim.repeat makes.
+        # Dense convolutions, made by slim.repeat.
         *layer(rf"{decoder}decoder_conv0/decoder_conv0_(\d)", "head/decoder{1-1}", False),
     )
 
 
 def head_config(shapes: ArrayShapes, preset: Preset, decoder: str = "") -> dict[str, Any]:
-    """Which head the names are of. The rates are not in the file: they are those of all published networks."""
+    """Config of the head with these names; the rates, not in the file, are those of the published networks."""
 
     def has(start: str) -> bool:
         return any(name.startswith(start) for name in shapes)
 
     if has(_CELL):
-        return preset.part("dpc.dpc")  # which cell, the file does not say: that of the published networks
+        return preset.part("dpc.dpc")  # the file does not contain the cell: assume that of the published networks
     separable = has("aspp1_depthwise") or has(f"{decoder}decoder_conv0_depthwise")
     args = {"atrous_rates": _ATROUS_RATES if has("aspp1") else (), "separable": separable}
     return preset.part("v3plus.v3plus" if has(f"{decoder}feature_projection0") else "aspp.aspp", **args)

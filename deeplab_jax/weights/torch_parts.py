@@ -1,4 +1,4 @@
-"""Names of network parts that PyTorch systems share: torchvision's ResNet, MobileNets and ASPP, timm's Xception."""
+"""Names of network parts shared by PyTorch systems: torchvision's ResNet, MobileNets and ASPP, timm's Xception."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESNET_CLASSIFIER = r"fc\.(weight|bias)"  # of ImageNet files
 
 
 def resnet_rules(prefix: str) -> tuple[WeightRule, ...]:
-    """torchvision's ResNet with bottlenecks, its names behind `prefix`."""
+    """torchvision's ResNet with bottlenecks, with names that begin with `prefix`."""
     start, unit = re.escape(prefix), "backbone/block{1}_unit{2+1}"
     layer = rf"{start}layer(\d)\.(\d+)\."
     return (
@@ -35,7 +35,7 @@ def resnet_rules(prefix: str) -> tuple[WeightRule, ...]:
 
 
 def resnet_name(shapes: ArrayShapes, prefix: str) -> str:
-    """Which ResNet of ours the names behind `prefix` are of.
+    """Our name of the ResNet whose names begin with `prefix`.
 
     Raises:
       ValueError: where they are of none.
@@ -51,7 +51,7 @@ def mobilenet_v2_rules(prefix: str) -> tuple[WeightRule, ...]:
     """torchvision's MobileNetV2.
 
     Args:
-      prefix: of the numbers of its layers, a regular expression without groups.
+      prefix: what precedes the layer numbers, a regular expression without groups.
     """
     block = rf"{prefix}([2-9]|1[0-7])\.conv\."
     first = rf"{prefix}1\.conv\."
@@ -67,18 +67,18 @@ def mobilenet_v2_rules(prefix: str) -> tuple[WeightRule, ...]:
 
 
 def mobilenet_v2_width(shapes: ArrayShapes, name: str) -> float:
-    """Its width, by the channels of `name`, the last block's projection; the stem's are rounded too much.
+    """Width of a MobileNetV2, from the channels of `name`, the last block's projection (the stem's are too coarse).
 
     Raises:
-      ValueError: where there is no such array.
+      ValueError: when there is no such array.
     """
     return require(shapes, name)[0] / _MOBILENET_V2_CHANNELS
 
 
 def mobilenet_v3_rules(name: str, prefix: str) -> tuple[WeightRule, ...]:
-    """torchvision's MobileNetV3 `name` of ours, its names behind `prefix`.
+    """torchvision's MobileNetV3, called `name` here, with names that begin with `prefix`.
 
-    A block's parts are numbered, and those that it lacks are left out.
+    A block numbers only the parts it has.
     """
     start, gated = re.escape(prefix), _GATED_BLOCKS[name]
     last = gated[-1] + 2
@@ -100,7 +100,7 @@ def mobilenet_v3_rules(name: str, prefix: str) -> tuple[WeightRule, ...]:
 
 
 def mobilenet_v3_name(shapes: ArrayShapes, prefix: str) -> str:
-    """Which MobileNetV3 of ours the names behind `prefix` are of.
+    """Our name of the MobileNetV3 whose names begin with `prefix`.
 
     Raises:
       ValueError: where they are of none.
@@ -111,12 +111,11 @@ def mobilenet_v3_name(shapes: ArrayShapes, prefix: str) -> str:
 
 
 def xception_rules(name: str, prefix: str, dot: str = r"\.") -> tuple[WeightRule, ...]:
-    """timm's aligned Xception `name` of ours, which numbers its blocks through all three flows.
+    """timm's aligned Xception, called `name` here, with blocks numbered through all three flows.
 
     Args:
-      name: of ours.
       prefix: of its names, a regular expression without groups.
-      dot: between the name of a flow and a number, likewise.
+      dot: separates a flow's name from a number, likewise.
     """
     num_blocks = next(count for count, known in _XCEPTIONS.items() if known == name)
     num_entry_blocks = 5 if num_blocks == _XCEPTION71_BLOCKS else 3
@@ -138,7 +137,7 @@ def xception_rules(name: str, prefix: str, dot: str = r"\.") -> tuple[WeightRule
 
 
 def xception_name(shapes: ArrayShapes, prefix: str) -> str:
-    """Which Xception of ours the names are of; `prefix` as above.
+    """Our name of the Xception; `prefix` as above.
 
     Raises:
       ValueError: where they are of none.
@@ -181,7 +180,7 @@ def _known(names: dict[int, str], size: int, found: str) -> str:
     """The name for this size.
 
     Raises:
-      ValueError: where there is none, saying what was `found` instead.
+      ValueError: where there is none, naming what was `found` instead.
     """
     if size not in names:
         raise ValueError(f"{found}; there are {' or '.join(f'{known}: {name}' for known, name in names.items())}")

@@ -3,8 +3,8 @@
     y[o] = sum_t x[o * stride + t * rate - pad] k[t]            DeepLab v3 (1706.05587), eq. 1
 
 `lax.conv_general_dilated` with `rhs_dilation` computes it everywhere and is the reference in the tests. Where a
-compiler is weak at it, another implementation runs: each of the three directions (forward, gradient to the input,
-gradient to the kernel) is chosen by the table in ops/convolution/implementations.py when the program is lowered.
+compiler does this badly, another implementation runs: the table in ops/convolution/implementations.py chooses one for
+each of forward, input gradient and kernel gradient when the program is lowered.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ def atrous_conv(
     rate: tuple[int, int] = (1, 1),
     padding: str = "tf_same",
 ) -> Float[Array, "b h2 w2 d"]:
-    """Dense convolution with `rate` - 1 holes between kernel taps.
+    """Dense convolution with `rate` - 1 holes between neighbouring kernel taps.
 
     Args:
-      x: images or features.
-      kernel: weights, taps first.
-      strides: output steps, in input pixels.
-      rate: distance of neighbouring taps, in input pixels.
-      padding: a name that `ops.convolution.same_padding` knows.
+      strides: in input pixels.
+      rate: distance between neighbouring taps, in input pixels.
+      padding: 'tf_same', 'symmetric' or 'valid'; see `same_padding`.
 
     Raises:
       ValueError: for an unknown padding.
@@ -85,11 +83,10 @@ def _backward(operation: str, geometry: Geometry, saved: tuple[Array, Array], dy
 _convolve.defvjp(_forward, _backward)
 
 
-# Compiled apart so that the equal layers of a network are traced once; inlined because the partitioner for TPU loses
-# the strips of images at the border of a called function.
+# Jitted so that equal layers are traced once; inlined because the TPU partitioner loses spatial sharding at calls.
 @functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
 def _run(operation: str, geometry: Geometry, x: Array, kernel: Array, *dy: Array) -> Array:
-    """The implementation is chosen when the program is lowered, so that one trace serves every platform."""
+    """Chooses the implementation when the program is lowered, so one trace serves every platform."""
 
     def chosen(platform: str) -> functools.partial[Array]:
         return functools.partial(choose(platform, operation, x, kernel, geometry), geometry=geometry)

@@ -1,6 +1,6 @@
-"""Dense convolution as a matmul for each tap of the kernel, forward and in both gradient directions.
+"""Dense convolution as one matmul per kernel tap, forward and for both gradients.
 
-Each multiplies a shifted (and strided) view of the input, clipped to what falls inside the image.
+Each multiplies a shifted (and strided) view of the input, clipped to the image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _clip(dy: Array, tap: _Tap) -> Array:
 
 
 def _spread_output(part: Array, tap: _Tap, shape: tuple[int, int]) -> Array:
-    """Lays a tap's contribution into a zero output of `shape`."""
+    """Pads a tap's contribution to an output of `shape`."""
     rows, columns = tap.rows, tap.columns
     edges = (
         (0, 0, 0),
@@ -56,7 +56,7 @@ def _spread_output(part: Array, tap: _Tap, shape: tuple[int, int]) -> Array:
 
 
 def _spread_input(part: Array, tap: _Tap, shape: tuple[int, int], strides: tuple[int, int]) -> Array:
-    """Lays a tap's contribution to the input gradient into a zero input of `shape`."""
+    """Pads a tap's contribution to the input gradient to an input of `shape`."""
     edges = [(0, 0, 0)]
     for span, size, stride, count in zip((tap.rows, tap.columns), shape, strides, part.shape[1:3], strict=True):
         edges.append((span.start, size - span.start - (count - 1) * stride - 1, stride - 1))

@@ -1,9 +1,9 @@
-"""Depthwise atrous convolution as expressions that XLA for GPU compiles to one kernel that pads nothing in memory.
+"""Depthwise atrous convolution as expressions that XLA for GPU fuses to one kernel without padding in memory.
 
-Written to memory first, the padded input would be half of all traffic. Left to XLA the padding becomes a mask, and
-forward and input gradient one loop that reads and writes every array once. The nine sums of the kernel gradient,
-written as nine reductions or as one of nine operands, become five passes and more; over one stack of what taps read
-they are one pass, in which an image is read for one tap after the other, out of the cache where it fits.
+Writing the padded input to memory would be half of all traffic. Fused, the padding becomes a mask, and forward and
+input gradient are one loop that reads and writes every array once. The nine sums of the kernel gradient, as nine
+reductions or as one with nine operands, take five passes or more; over a stack of the taps' inputs they take one pass,
+which reads an image tap by tap, from the cache if it fits.
 
 Sums are float32, rounded once.
 """
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from deeplab_jax.ops.convolution.geometry import Geometry, output_size, spatial_size
 
-_Edges = tuple[int, int, int]  # before an axis, behind it, between its elements
+_Edges = tuple[int, int, int]  # before an axis, after it, between its elements
 
 
 def depthwise_fused(
@@ -69,7 +69,7 @@ def _pad(x: Array, rows: _Edges, columns: _Edges) -> Array:
 
 
 def _windows(padded: Array, kernel: Array, geometry: Geometry, size: tuple[int, int]) -> Iterator[Array]:
-    """What each tap reads of a padded input, for outputs of `size`."""
+    """The part of a padded input that each tap reads, for outputs of `size`."""
     for position in itertools.product(range(kernel.shape[0]), range(kernel.shape[1])):
         start = [tap * rate for tap, rate in zip(position, geometry.rate, strict=True)]
         stop = [low + (count - 1) * step + 1 for low, count, step in zip(start, size, geometry.strides, strict=True)]

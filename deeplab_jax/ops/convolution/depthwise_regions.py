@@ -1,10 +1,10 @@
-"""Depthwise atrous convolution as sums over the taps of the kernel, in loops that XLA on CPU runs at memory's speed.
+"""Depthwise atrous convolution as sums over kernel taps, in loops that XLA on CPU runs at memory bandwidth.
 
-The map is cut into regions whose outputs all are served by the same taps: the middle by all of them, edges by fewer.
-Each region is a sum of shifted views, and all together are one loop that writes every output once. Nothing is padded,
-neither in memory, which costs as much as the convolution, nor in products, which rates near the map's size multiply.
+The map is cut into regions whose outputs use the same taps: the middle uses all of them, the edges fewer. Each region
+is a sum of shifted views, and together they are one loop that writes every output once. Nothing is padded: padding in
+memory would cost as much as the convolution, and products with padding dominate at rates near the map's size.
 
-The gradient to the kernel is one pass for all taps (ops/convolution/pixel_sums.py).
+The kernel gradient is one pass for all taps (ops/convolution/pixel_sums.py).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def depthwise_input_regions(
 ) -> Float[Array, "b h w c"]:
     """As `convolution.lax_depthwise_input`.
 
-    Pixel `stride * q + phase` was read by the taps that hit this phase alone, so that each phase of the pixels is a
-    convolution of dy in steps of one.
+    Pixel `stride * q + phase` is read only by the taps that hit this phase, so each phase is a convolution of dy with
+    stride 1.
     """
     size, strides = spatial_size(x), geometry.strides
     num_cells = (-(-size[0] // strides[0]), -(-size[1] // strides[1]))
@@ -90,7 +90,7 @@ def depthwise_kernel_taps(
     dy: Float[Array, "b h2 w2 c"],
     geometry: Geometry,
 ) -> Float[Array, "kh kw 1 c"]:
-    """As `convolution.lax_depthwise_kernel`, a reduction for each tap."""
+    """As `convolution.lax_depthwise_kernel`, with one reduction per tap."""
     rows, columns = forward_spans(x, kernel, geometry)
     gradients = {}
     for i, j in itertools.product(rows, columns):
@@ -106,7 +106,7 @@ def depthwise_kernel_joint(
     dy: Float[Array, "b h2 w2 c"],
     geometry: Geometry,
 ) -> Float[Array, "kh kw 1 c"]:
-    """As `convolution.lax_depthwise_kernel`, one pass for all taps; sums are float32."""
+    """As `convolution.lax_depthwise_kernel`, in one pass for all taps; sums are float32."""
     x, dy = lax.optimization_barrier((x, dy))
     rows, columns = forward_spans(x, kernel, geometry)
     row_stretches, column_stretches = (
@@ -138,7 +138,7 @@ def _products(
     position: tuple[int, int],
     strides: tuple[int, int],
 ) -> Float[Array, "b rows w c"]:
-    """Of one tap, with zeros where its columns lie beside the image."""
+    """Products of one tap, with zeros where its columns are outside the image."""
     parts = []
     for each in columns:
         served = dy[:, rows.low : rows.high, each.low : each.high].astype(jnp.float32)
@@ -153,7 +153,7 @@ def _products(
 def _by_regions(
     x: Array, kernel: Array, spans: tuple[Spans, Spans], size: tuple[int, int], strides: tuple[int, int]
 ) -> Array:
-    """The sum over all taps, for outputs of `size`, each region over the taps that serve it."""
+    """The sum over all taps, for outputs of `size`, computed per region over the taps that serve it."""
     rows, columns = (stretches(*each) for each in zip(spans, size, strides, strict=True))
     parts = [[_region(x, kernel, across, along, strides) for along in columns] for across in rows]
     return jnp.concatenate([jnp.concatenate(row, axis=2) for row in parts], axis=1)

@@ -1,4 +1,4 @@
-"""What a convolution is apart from its arrays, and the library's own convolution: the reference for all others."""
+"""The geometry of a convolution, and `lax`'s own convolution: the reference for all other implementations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Geometry(NamedTuple):
 
 
 def geometry_of(x: Array, kernel: Array, strides: tuple[int, int], rate: tuple[int, int], padding: str) -> Geometry:
-    """The geometry of convolving `x` by `kernel` with named padding; see `same_padding`."""
+    """The geometry of convolving `x` with `kernel`, with padding by name; see `same_padding`."""
     rows, columns = (
         same_padding(size, taps, stride, step, padding)
         for size, taps, stride, step in zip(x.shape[1:3], kernel.shape[:2], strides, rate, strict=True)
@@ -47,8 +47,8 @@ def output_size(x: Array, kernel: Array, geometry: Geometry) -> tuple[int, int]:
 def same_padding(size: int, taps: int, stride: int, rate: int, kind: str) -> tuple[int, int]:
     """Pixels added before and after an axis of `size`, for an output of ceil(size / stride) unless 'valid'.
 
-    'tf_same': TensorFlow's SAME; the odd pixel goes behind, and it depends on the size.
-    'symmetric': equal on both sides whatever the size; PyTorch's usual, and TF-slim's fixed padding.
+    'tf_same': TensorFlow's SAME, which depends on the size; the odd pixel comes after.
+    'symmetric': equal on both sides at any size; as usual in PyTorch, and TF-slim's fixed padding.
     'valid': none.
     The first two agree for odd kernels at stride 1, and at stride 2 on odd sizes.
     """

@@ -1,14 +1,15 @@
-"""Which implementation of a convolution runs where: all there are, and the table that chooses.
+"""All implementations of convolution, and the table that chooses one by platform and shape.
 
-`lax` (`lax.conv_general_dilated` with `rhs_dilation`, and its transposes) is everywhere, and what a platform without a
-row gets. A row must have earned its place: benchmarks/convolutions.py times every implementation of the platform's
-rows, and fails where another than the chosen one would be faster over the shapes that a row decides.
+`lax` (`lax.conv_general_dilated` with `rhs_dilation`, and its transposes) runs everywhere and is the default for
+platforms without a row. Rows are justified by timings: benchmarks/convolutions.py times every implementation of a
+platform's rows, and fails if another one than the chosen is faster over the shapes that a row decides.
 
-CPU. XLA multiplies the padding of dilated kernels, and expands depthwise kernels to dense ones: 10 to 1000 times the
-work. Winograd's filtering saves half of what is left. Both it and the regions of depthwise convolution are more program
-to compile than a small map is worth.
-CUDA. The kernel gradient of a dilated convolution is no call of cuDNN's, but becomes a forward convolution whose
-window is the whole map; chosen by the bytes of the compiled programs (benchmarks/compile_convolutions.py), not timed.
+CPU: XLA multiplies the padding of dilated kernels and expands depthwise kernels to dense ones, 10 to 1000 times the
+work. Winograd filtering halves the rest. Winograd and depthwise regions take too long to compile for small maps.
+
+CUDA: XLA does not lower the kernel gradient of a dilated convolution to cuDNN, but to a forward convolution whose
+window is the whole map; chosen by the bytes accessed by the compiled programs (benchmarks/compile_convolutions.py), not
+timed.
 """
 
 from __future__ import annotations
@@ -81,14 +82,14 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
 
 
 def serves(implementation: str, x: Array, kernel: Array, geometry: Geometry) -> bool:
-    """Whether an implementation can compute this convolution at all; most can all of them. Shapes are enough."""
+    """Whether an implementation supports this convolution; most support all. Needs only shapes."""
     if implementation == "winograd":
         return winograd.share_needed(x, kernel, geometry) < float("inf")
     return implementation != "channelwise" or math.prod(kernel.shape[:3]) <= tap_windows.MAX_CHANNELWISE
 
 
 class Row(NamedTuple):
-    """The calls that it is for, and what they get."""
+    """The conditions of a row, and the implementation it chooses."""
 
     platform: str
     operation: str
@@ -98,8 +99,8 @@ class Row(NamedTuple):
     min_stride: int = 1
     min_channels: int = 0  # of the input and of the output
     max_channels: int = 1 << 30  # of the input
-    max_inside: float = 1.0  # share of the products that are with pixels and not with padding, at most
-    max_winograd: float = float("inf")  # products that winograd.py needs over those with pixels, at most
+    max_inside: float = 1.0  # at most this share of the products is with pixels rather than padding
+    max_winograd: float = float("inf")  # at most this ratio of winograd.py's products to those with pixels
     min_pixels: int = 0  # of an image
 
     def applies(self, x: Array, kernel: Array, geometry: Geometry) -> bool:
@@ -147,12 +148,12 @@ PLATFORMS: tuple[str, ...] = tuple(sorted({row.platform for row in TABLE}))
 
 
 def choose(platform: str, operation: str, x: Array, kernel: Array, geometry: Geometry) -> Implementation:
-    """What the table has for this operation on these arrays."""
+    """The implementation that the table chooses for this operation on these arrays."""
     return IMPLEMENTATIONS[operation][deciding_row(platform, operation, x, kernel, geometry).implementation]
 
 
 def deciding_row(platform: str, operation: str, x: Array, kernel: Array, geometry: Geometry) -> Row:
-    """The first row that applies; where there is none, one for `lax` everywhere. Shapes are enough."""
+    """The first row that applies, or one for `lax` if there is none. Needs only shapes."""
     for row in TABLE:
         if (row.platform, row.operation) == (platform, operation) and row.applies(x, kernel, geometry):
             return row

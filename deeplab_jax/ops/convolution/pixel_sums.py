@@ -1,7 +1,7 @@
-"""Sums over the pixels of images, of several arrays in the same loops, that XLA on CPU runs at the speed of memory.
+"""Sums of several arrays over the pixels of images in one loop, which XLA on CPU runs at memory bandwidth.
 
-XLA makes of a sum a loop inside the one over channels, and LLVM vectorises only innermost loops. A loop of a few terms
-it unrolls first, and then vectorises the channels: so eight rows are added up at a time, then eight of these sums.
+XLA compiles a sum to a loop inside the one over channels, and LLVM vectorises only innermost loops. It unrolls a loop
+of few terms and then vectorises the channels, so eight rows are added at a time, then eight of these sums.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_UNROLLED = 8  # terms of a sum; of more LLVM makes a plain loop
-_FEW = 64  # sums of an image that need no loop of their own
+_UNROLLED = 8  # terms of a sum; LLVM does not unroll more
+_FEW = 64  # sums of an image that do not need another loop
 
 
 def pixel_sums(
     rows: Callable[[int, int], Sequence[Float[Array, "b rows w c"]]], num_rows: int
 ) -> Float[Array, "n b c"]:
-    """Of n float32 arrays of `num_rows` rows, in one pass.
+    """Sums of n float32 arrays of `num_rows` rows, in one pass.
 
-    `rows(low, high)` gives their rows from `low` to `high`, as expressions that are computed in the loop that adds them
-    up. (Of an expression of all rows, of which two loops want a part, XLA would write all to memory.)
+    `rows(low, high)` returns rows [low, high) of the arrays, as expressions to fuse into the loop that adds them. (XLA
+    would write an expression of all rows to memory if two loops used parts of it.)
     """
     cut = num_rows // _UNROLLED * _UNROLLED
     blocks = [(0, cut, _UNROLLED), (cut, num_rows, num_rows - cut)]
@@ -33,7 +33,7 @@ def pixel_sums(
 
 
 def _block_sums(arrays: Sequence[Float[Array, "b h w c"]], height: int) -> Float[Array, "n b c"]:
-    """Of blocks of `height` rows, whose sums are added up by eights."""
+    """Sums of blocks of `height` rows, added eight at a time."""
     batch, num_rows, width, channels = arrays[0].shape
     blocks = _joint_sums([each.reshape(batch, num_rows // height, height, width, channels) for each in arrays])
     sums, rests = [each.reshape(batch, -1, channels) for each in blocks], []

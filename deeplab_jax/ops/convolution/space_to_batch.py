@@ -1,12 +1,12 @@
-"""The kernel gradient of a dilated convolution as that of a plain one, by sorting pixels into phases.
+"""The kernel gradient of a dilated convolution as that of an undilated one, by sorting pixels into phases.
 
-With o = rate q + s, each phase s of the pixels is an image of its own, on which the convolution has no holes:
+With o = rate q + s, each phase s of the pixels is a separate image, on which the convolution is not dilated:
 
     dk[t] = sum_s sum_q x_s[q + t] dy_s[q],    x_s[q] = x[rate q + s - pad],  dy_s[q] = dy[rate q + s]
 
-so one plain convolution over a batch of rate x rate times as many images gives it. XLA for GPU knows no library call
-for the gradient of a dilated kernel, and makes a forward convolution of it whose window is the whole map; this one it
-hands to cuDNN's own.
+so one undilated convolution over rate x rate times as many images computes it. XLA for GPU has no library call for the
+gradient of a dilated kernel and lowers it to a forward convolution whose window is the whole map; this one goes to
+cuDNN.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def phased_dense_kernel(x: Array, kernel: Array, dy: Array, geometry: Geometry) 
 
 
 def phases_or_taps(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
-    """The same by phases or by a matmul per tap, whichever moves fewer bytes."""
+    """The same, by phases or by one matmul per tap, whichever moves fewer bytes."""
     pays = phases_pay(x, kernel, dy, geometry)
     return (phased_dense_kernel if pays else dense_kernel_taps)(x, kernel, dy, geometry)
 
 
 def phases_pay(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> bool:
-    """Whether phases move fewer bytes than a matmul per tap.
+    """Whether phases move fewer bytes than one matmul per tap.
 
-    Sorting reads both arrays, writes them padded, and the convolution reads them again. A tap reads what it multiplies,
-    writes it apart and reads it again; where rates come near the size of the map, little of most taps is inside.
+    Sorting reads both arrays and writes them padded, and the convolution reads them again. Each tap reads its operands,
+    copies them and reads the copy; at rates near the map's size most taps are largely outside.
     """
     if geometry.strides != (1, 1):
         return False
@@ -67,7 +67,7 @@ def phases_pay(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> bool:
 def _phases(x: Array, edges: list[tuple[int, int, int]], rate: tuple[int, int]) -> Array:
     """[b, h, w, c] -> [b * rate * rate, h / rate, w / rate, c] of the padded array.
 
-    An example's phases stay beside each other, so that a batch that devices share needs no exchange.
+    An example's phases stay adjacent, so a sharded batch needs no communication.
     """
     padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
     batch, height, width, channels = padded.shape

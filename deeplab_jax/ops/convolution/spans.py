@@ -1,7 +1,7 @@
-"""Which outputs of a convolution a tap of its kernel can serve, so that no product with padding is ever computed.
+"""The outputs that each kernel tap contributes to, so that products with padding are never computed.
 
-A tap of a kernel is one of its positions. Along each axis it serves a span of the outputs; where it would read beyond
-the image it serves none.
+A tap is one position of a kernel. Along each axis it serves a span of the outputs: those for which it reads inside the
+image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from deeplab_jax.ops.convolution.geometry import Geometry, output_size, spatial_
 
 
 class Span(NamedTuple):
-    """The outputs [low, high) of one axis that a tap can serve, and the first input pixel that it reads."""
+    """The outputs [low, high) of one axis that a tap serves, and the first input pixel it reads."""
 
     low: int
     high: int
@@ -30,11 +30,11 @@ class Span(NamedTuple):
         return self.high - self.low
 
 
-Spans = Mapping[int, Span]  # of the taps of one axis that touch the image
+Spans = Mapping[int, Span]  # by tap, for the taps of one axis that touch the image
 
 
 class Stretch(NamedTuple):
-    """The outputs [low, high) of one axis that all are served by the same taps, and where each begins to read."""
+    """Outputs [low, high) of one axis that are served by the same taps, and the first pixel each tap reads."""
 
     low: int
     high: int
@@ -45,13 +45,13 @@ class Stretch(NamedTuple):
         return self.high - self.low
 
     def part(self, low: int, high: int, stride: int) -> Stretch:
-        """Its own outputs from the `low`-th to before the `high`-th."""
+        """The part with outputs [low, high), counted from its own first output."""
         starts = {tap: start + low * stride for tap, start in self.starts.items()}
         return Stretch(self.low + low, self.low + high, starts)
 
 
 def span(offset: int, in_size: int, out_size: int, stride: int) -> Span:
-    """Of a tap that reads pixel `stride * o + offset` for output o."""
+    """The span of a tap that reads pixel `stride * o + offset` for output o."""
     low = max(0, math.ceil(-offset / stride))
     high = min(out_size, (in_size - 1 - offset) // stride + 1)
     return Span(low, max(high, low), low * stride + offset)
@@ -62,7 +62,7 @@ def touching(spans: Spans) -> Spans:
 
 
 def forward_spans(x: Array, kernel: Array, geometry: Geometry) -> tuple[Spans, Spans]:
-    """Of the rows and of the columns of a kernel."""
+    """Spans of a kernel's rows and of its columns."""
     rows, columns = (
         touching({tap: span(tap * rate - low, size, count, stride) for tap in range(num_taps)})
         for size, count, num_taps, stride, (low, _), rate in zip(
@@ -73,7 +73,7 @@ def forward_spans(x: Array, kernel: Array, geometry: Geometry) -> tuple[Spans, S
 
 
 def stretches(spans: Spans, out_size: int, stride: int) -> list[Stretch]:
-    """Cuts an axis where a tap begins or ceases to serve; at most 2n + 1 pieces for n taps."""
+    """Cuts an axis wherever a tap's span begins or ends; at most 2n + 1 pieces for n taps."""
     cuts = sorted({0, out_size} | {edge for each in spans.values() for edge in (each.low, each.high)})
     return [
         Stretch(low, high, {tap: each.start + (low - each.low) * stride for tap, each in serving.items()})
@@ -83,17 +83,17 @@ def stretches(spans: Spans, out_size: int, stride: int) -> list[Stretch]:
 
 
 def has_fixed_size(x: Array) -> bool:
-    """Whether the image's sides are numbers, and not symbols of an exported program."""
+    """Whether height and width are numbers rather than symbols of an exported program."""
     return all(isinstance(axis, int) for axis in spatial_size(x))
 
 
 def num_pixels(x: Array) -> float:
-    """Of an image; infinite where sizes are symbolic."""
+    """Pixels of an image; infinite for symbolic sizes."""
     return x.shape[1] * x.shape[2] if has_fixed_size(x) else math.inf
 
 
 def share_inside(x: Array, kernel: Array, geometry: Geometry) -> float:
-    """Of all products of a convolution, those with pixels of the image; 0 where sizes are symbolic."""
+    """The share of a convolution's products that are with pixels, not padding; 0 for symbolic sizes."""
     if not has_fixed_size(x):
         return 0.0
     (height, width), (rows, columns) = output_size(x, kernel, geometry), forward_spans(x, kernel, geometry)
@@ -102,7 +102,7 @@ def share_inside(x: Array, kernel: Array, geometry: Geometry) -> float:
 
 
 def read(x: Array, start: tuple[int, int], size: tuple[int, int], strides: tuple[int, int]) -> Array:
-    """What a tap reads for `size` outputs, from pixel `start` on."""
+    """The pixels that a tap reads for `size` outputs, from pixel `start` on."""
     stop = (first + (count - 1) * step + 1 for first, count, step in zip(start, size, strides, strict=True))
     return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *strides, 1))
 

@@ -1,7 +1,7 @@
-"""Convolution as windows of a padded input, products with padding included.
+"""Convolution as windows of a padded input, including products with padding.
 
-For sizes that are symbols of an exported program, so that no tap can be clipped to what falls inside the image, and for
-images themselves, whose padding is next to nothing.
+For the symbolic sizes of exported programs, where taps cannot be clipped to the image, and for a network's first
+convolution, whose padding is negligible.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxtyping import Array
 from deeplab_jax.ops.convolution.geometry import Geometry, output_size
 from deeplab_jax.ops.convolution.spans import read
 
-MAX_CHANNELWISE = 64  # taps times input channels; each is a term of a program
+MAX_CHANNELWISE = 64  # taps times input channels; each is one term of the program
 
 
 def dense_windows(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -37,9 +37,9 @@ def depthwise_windows(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def dense_channelwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """As `convolution.lax_dense`, without a matmul: each input channel times its row of the kernel, summed in float32.
+    """As `convolution.lax_dense` without a matmul: each input channel times its kernel row, summed in float32.
 
-    For images of few channels, which make matmuls of so few columns that moving them about takes longer.
+    For images of few channels, whose matmuls are so narrow that data movement dominates.
     """
     products = (
         window[..., channel, None].astype(jnp.float32) * kernel[position][None, None, None, channel].astype(jnp.float32)
@@ -50,10 +50,10 @@ def dense_channelwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def _windows(x: Array, kernel: Array, geometry: Geometry) -> Iterator[tuple[tuple[int, int], Array]]:
-    """Each tap's position, and what it reads of the padded input."""
+    """Each tap's position, and the part of the padded input it reads."""
     strides, (rows, columns), rates = geometry
     padding = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
-    padded = lax.optimization_barrier(padding)  # written to memory once, instead of recomputed for every tap
+    padded = lax.optimization_barrier(padding)  # written to memory once instead of recomputed for every tap
     size = output_size(x, kernel, geometry)
     for position in itertools.product(range(kernel.shape[0]), range(kernel.shape[1])):
         row, column = (tap * rate for tap, rate in zip(position, rates, strict=True))

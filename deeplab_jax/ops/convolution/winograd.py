@@ -1,10 +1,10 @@
-"""Winograd's minimal filtering for dense 3x3 convolution, at any rate: 16 products for 2x2 outputs where 36 are plain.
+"""Winograd's minimal filtering for dense 3x3 convolution, at any rate: 16 products for 2x2 outputs instead of 36.
 
     Y = A^T [(G k G^T) * (B^T d B)] A      Lavin and Gray (1509.09308), F(2x2, 3x3); d: 4x4 inputs, k: 3x3 taps
 
-The sum over channels makes each of the 16 products a matmul over all tiles. At rate r a tile's pixels are r apart.
-Tiles of 2x2 outputs, because larger ones, which save more, lose digits: here entries are 0, 1 and 1/2 alone, and
-results agree with plain sums to float32's. All is computed in float32 at least.
+Summed over channels, each of the 16 products is a matmul over all tiles. At rate r a tile's pixels are r apart. Larger
+tiles would save more but lose precision: for 2x2 outputs the entries are only 0, 1 and 1/2, and results agree with
+direct sums to float32 precision. Everything is computed in at least float32.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
 def share_needed(x: Array, kernel: Array, geometry: Geometry) -> float:
-    """Products here over those of the plain call, padding included in both; infinite where this cannot serve."""
+    """Ratio of products here to those of direct convolution, both with padding; infinite if not applicable."""
     size = output_size(x, kernel, geometry)
     if kernel.shape[:2] != (3, 3) or geometry.strides != (1, 1) or not all(isinstance(each, int) for each in size):
         return float("inf")
@@ -61,7 +61,7 @@ def dense_kernel_winograd(x: Array, kernel: Array, dy: Array, geometry: Geometry
 
 
 def _convolved(x: Array, padding: Padding, rate: tuple[int, int], kernel: Array, size: tuple[int, int]) -> Array:
-    """A^T [products] A, the pixels put in place."""
+    """A^T [products] A, with the pixels in their places."""
     kernels = _transformed(_G, [list(row.astype(_float32_at_least(kernel.dtype))) for row in kernel])
     inputs = _transformed(_B_T, _pixels(x, 4, padding, rate, _num_tiles(size, rate)))
     products = [[v @ u for v, u in zip(*row, strict=True)] for row in zip(inputs, kernels, strict=True)]
@@ -72,7 +72,7 @@ def _convolved(x: Array, padding: Padding, rate: tuple[int, int], kernel: Array,
 
 
 def _transformed(matrix: np.ndarray, grid: _Grid) -> list[list[Array]]:
-    """matrix @ grid @ matrix^T, in memory."""
+    """matrix @ grid @ matrix^T, stored in memory."""
     return _stored(_both_sides(matrix, grid))
 
 
@@ -87,7 +87,7 @@ def _combined(matrix: np.ndarray, arrays: Sequence[Array]) -> list[Array]:
 
 
 def _weighted_sum(weights: Sequence[float], arrays: Sequence[Array]) -> Array:
-    """Zeros are left out, and ones are not multiplied by."""
+    """A weighted sum that skips zeros and does not multiply by ones."""
     terms = [
         array * weight if abs(weight) != 1 else array if weight > 0 else -array
         for weight, array in zip(weights, arrays, strict=True)
@@ -119,12 +119,12 @@ def _pixels(x: Array, count: int, padding: Padding, rate: tuple[int, int], num_t
 
 
 def _channel_products(v: Array, d: Array) -> Float[Array, "c d"]:
-    """The products of each channel of one with each of the other, summed over all pixels."""
+    """Products of all pairs of channels, summed over all pixels."""
     return lax.dot_general(v.reshape(-1, v.shape[-1]), d.reshape(-1, d.shape[-1]), (((0,), (0,)), ((), ())))
 
 
 def _num_tiles(size: tuple[int, int], rate: tuple[int, int]) -> tuple[int, int]:
-    """Along each axis, for outputs of `size`."""
+    """Tiles along each axis, for outputs of `size`."""
     height, width = (-(-each // (2 * step)) for each, step in zip(size, rate, strict=True))
     return height, width
 
@@ -134,5 +134,5 @@ def _float32_at_least(dtype: DTypeLike) -> Any:
 
 
 def _stored(x: Any) -> Any:
-    """Written to memory: XLA would otherwise compute an array anew wherever it is read."""
+    """Forces an array to memory: XLA would otherwise recompute it wherever it is read."""
     return lax.optimization_barrier(x)

@@ -29,7 +29,7 @@ _NAMING = Naming(
     depthwise_axes="hwc1",
 )
 _LAYERS = normed_layers(_NAMING, "_BN")
-# What the units of each flow begin with -> our name of the unit.
+# Name prefix of each flow's units -> our name of the unit.
 _FLOWS = (
     (r"entry_flow_block(\d)_", "entry_block{1}"),
     (r"middle_flow_unit_(\d+)_", "middle_unit{1}"),
@@ -38,12 +38,12 @@ _FLOWS = (
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not bonlime's.
+      ValueError: when the names are not bonlime's.
     """
-    # 'custom' where the number of classes is not that of the published weights.
+    # 'custom' if the number of classes differs from the published weights.
     logits = "custom_logits_semantic" if "custom_logits_semantic/kernel" in shapes else "logits_semantic"
     num_classes = require(shapes, f"{logits}/kernel")[3]
     fields, backbone_rules = _backbone(shapes)
@@ -52,7 +52,7 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
 
 
 def _backbone(shapes: ArrayShapes) -> tuple[dict[str, Any], tuple[WeightRule, ...]]:
-    """Config and rules of the backbone; each has the output stride that the system uses it at."""
+    """Config and rules of the backbone, at the output stride the system uses it with."""
     if "entry_flow_conv1_1/kernel" in shapes:
         stem = _LAYERS(r"entry_flow_conv1_(\d)", "backbone/entry_conv{1}", False)
         rules = stem + xception_rules(_LAYERS, _FLOWS)

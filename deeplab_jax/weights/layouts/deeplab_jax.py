@@ -1,4 +1,4 @@
-"""This project's own checkpoints: every name is its own place."""
+"""This project's own checkpoints: names are paths already."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of arrays by our own paths; the model is not in them, but in the workdir's config.json.
+    """The layout of arrays named by our own paths; the model's settings are in the workdir's config.json.
 
     Raises:
-      ValueError: where a name is no path of ours.
+      ValueError: when a name is not one of our paths.
     """
     for name in shapes:
         if not name.startswith(("params/", "batch_stats/")):

@@ -1,7 +1,7 @@
-"""detectron2's projects/DeepLab: DeepLab v3 and v3+ on its R-103 (ResNet-101 behind three 3x3), and R-103 of ImageNet.
+"""detectron2's projects/DeepLab: DeepLab v3 and v3+ on its R-103 (ResNet-101 with a 3x3 stem), and ImageNet R-103.
 
-Image pooling has a bias in place of batch norm, and averages over windows as large as the crops of training; those of
-the published networks are 512 x 1024. Output stride 16, multi-grid (1, 2, 4).
+Image pooling has a bias instead of batch norm, and averages over windows of the training crop size, 512 x 1024 for the
+published networks. Output stride 16, multi-grid (1, 2, 4).
 
 Source: projects/DeepLab/{deeplab/{resnet,semantic_seg}.py,configs/} and detectron2/layers/aspp.py there.
 """
@@ -17,16 +17,16 @@ from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, count, require
 
 _PRESET = PRESETS["detectron2"]
 _BACKBONE, _HEAD = "backbone.", "sem_seg_head."
-_RESNETS = {6: "resnet.resnet50", 23: "resnet.resnet101"}  # by the units of the third stage
+_RESNETS = {6: "resnet.resnet50", 23: "resnet.resnet101"}  # by number of units in the third stage
 _CLASSIFIER = r"(stem\.)?(fc|linear)\.(weight|bias)"
 _PIXELS = "pixel_(mean|std)"
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not those of detectron2's DeepLab.
+      ValueError: when the names are not those of detectron2's DeepLab.
     """
     if "stem.conv1.norm.weight" in shapes:
         model = _PRESET.model(backbone=_PRESET.classifier(_resnet_name(shapes, "")))
@@ -39,7 +39,7 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
 
 
 def _resnet_name(shapes: ArrayShapes, prefix: str) -> str:
-    require(shapes, f"{prefix}stem.conv3.norm.weight")  # else a plain stem: another network
+    require(shapes, f"{prefix}stem.conv3.norm.weight")  # otherwise a plain stem: another network
     num_units = count(shapes, rf"{re.escape(prefix)}res4\.(\d+)\.conv1\.weight")
     if num_units not in _RESNETS:
         raise ValueError(f"'{prefix}res4' has {num_units} units; there are 6 (R-52) and 23 (R-103)")

@@ -1,4 +1,4 @@
-"""GluonCV: MobileNetV2 of ImageNet, batch norm included, as named arrays."""
+"""GluonCV: ImageNet MobileNetV2 with batch norm, as named arrays."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAMING = Naming(
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not GluonCV's.
+      ValueError: when the names are not GluonCV's.
     """
     require(shapes, f"{_START}conv0_weight")
     args = mobilenet_v2_args(shapes, rf"{_START}linearbottleneck([1-9]\d?)_conv2_weight", axis=0)

@@ -1,7 +1,7 @@
 """jfzhang95/pytorch-deeplab-xception: DeepLab v3+ on ResNet-101, output stride 16, multi-grid (1, 2, 4).
 
-Its dropouts lie behind ASPP (0.5) and between the decoder's convolutions (0.5 and 0.1); here is the first alone,
-which is of no consequence but in training.
+It has dropout after ASPP (0.5) and between the decoder's convolutions (0.5 and 0.1); only the first exists here, which
+matters only in training.
 
 Source: modeling/{deeplab,aspp,decoder,backbone/resnet}.py there.
 """
@@ -18,10 +18,10 @@ _BACKBONE = "backbone."
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not jfzhang's, or of another backbone than ResNet.
+      ValueError: when the names are not jfzhang's, or the backbone is not a ResNet.
     """
     require(shapes, "aspp.aspp1.atrous_conv.weight")
     num_classes = require(shapes, "decoder.last_conv.8.weight")[0]

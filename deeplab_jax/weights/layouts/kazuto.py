@@ -1,7 +1,7 @@
-"""kazuto1011/deeplab-pytorch: DeepLab v2 on ResNet-101, and the ResNet-101 of MS COCO that it starts from.
+"""kazuto1011/deeplab-pytorch: DeepLab v2 on ResNet-101, and the MS COCO ResNet-101 it starts from.
 
-The networks are converted from the authors' Caffe and keep its conventions, but for half-pixel resizing: strides in
-the first 1x1 convolution, ceil pooling, blue-green-red images less the mean, logits fused over three scales.
+The networks are converted from the authors' Caffe models and keep their conventions except for half-pixel resizing:
+strides in the first 1x1 convolution, ceil pooling, BGR images minus the mean, logits fused over three scales.
 
 Source: libs/models/{resnet,deeplabv1,deeplabv2,msc}.py and configs/ there.
 """
@@ -21,10 +21,10 @@ _NUM_UNITS = 23  # of the third stage
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not kazuto's, or of another ResNet.
+      ValueError: when the names are not kazuto's, or those of another ResNet.
     """
     multi_scale = "base.layer1.conv1.conv.weight" in shapes
     prefix, names = ("base.", r"base\.") if multi_scale else ("", "")

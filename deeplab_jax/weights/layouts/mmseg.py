@@ -1,7 +1,7 @@
-"""mmsegmentation: DeepLab v3 and v3+ on ResNet (also V1c), with their auxiliary heads, and the ResNet-V1c of ImageNet.
+"""mmsegmentation: DeepLab v3 and v3+ on ResNet (also V1c), with their auxiliary heads, and ImageNet ResNet-V1c.
 
-A file holds its config as a text that is not read, and its arrays do not tell output strides: those here are of the
-'d8' configs. The settings of others go to the modes that use the import: 'd16-mg124' is
+A file's config is stored as text, which is not read, and its arrays do not determine output strides: those here are of
+the 'd8' configs. Pass the settings of other configs to the modes that use the import: 'd16-mg124' is
 --config.model.output_stride=16 and multi_grid=(1, 1, 2) (their rates in the last stage are 1, 2, 4), configs with crops
 of 769 pixels are --config.model.align_corners=True.
 
@@ -21,15 +21,15 @@ from deeplab_jax.weights.torch_parts import RESNET_CLASSIFIER, resnet_name, resn
 
 _PRESET = PRESETS["mmseg"]
 _HEAD = "decode_head."
-# In a Sequential with the ReLUs: convolutions are 0, 3 and 6, their batch norms come behind.
+# In a Sequential with the ReLUs: convolutions are 0, 3 and 6, each followed by its batch norm.
 _STEM_CONVS = {1: 0, 2: 3, 3: 6}
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not mmsegmentation's, or of a network that is not here.
+      ValueError: when the names are not mmsegmentation's, or the network is not supported.
     """
     if "stem.0.weight" in shapes:
         model = _PRESET.model(backbone=_PRESET.classifier(resnet_name(shapes, "")))
@@ -80,7 +80,7 @@ def _backbone_rules(prefix: str) -> tuple[WeightRule, ...]:
 def _head_rules() -> tuple[WeightRule, ...]:
     start = re.escape(_HEAD)
     return (
-        # The image pooling is concatenated first, as here.
+        # Image pooling is concatenated first, as here.
         *_layer(rf"{start}image_pool\.1", "head/aspp/image_pooling"),
         *_layer(rf"{start}aspp_modules\.(\d)", "head/aspp/aspp{1}"),
         *_separable(rf"{start}aspp_modules\.(\d)", "head/aspp/aspp{1}"),

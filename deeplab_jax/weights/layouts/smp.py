@@ -21,11 +21,11 @@ from deeplab_jax.weights.torch_parts import (
 _PRESET = PRESETS["smp"]
 _IGNORED = (r"classification_head\..*", TORCH_COUNTERS)
 _V3PLUS_PYRAMID = "decoder.aspp.0."
-_PYRAMIDS = (_V3PLUS_PYRAMID, "decoder.aspp.", "decoder.0.")  # the last: v3 before its decoder's parts had names
+_PYRAMIDS = (_V3PLUS_PYRAMID, "decoder.aspp.", "decoder.0.")  # the last: v3 before its decoder's parts were named
 
 
 _DECODERS = {"aspp.aspp": "DeepLabV3", "v3plus.v3plus": "DeepLabV3Plus"}  # our head -> its network
-_ENCODERS = {  # our backbone -> its encoder; ResNets are there once more, from timm
+_ENCODERS = {  # our backbone -> its encoder; it also has timm's ResNets
     "resnet.resnet50": "resnet50",
     "resnet.resnet101": "resnet101",
     "mobilenet_v2.mobilenet_v2": "mobilenet_v2",
@@ -42,13 +42,13 @@ class _Encoder(NamedTuple):
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
-    A file says neither stride nor rates: they are taken for the system's defaults, rates 12, 24, 36 at output stride
-    8 for v3 and 16 for v3+. Ours are given at 16 and grow as the stride shrinks, theirs do not.
+    A file contains neither stride nor rates; the system's defaults are assumed, rates 12, 24, 36 at output stride 8 for
+    v3 and 16 for v3+. Our rates are given at 16 and scale inversely with the stride, theirs do not.
 
     Raises:
-      ValueError: where they are not this system's, or of a network that is not here.
+      ValueError: when the names are not this system's, or the network is not supported.
     """
     pyramid = next((prefix for prefix in _PYRAMIDS if f"{prefix}project.0.weight" in shapes), _V3PLUS_PYRAMID)
     channels = require(shapes, f"{pyramid}project.0.weight")[0]
@@ -61,10 +61,10 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
 
 
 def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
-    """The network of this system that a network of ours with these settings may be; arguments as for torchvision.
+    """This system's counterpart of our network with these settings; arguments as for torchvision.
 
     Raises:
-      ValueError: where there is none, whatever the other settings are.
+      ValueError: when there is none, whatever the other settings.
     """
     backbone, head = model["backbone"], model["head"]
     if backbone["name"] not in _ENCODERS or head["name"] not in _DECODERS:
@@ -93,7 +93,7 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
 def _network(
     encoder: _Encoder, head: str, channels: int, rates: tuple[int, ...], *, num_classes: int, output_stride: int
 ) -> WeightLayout:
-    """The layout of the network with our `head`, whose rates are given at output stride 16."""
+    """The layout of the network with our `head`, with rates given at output stride 16."""
     arguments: dict[str, Any] = {"aspp_channels": channels, "atrous_rates": rates}
     if head == "v3plus.v3plus":
         arguments["decoder_channels"] = channels
@@ -130,7 +130,7 @@ def _make_encoder(name: str, width: float = 1.0) -> _Encoder:
     if kind.startswith("xception"):
         rules = xception_rules(f"xception.{kind}", r"encoder\.model\.", "_")
         return _Encoder(_PRESET.part(f"xception.{kind}"), rules, "minus_one_to_one")
-    if kind != name:  # of timm, which plans its rates itself
+    if kind != name:  # timm's, which computes its own rates
         config = _PRESET.part(f"resnet.{kind}", carrier_rate="old")
         return _Encoder(config, resnet_rules("encoder.model."), "imagenet")
     return _Encoder(_PRESET.part(f"resnet.{kind}"), resnet_rules("encoder."), "imagenet")
@@ -151,6 +151,6 @@ def _v3plus_rules() -> tuple[WeightRule, ...]:
 
 
 def _separable(conv: str, norm: str, target: str) -> tuple[WeightRule, ...]:
-    """Depthwise and pointwise, and the one norm behind both."""
+    """Depthwise and pointwise convolutions, and the single norm after both."""
     pointwise = TORCH.conv_norm(rf"{conv}\.1", norm, f"{target}/pointwise")
     return *TORCH.depthwise(rf"{conv}\.0", f"{target}/depthwise"), *pointwise

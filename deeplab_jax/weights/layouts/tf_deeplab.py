@@ -3,10 +3,10 @@
 Networks: ResNet v1 (also 'beta'), the aligned Xception, MobileNetV2 and V3; heads: DeepLab v3, v3+ with a decoder at
 stride 4, the dense prediction cell with that decoder, and LR-ASPP on MobileNetV3.
 
-A checkpoint holds variables alone: neither its output stride nor its atrous rates. Those here are 16 and (6, 12, 18),
-as the authors train, for LR-ASPP 32; a network that was trained otherwise needs --config.model.output_stride (and the
-head's atrous_rates, which are given at output stride 16) in the modes that use the import. ASPP's image pooling
-averages over windows as large as the crop they evaluate at; here it is the whole image.
+A checkpoint holds only variables, not its output stride and atrous rates. Those here are 16 and (6, 12, 18), as in the
+authors' training, and 32 for LR-ASPP; a network trained differently needs --config.model.output_stride (and the head's
+atrous_rates, which are given at output stride 16) in the modes that use the import. ASPP's image pooling averages over
+windows of their evaluation crop size; here it averages over the whole image.
 
 Source: research/deeplab/{model,core/{feature_extractor,xception,resnet_v1_beta}}.py and research/slim/nets there.
 """
@@ -29,14 +29,14 @@ from deeplab_jax.weights.slim_parts import (
     xception_rules,
 )
 
-Part = Callable[..., dict[str, Any]]  # of the preset: its conventions for a network, or for a classifier
+Part = Callable[..., dict[str, Any]]  # from the preset: its conventions for a network or a classifier
 Backbone = tuple[dict[str, Any], tuple[WeightRule, ...]]  # config and rules
 
 _PRESET = PRESETS["tf_slim"]
 _LAYERS = normed_layers(SLIM, "/BatchNorm")
 _DECODER = "decoder/"
 _OUTPUT_STRIDE, _LR_ASPP_OUTPUT_STRIDE = 16, 32
-# What training keeps beside the weights, and what classifies ImageNet.
+# Training state other than the weights, and ImageNet classifiers.
 _IGNORED = (
     r"global_step|.*/mean_rgb|(.*/)?beta[12]_power",
     r".*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1|ExponentialMovingAverage)",
@@ -47,10 +47,10 @@ _MOBILENETS_V3 = {15: ("mobilenet_v3.mobilenet_v3_large", 960), 11: ("mobilenet_
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a checkpoint with these variables.
+    """The layout of a checkpoint with these variable names.
 
     Raises:
-      ValueError: where they are not those of TF deeplab or TF-slim, or of a network that is not here.
+      ValueError: when the names are not those of TF deeplab or TF-slim, or the network is not supported.
     """
     shapes = {name: shape for name, shape in shapes.items() if not any(re.fullmatch(p, name) for p in _IGNORED)}
     if not any(name.startswith(("logits/", _DECODER)) for name in shapes):
@@ -60,7 +60,7 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     num_classes, head, head_rules = _head(shapes)
     is_lr_aspp = head["name"].startswith("lr_aspp.")
     if backbone["name"].startswith("mobilenet") and not head["name"].startswith("aspp."):
-        backbone["args"]["low_level_tap"] = "depthwise"  # where decoders read MobileNets
+        backbone["args"]["low_level_tap"] = "depthwise"  # where its decoders read MobileNets
     output_stride = _LR_ASPP_OUTPUT_STRIDE if is_lr_aspp else _OUTPUT_STRIDE
     model = _model(backbone, num_classes=num_classes, output_stride=output_stride, head=head)
     return WeightLayout((*rules, *head_rules), _IGNORED, model)
@@ -116,7 +116,7 @@ def _mobilenet_v3(shapes: ArrayShapes, match: re.Match[str], part: Part) -> Back
     if len(blocks) not in _MOBILENETS_V3:
         raise ValueError(f"MobilenetV3 has {len(blocks)} blocks; there are 15 (large) and 11 (small)")
     name, last_channels = _MOBILENETS_V3[len(blocks)]
-    # Nothing in a name tells the halved tail: DeepLab's networks have it, the classifiers do not.
+    # Names do not reveal the halved tail: DeepLab's networks have it, the classifiers do not.
     tail = "seg" if f"{_DECODER}decoder_conv0/weights" in shapes else "full"
     width = require(shapes, f"{scope}Conv_1/weights")[3] / (last_channels // 2 if tail == "seg" else last_channels)
     minimalistic = not any("/squeeze_excite/" in name for name in shapes)
@@ -132,7 +132,7 @@ def _mobilenet_v3(shapes: ArrayShapes, match: re.Match[str], part: Part) -> Back
     return part(name, width=width, tail=tail, minimalistic=minimalistic), rules
 
 
-# Pattern of the first batch norm's scale (TFLite's models have the same names without it) -> what reads the rest.
+# Pattern of the first batch norm's scale, which TFLite models with the same names lack -> reader of the rest.
 _BACKBONES: dict[str, Callable[[ArrayShapes, re.Match[str], Part], Backbone]] = {
     r"(resnet_v1_(50|101))/(conv1|conv1_1)/BatchNorm/gamma": _resnet,
     r"(xception_(41|65|71))/entry_flow/conv1_1/BatchNorm/gamma": _xception,

@@ -1,9 +1,9 @@
-"""TFLite: DeepLab v3 and v3+ on MobileNetV2, batch norm folded away, as TensorFlow's converter names its constants.
+"""TFLite: DeepLab v3 and v3+ on MobileNetV2, with folded batch norm, as TensorFlow's converter names its constants.
 
-Such a file says neither its output stride nor, where ASPP has atrous branches, their rates: strides and dilations are
-in the graph, of which only the constants are read. The published one (deeplabv3_257_mv_gpu) has output stride 8, its
-atrous convolutions are depthwise ones with a dilation and padding SAME, and it ends in a resize with aligned corners
-to the image's size: all as here. For another, give --config.model.output_stride to the modes that use the import.
+Output stride and, if ASPP has atrous branches, their rates are in the graph, of which only the constants are read. The
+published file (deeplabv3_257_mv_gpu) has output stride 8, its atrous convolutions are dilated depthwise ones with
+padding SAME, and it ends in a resize to the image's size with aligned corners, as here. For other files, pass
+--config.model.output_stride to the modes that use the import.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LAYERS = folded_layers(dense=("/weights", "/Conv2D_bias"), depthwise=("/depthwi
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not those of such a model.
+      ValueError: when the names are not those of such a model.
     """
     require(shapes, f"{_SCOPE}Conv/Conv2D_bias")
     num_classes = require(shapes, "logits/semantic/Conv2D_bias")[0]

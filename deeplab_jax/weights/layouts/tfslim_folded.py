@@ -1,4 +1,4 @@
-"""TF-slim's MobileNetV2 of ImageNet, taken from a TFLite file: batch norm folded away, as named arrays."""
+"""TF-slim's ImageNet MobileNetV2 from a TFLite file: named arrays with folded batch norm."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LAYERS = folded_layers(dense=("_Conv2D_weights", "_Conv2D_bias"), depthwise=("_
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not TF-slim's, folded.
+      ValueError: when the names are not TF-slim's with folded batch norm.
     """
     require(shapes, f"{_SCOPE}Conv_Conv2D_weights")
     args = mobilenet_v2_args(shapes, rf"{_SCOPE}expanded_conv_(\d+)_project_Conv2D_weights", axis=0)

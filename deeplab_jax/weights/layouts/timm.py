@@ -1,4 +1,4 @@
-"""timm: the aligned Xceptions of ImageNet, which are TF deeplab's; its ResNets are named as torchvision's."""
+"""timm: ImageNet Xceptions, which are TF deeplab's; its ResNets have torchvision's names."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _BACKBONES = (
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not timm's, or of a network that is not here.
+      ValueError: when the names are not timm's, or the network is not supported.
     """
     require(shapes, "stem.0.conv.weight")
     return _xception(xception_name(shapes, ""))
 
 
 def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
-    """The network of timm that the backbone of a network of ours may be; arguments as for torchvision.
+    """timm's counterpart of our network's backbone; arguments as for torchvision.
 
     Raises:
-      ValueError: where there is none, whatever the other settings are.
+      ValueError: when there is none, whatever the other settings.
     """
     name, stride = model["backbone"]["name"], model["output_stride"]
     if name not in _BACKBONES or stride not in (8, 16, 32):

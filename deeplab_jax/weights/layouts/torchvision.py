@@ -1,4 +1,4 @@
-"""torchvision: DeepLab v3, FCN and LR-ASPP, and its ImageNet classifiers (timm's too, where named the same)."""
+"""torchvision: DeepLab v3, FCN and LR-ASPP, and its ImageNet classifiers (and timm's with the same names)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _NETWORKS = {  # (our head, our backbone) -> its name
     ("lr_aspp.lr_aspp", "mobilenet_v3.mobilenet_v3_large"): "lraspp_mobilenet_v3_large",
 }
 _LR_ASPP_CHANNELS = 128
-_VGG16_STAGES = (2, 2, 3, 3, 3)  # convolutions of each
+_VGG16_STAGES = (2, 2, 3, 3, 3)  # convolutions per stage
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not torchvision's, or of a network that is not here.
+      ValueError: when the names are not torchvision's, or the network is not supported.
     """
     if "conv1.weight" in shapes:
         model = _PRESET.model(backbone=_PRESET.classifier(resnet_name(shapes, "")))
@@ -52,14 +52,14 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
 
 
 def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
-    """The network of torchvision that a network of ours with these settings may be.
+    """torchvision's counterpart of our network with these settings.
 
     Args:
-      model: settings of ours, as nested dicts.
+      model: our settings, as nested dicts.
       channels: of the images.
 
     Raises:
-      ValueError: where there is none, whatever the other settings are.
+      ValueError: when there is none, whatever the other settings.
     """
     backbone, head = model["backbone"]["name"], model["head"]["name"]
     if (head, backbone) not in _NETWORKS:
@@ -90,7 +90,7 @@ def _mobilenet_v3(shapes: ArrayShapes) -> WeightLayout:
 
 
 def _vgg16(shapes: ArrayShapes) -> WeightLayout:
-    """Its connected layers fit the FCN heads, for a start with scope 'fitting'."""
+    """The fully connected layers fit the FCN heads, to start from with scope 'fitting'."""
     if "features.28.weight" not in shapes or {"features.1.weight", "features.30.weight"} & set(shapes):
         raise ValueError("there is VGG-16 without batch norm alone")
     rules: list[WeightRule] = []
@@ -98,8 +98,8 @@ def _vgg16(shapes: ArrayShapes) -> WeightLayout:
     for stage_id, num_convs in enumerate(_VGG16_STAGES, start=1):
         for conv_id in range(1, num_convs + 1):
             rules += TORCH.conv(rf"features\.{layer_id}", f"backbone/conv{stage_id}_{conv_id}", bias=True)
-            layer_id += 2  # its ReLU has a number too
-        layer_id += 1  # and so has the pooling
+            layer_id += 2  # the ReLU is numbered too
+        layer_id += 1  # and so is the pooling
     for source, layer, axes in ((0, "fc6", "oi+7x7"), (3, "fc7", "oi")):
         rules.append(WeightRule(rf"classifier\.{source}\.weight", f"params/head/{layer}/kernel", axes))
         rules.append(WeightRule(rf"classifier\.{source}\.bias", f"params/head/{layer}/bias", "copy"))
@@ -121,10 +121,10 @@ def _segmentation(shapes: ArrayShapes) -> WeightLayout:
 
 
 def _network(name: str, head: str, num_classes: int, *, has_auxiliary: bool, **arguments: Any) -> WeightLayout:
-    """The layout of the network with our backbone `name` and our `head`, which has these arguments."""
+    """The layout of the network with our backbone `name` and our `head` with these arguments."""
     is_resnet = name.startswith("resnet.")
     rules = (resnet_rules if is_resnet else functools.partial(mobilenet_v3_rules, name))("backbone.")
-    if head == "aspp.aspp":  # 12, 24 and 36 whatever the stride is; ours are given at 16
+    if head == "aspp.aspp":  # 12, 24 and 36 at any stride; ours are given at 16
         arguments["atrous_rates"] = (6, 12, 18) if is_resnet else (12, 24, 36)
     fields: dict[str, Any] = {
         "num_classes": num_classes,

@@ -1,4 +1,4 @@
-"""transformers: MobileNetV2 of TensorFlow in its dress, as DeepLab v3 without atrous branches and of ImageNet."""
+"""transformers: its port of TensorFlow's MobileNetV2, as DeepLab v3 without atrous branches and for ImageNet."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _IGNORED = (r"mobilenet_v2\.conv_1x1\..*", r"classifier\.(weight|bias)", TORCH_C
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
-    Its networks stop at the head's stride, and the system's own upsampling is half-pixel; ours goes on as
-    TensorFlow's, for which the weights were made.
+    Its networks end at the head's stride, and the system's upsampling has half-pixel centres; ours follows TensorFlow,
+    which the weights were trained with.
 
     Raises:
-      ValueError: where they are not those of transformers.
+      ValueError: when the names are not those of transformers.
     """
     width = mobilenet_v2_width(shapes, "mobilenet_v2.layer.15.reduce_1x1.convolution.weight")
     model = _PRESET.model(backbone=_PRESET.part("mobilenet_v2.mobilenet_v2", width=width))

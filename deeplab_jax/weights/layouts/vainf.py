@@ -1,7 +1,7 @@
 """VainF/DeepLabV3Plus-Pytorch: DeepLab v3 and v3+ on ResNet-50, ResNet-101 and MobileNetV2, output stride 16.
 
-Its ResNet is torchvision's. Its MobileNetV2 has torchvision's weights and other padding: none in the stem, and around
-each block before the expansion, see backbones/mobilenet_v2.py.
+Its ResNet is torchvision's. Its MobileNetV2 has torchvision's weights but pads differently: not in the stem, and before
+the expansion of each block; see backbones/mobilenet_v2.py.
 
 Source: network/{_deeplab,modeling,backbone/mobilenetv2}.py there.
 """
@@ -20,10 +20,10 @@ _BACKBONE = "backbone."
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
-    """The layout of a file with these names.
+    """The layout of a file with these array names.
 
     Raises:
-      ValueError: where they are not VainF's, or of a network that is not here.
+      ValueError: when the names are not VainF's, or the network is not supported.
     """
     num_classes, head, head_rules = _head(shapes)
     if f"{_BACKBONE}low_level_features.0.0.weight" in shapes:
