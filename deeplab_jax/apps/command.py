@@ -39,12 +39,12 @@ def main(argv: Sequence[str]) -> int:
     """Runs one mode.
 
     Returns:
-      The exit status: 0 on success, 1 where lint finds errors or something unforeseen happens, 2 on a user's mistake,
-      130 on SIGINT, 141 where the reader of its output has gone.
+      The exit status: 0 on success, 1 if lint finds errors or on an unexpected error, 2 on a user's mistake, 130 on
+      SIGINT, 141 if the output pipe is closed.
     """
     _quiet()
     values = flags.FlagValues()
-    values.set_gnu_getopt(True)  # flags may follow what is none
+    values.set_gnu_getopt(True)  # flags may follow other arguments
     try:
         return _run(argv, values)
     except UserError as error:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output, as `head`, has gone
+    except BrokenPipeError:  # the reader of the output, e.g. `head`, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
@@ -68,13 +68,13 @@ def mode_names() -> list[str]:
 
 
 def find_mode(name: str) -> Mode:
-    """The module of a mode, imported: that takes seconds."""
+    """The module of a mode; importing it takes seconds."""
     (module,) = (module for module in registry.module_names(_MODES) if _spelled(module) == name)
     return cast(Mode, importlib.import_module(f"deeplab_jax.{_MODES}.{module}"))
 
 
 def help_text(command: str) -> str:
-    """How the command is called, its modes, and the flags of each."""
+    """The usage line, and the modes with their flags."""
     lines = [f"{command} --config=NAME-OR-FILE --workdir=DIR [--mode=MODE] [--config.FIELD=VALUE ...]", ""]
     lines += [*_describe(_COMMON), "", "modes:"]
     for name in mode_names():
@@ -114,7 +114,7 @@ def _run(argv: Sequence[str], values: flags.FlagValues) -> int:
 
 
 def _find_config(values: flags.FlagValues, workdir: pathlib.Path) -> Config | None:
-    """The config of --config, or else that of the workdir's run; None where there is neither."""
+    """The config of --config, else that of the workdir's run; None if there is neither."""
     if values["config"].value:
         return load_config(values["config"].value)
     if not values["workdir"].value:
@@ -130,7 +130,7 @@ def _find_config(values: flags.FlagValues, workdir: pathlib.Path) -> Config | No
 def _override(
     config: Config, values: flags.FlagValues, arguments: Sequence[str]
 ) -> tuple[Config, dict[str, Any], list[str]]:
-    """(the config with what --config.FIELD=VALUE sets, these settings by dotted path, the arguments that remain)."""
+    """(config with the --config.FIELD=VALUE overrides, the overrides by dotted path, remaining arguments)."""
     _check_fields(config, arguments)
     delattr(values, "config")
     with _mistakes():
@@ -140,13 +140,13 @@ def _override(
 
 
 def _check_fields(config: Config, arguments: Sequence[str]) -> None:
-    """Raises UserError, with the near names, where an overridden field does not exist."""
+    """Raises UserError, with similar names, if an overridden field does not exist."""
     for argument in arguments[1:]:
         name = argument.lstrip("-").partition("=")[0]
         known: object = config
         for position, field in enumerate(parts := name.split(".")[1:] if name.startswith("config.") else []):
             if not dataclasses.is_dataclass(known):
-                break  # the keys of a dictionary belong to the part they are for
+                break  # keys of a dictionary are checked with the part that they are for
             names = [each.name for each in dataclasses.fields(known)]
             if field not in names:
                 place = ".".join(["config", *parts[:position]])
@@ -158,7 +158,7 @@ def _parse(mode_name: str, mode: Mode, values: flags.FlagValues, arguments: Sequ
     """The values of the mode's own flags.
 
     Raises:
-      UserError: for any other flag, with the modes that it goes with, and for words that belong to no flag.
+      UserError: for a flag of other modes, naming them, and for arguments that belong to no flag.
     """
     _define(mode.FLAGS, values)
     try:
@@ -182,7 +182,7 @@ def _parse(mode_name: str, mode: Mode, values: flags.FlagValues, arguments: Sequ
 
 @contextlib.contextmanager
 def _mistakes() -> Iterator[None]:
-    """Whatever absl and ml_collections find wrong with the flags becomes a UserError."""
+    """Turns errors of absl and ml_collections about flags into UserError."""
     try:
         yield
     except flags.UnrecognizedFlagError:
@@ -194,7 +194,7 @@ def _mistakes() -> Iterator[None]:
 
 
 def _define(own: Iterable[Flag], values: flags.FlagValues) -> None:
-    """Tells absl of flags, each with the type of its default."""
+    """Defines flags in absl, each with the type of its default."""
     for flag in own:
         if isinstance(flag.default, int):
             flags.DEFINE_integer(flag.name, flag.default, flag.help, flag_values=values)
@@ -210,11 +210,8 @@ def _prepare(
     """The config with the network of the workdir, as far as the mode needs it.
 
     Args:
-      config: of the command line, or of the workdir.
-      workdir: of the run.
-      needs: of the mode.
-      checkpoint: whose weights are meant; '': the workdir's.
-      overrides: what the command line changed, by dotted path; None: the config is the workdir's own already.
+      checkpoint: whose weights are used; '': the workdir's.
+      overrides: settings from the command line, by dotted path; None if the config is the workdir's own.
     """
     if needs < Needs.NETWORK:
         return config
@@ -232,10 +229,10 @@ def _prepare(
 
 
 def _keep_compilations() -> None:
-    """Compiled programs survive the process; JAX_COMPILATION_CACHE_DIR says where, if set."""
+    """Enables JAX's persistent compilation cache; JAX_COMPILATION_CACHE_DIR overrides its folder."""
     import jax
 
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # the default, 1, leaves small ones out
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # the default, 1, skips small programs
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = pathlib.Path.home() / ".cache" / "deeplab_jax" / "xla"
@@ -243,14 +240,14 @@ def _keep_compilations() -> None:
 
 
 def _quiet() -> None:
-    """What matters is raised; the talk of the libraries, and of their threads when a disk is full, would bury it."""
+    """Silences the libraries, and their threads on a full disk: they would bury the error, which is raised anyway."""
     logging.set_verbosity(logging.FATAL)
     stdlib_logging.getLogger("asyncio").setLevel(stdlib_logging.CRITICAL)
     sys.unraisablehook = lambda _: None
 
 
 def _keep_traceback(values: flags.FlagValues) -> str:
-    """Writes the traceback of what is being handled into the workdir, or prints it; says where it is."""
+    """Writes the current traceback to the workdir, or prints it; returns where it is."""
     text = traceback.format_exc()
     if (name := values["workdir"].value) and (workdir := pathlib.Path(name).expanduser().absolute()).is_dir():
         with contextlib.suppress(UserError):

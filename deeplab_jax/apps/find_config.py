@@ -1,4 +1,4 @@
-"""Configs by name or path: those that come with the project, in a clone as in a wheel, and files of one's own."""
+"""Loads configs by name or path: the project's own, in a clone or a wheel, and the user's files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PACKAGE = "configs"  # the name by which config files import each other
 
 
 def load_config(name_or_path: str) -> Config:
-    """The config of a file.
+    """Loads a config.
 
     Args:
-      name_or_path: 'v3plus_voc', one of the project's own; the path of a file with `get_config() -> Config`; each
-        also with ':ARGUMENT', which `get_config` is then called with.
+      name_or_path: one of the project's own, e.g. 'v3plus_voc', or the path of a file with `get_config() -> Config`;
+        with ':ARGUMENT' appended, `get_config` is called with that argument.
 
     Raises:
-      UserError: where there is no such config, or its file fails.
+      UserError: if there is no such config, or its file fails.
     """
     place, *argument = name_or_path.split(":", 1)
     path = _find(name_or_path, pathlib.Path(place).expanduser())
@@ -65,7 +65,7 @@ def _load_module(path: pathlib.Path) -> ModuleType:
     if path.parent == FOLDER:
         return importlib.import_module(f"{_PACKAGE}.{path.stem}")
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # parts of one's own may lie beside their config
+        sys.path.append(str(path.parent))  # the user's own parts may lie next to their config
     name = f"config_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -77,7 +77,7 @@ def _load_module(path: pathlib.Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _own_configs() -> Iterator[None]:
-    """`import configs` finds the project's folder, wherever it lies; another package of that name is put back."""
+    """Makes `import configs` find the project's folder; restores another package of that name afterwards."""
     known = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
     if known and str(FOLDER) in map(str, getattr(known.get(_PACKAGE), "__path__", ())):
         yield

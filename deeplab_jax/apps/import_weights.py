@@ -1,4 +1,4 @@
-"""Someone else's weights: into a checkpoint that every mode takes, or into the start of a training run."""
+"""Imports foreign weights, as a checkpoint for every mode or as the start of a training run."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from deeplab_jax.weights.formats.read import read_arrays, read_metadata
 from deeplab_jax.weights.load import load_weights
 from deeplab_jax.weights.rules import LoadReport
 
-IMPORT_FILE = "imported.json"  # inside a workdir: where its network came from, and what it is
+IMPORT_FILE = "imported.json"  # inside a workdir: the source of its network, and the network's config
 WEIGHTS_FILE = "model.safetensors"  # inside a folder that holds one network
 _LAYOUTS = "weights.layouts"
-# The config's choice, whatever the weights come from: what changes training alone, and VGG's poolings, which
-# DeepLab's authors widen from 2 to 3 when they start from a classifier.
+# Chosen by the config whatever the weights: arguments that only affect training, and VGG's pooling size, which
+# DeepLab's authors change from 2 to 3 when they start from a classifier.
 _FREE_ARGUMENTS = ("dropout", "logits_stddev", "pool_size")
 
 
 class WeightsFile(NamedTuple):
-    """A file of weights, what is known of its names, and what it says of its classes: None where it does not."""
+    """A weights file, the layout of its names, and the info of its classes if it has one."""
 
     arrays: dict[str, np.ndarray]
     layout_name: str
@@ -46,7 +46,7 @@ class WeightsFile(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """A network made of a file of weights."""
+    """A network built from a weights file."""
 
     layout_name: str
     config: ModelConfig
@@ -76,15 +76,14 @@ def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str,
 def pretrained_variables(
     config: ModelConfig, variables: Variables, model: nn.Module | None = None
 ) -> tuple[dict[str, Any], LoadReport, bool]:
-    """The start that `config.pretrained` asks for: variables on the host, the report, whether batch norm was folded.
+    """(initial variables per `config.pretrained`, on the host; the report; whether batch norm was folded).
 
     Args:
-      config: of the network.
-      variables: of the network.
-      model: the network, where images may have other channels than RGB.
+      variables: of the network, overwritten by those of the file.
+      model: the network, if images may have channels other than RGB.
 
     Raises:
-      UserError: where the file does not fit, or the config would silently make something else of its weights.
+      UserError: if the file does not fit, or its weights would compute something else under this config.
     """
     start = config.pretrained
     file = read_file(start.source, start.layout)
@@ -99,12 +98,10 @@ def pretrained_variables(
 
 
 def adopt_model(config: Config, workdir: pathlib.Path, overrides: Mapping[str, Any]) -> Config:
-    """The config, with the network that was imported into the workdir, if one was.
+    """The config with the network that was imported into the workdir, if any.
 
     Args:
-      config: of the command line.
-      workdir: of the run.
-      overrides: what the command line changed, by dotted path; it goes before what was imported.
+      overrides: settings from the command line, by dotted path; they take precedence over the imported ones.
     """
     path = workdir / IMPORT_FILE
     if not path.exists():
@@ -137,7 +134,7 @@ def _override(config: Any, path: str, value: Any) -> None:
 
 
 def assumed_info(num_classes: int) -> DatasetInfo:
-    """The classes of a file that does not say which they are: of the data set that has as many, or else numbers."""
+    """The classes of a file without class names: those of the data set with the same number, else numbered ones."""
     for known in (voc.INFO, cityscapes.INFO, ade20k.INFO):
         if known.num_classes == num_classes:
             return known
@@ -145,10 +142,10 @@ def assumed_info(num_classes: int) -> DatasetInfo:
 
 
 def read_weights(path: str, layout_name: str) -> Imported:
-    """The network of a file of weights, or of a workdir; on the host.
+    """The network of a weights file or workdir, on the host.
 
     Raises:
-      UserError: where the file cannot be read, is of another layout, or has a backbone alone.
+      UserError: if the file cannot be read, has another layout, or holds only a backbone.
     """
     file = read_file(path, layout_name)
     if "head" not in file.layout.model:
@@ -161,14 +158,14 @@ def read_weights(path: str, layout_name: str) -> Imported:
         target = _stand_ins(build_model(config, file.info), file.info)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except Exception as error:  # whatever a part of ours makes of a stranger's settings
+    except Exception as error:  # our parts may raise anything on untrusted settings
         raise UserError(f"{path}: its settings build no network ({' '.join(str(error).split())[:200]})") from None
     variables, report = load_weights(file.arrays, file.layout, target, path=path)
     return Imported(file.layout_name, config, file.info, variables, report)
 
 
 def _stand_ins(model: nn.Module, info: DatasetInfo | None) -> dict[str, Any]:
-    """Arrays of the shapes of the network's variables, which take no memory."""
+    """Placeholder arrays with the shapes of the network's variables, which take no memory."""
     images = jnp.zeros((1, 65, 65, info.channels if info else 3), jnp.uint8)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
     zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), dict(shapes))
@@ -176,10 +173,10 @@ def _stand_ins(model: nn.Module, info: DatasetInfo | None) -> dict[str, Any]:
 
 
 def read_file(path: str, layout_name: str) -> WeightsFile:
-    """A file, or a workdir, of the named layout; '' recognises it.
+    """Reads a file or workdir of the named layout; '' detects the layout.
 
     Raises:
-      UserError: where it cannot be read, or is of another layout.
+      UserError: if it cannot be read, or has another layout.
     """
     folder = pathlib.Path(path)
     if (folder / FOLDER).is_dir() and layout_name in ("", OWN_LAYOUT):
@@ -219,7 +216,7 @@ def read_file(path: str, layout_name: str) -> WeightsFile:
 def _read_described(
     path: str, layout_name: str, arrays: dict[str, np.ndarray], description: Description
 ) -> WeightsFile:
-    """A file that says itself of which network it is."""
+    """A file whose metadata describe its network."""
     if layout_name not in ("", description.layout):
         raise UserError(f"{path}: not of layout '{layout_name}'; it says that it is of '{description.layout}'")
     try:
@@ -231,7 +228,7 @@ def _read_described(
 
 
 def _read_own(workdir: pathlib.Path) -> WeightsFile:
-    """The best checkpoint of another run of this project, and what its network is."""
+    """The best checkpoint of another run of this project, and its network's config."""
     variables = restore_variables(workdir)
     arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
     layout = _recognize(OWN_LAYOUT, {name: array.shape for name, array in arrays.items()})
@@ -250,7 +247,7 @@ def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:
 
 
 def fitting_layouts(shapes: ArrayShapes) -> list[str]:
-    """The layouts whose names these are."""
+    """The layouts that these names fit."""
     fitting = []
     for name in registry.module_names(_LAYOUTS):
         try:
@@ -263,13 +260,13 @@ def fitting_layouts(shapes: ArrayShapes) -> list[str]:
 
 def check_agreement(config: ModelConfig, model: Mapping[str, Any], scope: str) -> None:
     """Raises UserError at the first setting with which the weights of `model` would compute something else."""
-    if config.normalization != DATASET_NORMALIZATION:  # which is a choice that no file can have made
+    if config.normalization != DATASET_NORMALIZATION:  # this choice cannot come from a file
         _agree("normalization", config.normalization, model["normalization"])
     _check_part("backbone", config.backbone, model["backbone"])
     if scope == "backbone" or "head" not in model:
         return
     if scope == "fitting" and config.head.name != model["head"]["name"]:
-        return  # another head starts from nothing
+        return  # a different head is trained from scratch
     _check_part("head", config.head, model["head"])
     _agree("align_corners", config.align_corners, model["align_corners"])
 

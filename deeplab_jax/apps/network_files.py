@@ -1,4 +1,4 @@
-"""Whole networks in and out of files: a workdir, a file of this project's, or one with another system's names."""
+"""Reads and writes whole networks: workdirs, files of this project, and files with another system's names."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Network(NamedTuple):
     """A network with its weights and classes.
 
     Attributes:
-      config: with which `build_model` makes it.
+      config: argument of `build_model`.
       info: its classes and images.
       variables: {'params', 'batch_stats'}, float32.
-      notes: a line for each thing that its file does not say, and that was assumed.
-      scores: as scores.json has them; None: they are not known.
+      notes: one line for each assumption about something that its file does not say.
+      scores: content of scores.json; None: unknown.
     """
 
     config: ModelConfig
@@ -48,12 +48,12 @@ def read_network(source: str, *, layout: str = "") -> Network:
     """The network in a file or folder, on the host.
 
     Args:
-      source: a workdir, whose best checkpoint is taken; what `write_network` wrote; or a file of weights in any
+      source: a workdir, of which the best checkpoint is read; a result of `write_network`; or a weights file in any
         format of weights/formats.
-      layout: whose names a file uses, a module of weights/layouts; '' recognises it.
+      layout: of the file's names, a module of weights/layouts; '' detects it.
 
     Raises:
-      UserError: where there is no such file, it is damaged or of another layout, or has a backbone alone.
+      UserError: if there is no such file, it is damaged, has another layout, or holds only a backbone.
     """
     path = pathlib.Path(source).expanduser()
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():  # of a TensorFlow checkpoint
@@ -70,18 +70,18 @@ def read_network(source: str, *, layout: str = "") -> Network:
 
 
 def write_network(path: str | pathlib.Path, network: Network, *, layout: str = "") -> list[pathlib.Path]:
-    """Writes a network so that it comes back bit for bit, which is checked before anything is kept.
+    """Writes a network so that it can be read back bit for bit, which is verified before the file is kept.
 
     Args:
-      path: of a file, which ends in '.safetensors'; else of a folder, which gets 'model.safetensors' and a model card.
-      network: to write.
-      layout: whose names its arrays get, one of those with a `peer`, whose state dict the file then is; '': our own.
+      path: of a file that ends in '.safetensors'; otherwise of a folder, which gets 'model.safetensors' and a model
+        card.
+      layout: of the array names, one with a `peer`: the file is then the peer's state dict; '': our own names.
 
     Returns:
       The files that were written.
 
     Raises:
-      UserError: where the layout's system has no such network, or the path cannot be written.
+      UserError: if the layout's system has no such network, or the path cannot be written.
     """
     path = pathlib.Path(path).expanduser()
     is_file = path.suffix == SUFFIX
@@ -123,16 +123,16 @@ def _equal(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) ->
 
 
 def _flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Path of ours -> array, float32."""
+    """Our path -> array, float32."""
     wanted = {name: variables[name] for name in ("params", "batch_stats") if variables.get(name)}
     return {name: np.asarray(leaf, np.float32) for name, leaf in traverse_util.flatten_dict(wanted, sep="/").items()}
 
 
 def read_scores(workdir: pathlib.Path) -> Mapping[str, Any] | None:
-    """What a workdir's scores.json holds, of its best checkpoint; None where there is none.
+    """The content of a workdir's scores.json, for its best checkpoint; None if there is none.
 
     Raises:
-      UserError: where it cannot be read.
+      UserError: if it cannot be read.
     """
     path = workdir / "scores.json"
     if not path.is_file():
@@ -145,7 +145,7 @@ def read_scores(workdir: pathlib.Path) -> Mapping[str, Any] | None:
 
 
 def _assumptions(config: ModelConfig, info: DatasetInfo, layout: str) -> tuple[str, ...]:
-    """What no file with another system's names says."""
+    """What is assumed because files with another system's names do not say it."""
     rates = config.head.args.get("atrous_rates")
     scaled = tuple(rate * RATES_OUTPUT_STRIDE // config.output_stride for rate in rates or ())
     settings = [f"output stride {config.output_stride}", *([f"atrous rates {scaled} at it"] if scaled else [])]

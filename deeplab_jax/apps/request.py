@@ -1,4 +1,4 @@
-"""What the command line asks of a mode, and what a mode says of itself: its flags, and what it needs done first.
+"""The interface between the command line and a mode: its flags, its needs, and the request it runs on.
 
 A module of apps/modes has `FLAGS`, `NEEDS` and `run(request) -> exit status`.
 """
@@ -15,30 +15,30 @@ from deeplab_jax.config import Config
 
 
 class Flag(NamedTuple):
-    """A flag of a mode; a value has the type of the default, a tuple takes several words."""
+    """A flag of a mode; its value has the type of the default, and a tuple takes several words."""
 
     name: str
     default: str | int | tuple[str, ...]
     help: str
-    suffices: bool = False  # where it is given, the mode does without --config and --workdir
+    suffices: bool = False  # if given, the mode needs neither --config nor --workdir
 
 
 class Needs(enum.IntEnum):
-    """What a mode wants of the config; each includes those before it."""
+    """How a mode needs the config prepared; each level includes the previous ones."""
 
-    CONFIG = 0  # as the command line says
-    NETWORK = 1  # with the network that was imported into the workdir, if one was; what costs accuracy is told
-    WEIGHTS = 2  # and that network is the one that the workdir's weights were trained as
+    CONFIG = 0  # as given on the command line
+    NETWORK = 1  # with the network imported into the workdir, if any; prints warnings about lost accuracy
+    WEIGHTS = 2  # checked to match the network that the workdir's weights were trained as
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What a mode is asked for."""
+    """The input of a mode."""
 
     config: Config
     workdir: pathlib.Path
-    flags: Mapping[str, Any]  # those of the mode, by name
-    given: frozenset[str] = frozenset({"config", "workdir"})  # which flags of the command itself there were
+    flags: Mapping[str, Any]  # the mode's own, by name
+    given: frozenset[str] = frozenset({"config", "workdir"})  # the common flags that were given
 
 
 @runtime_checkable
@@ -53,9 +53,9 @@ class Mode(Protocol):
         """Returns the exit status."""
 
 
-CHECKPOINT = Flag("checkpoint", "", "another checkpoint than the workdir's best")
+CHECKPOINT = Flag("checkpoint", "", "checkpoint to use instead of the workdir's best")
 PROCESSES = (
-    Flag("coordinator", "", "in several processes: HOST:PORT of process 0; default: as the cluster says"),
-    Flag("num_processes", 0, "how many processes there are; goes with --coordinator"),
-    Flag("process_id", -1, "which of them this is, from 0; goes with --coordinator"),
+    Flag("coordinator", "", "with several processes: HOST:PORT of process 0; default: from the cluster's environment"),
+    Flag("num_processes", 0, "number of processes; goes with --coordinator"),
+    Flag("process_id", -1, "index of this process, from 0; goes with --coordinator"),
 )

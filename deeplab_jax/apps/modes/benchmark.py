@@ -1,9 +1,9 @@
-"""Times a config's own train step, evaluation and loader on the devices at hand, beside what those devices can do.
+"""Times a config's train step, evaluation and loader on the available devices, and compares them with their limits.
 
     python main.py --config=configs/quickstart.py --workdir=DIR --mode=benchmark
 
-The step is training's own, on a random batch that lies on the devices; the data set is needed for the loader's pace
-alone. The page says what each figure is; benchmark.json has the same for machines.
+The step is the one used in training, on a random batch already on the devices; the data set is needed only for the
+loader's throughput. The page explains each figure; benchmark.json has the same in machine-readable form.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from deeplab_jax.types import Batch, DatasetInfo, UserError, Variables
 
 FILE = "benchmark.json"  # inside a workdir
 
-_SECONDS = 10.0  # that each measurement takes, about
-_FEWEST, _MOST = 5, 200  # calls that are timed
+_SECONDS = 10.0  # approximate duration of each measurement
+_FEWEST, _MOST = 5, 200  # number of timed calls
 
 
 FLAGS: tuple[Flag, ...] = ()
@@ -63,7 +63,7 @@ def benchmark(config: Config, workdir: pathlib.Path) -> None:
     """Prints a page of figures and writes them to WORKDIR/benchmark.json.
 
     Raises:
-      UserError: where the config does not go with the devices or the data set, or the memory runs out.
+      UserError: if the config does not fit the devices or the data set, or a device runs out of memory.
     """
     mesh = make_mesh(config)
     check_batch(config, mesh)
@@ -82,7 +82,7 @@ def benchmark(config: Config, workdir: pathlib.Path) -> None:
 
 
 def _open_data(config: Config, workdir: pathlib.Path) -> tuple[Dataset | None, str]:
-    """The data set, or why there is none."""
+    """(data set, '') or (None, why it cannot be opened)."""
     try:
         return open_data.open_normalized(config, workdir), ""
     except UserError as error:
@@ -90,7 +90,7 @@ def _open_data(config: Config, workdir: pathlib.Path) -> tuple[Dataset | None, s
 
 
 def _describe_run(config: Config, mesh: Mesh) -> dict[str, Any]:
-    """What is measured, and on what."""
+    """The devices, the network and the batch that are measured."""
     device = mesh.devices.flat[0]
     chip = find_chip(device.device_kind)
     return {
@@ -111,7 +111,7 @@ def _describe_run(config: Config, mesh: Mesh) -> dict[str, Any]:
 def _measure_step(
     config: Config, info: DatasetInfo, mesh: Mesh, needs: list[StepMemory]
 ) -> tuple[Variables, nn.Module, dict[str, Any]]:
-    """(variables, network, figures) of training's own step on random weights and a random batch."""
+    """(variables, network, figures) of the training step on random weights and a random batch."""
     step = build_step(_without_counting(config, info), info, mesh)
     started = time.perf_counter()
     variables = create_variables(step.init, seed=config.seed, mesh=mesh)
@@ -149,7 +149,7 @@ def _measure_step(
 def _measure_evaluation(
     config: Config, info: DatasetInfo, mesh: Mesh, model: nn.Module, variables: Variables
 ) -> dict[str, Any]:
-    """What the devices do for a batch of evaluation: every pass over it, its confusion matrices and measures."""
+    """Figures of an evaluation step: all passes over a batch, its confusion matrices and measures."""
     options = predictor_options(config, info)
     settings = options.settings
     size = settings.canvas.around(config.data.crop_size)
@@ -176,9 +176,9 @@ def _measure_evaluation(
 
 
 def _measure_loader(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
-    """How many images come from the loader a second while nothing else runs, and what the devices do with a batch."""
+    """Images per second from the loader while nothing else runs, and the time of augmentation on the devices."""
     with contextlib.closing(open_loader(config, dataset)) as loader:
-        for _ in range(config.data.prefetch + 1):  # begun before the clock runs
+        for _ in range(config.data.prefetch + 1):  # started before the clock
             batch = next(loader)
         times: list[float] = []
         started = time.perf_counter()
@@ -194,8 +194,8 @@ def _measure_loader(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, A
 
 
 def _timed(call: Callable[[], Any]) -> list[float]:
-    """Seconds that each of several calls takes; as many as fit into the time for a measurement."""
-    jax.block_until_ready(call())  # compiles, and makes the memory its own
+    """Seconds of each of several calls; as many as fit into the time for a measurement."""
+    jax.block_until_ready(call())  # compiles and allocates memory
     started = time.perf_counter()
     jax.block_until_ready(call())
     fitting = int(_SECONDS / (time.perf_counter() - started))
@@ -210,7 +210,7 @@ def _random_batch(info: DatasetInfo, num_images: int, size: tuple[int, int]) -> 
 
 
 def _without_counting(config: Config, info: DatasetInfo) -> Config:
-    """Where class weights follow from the data, other numbers in their place: a step takes as long with them."""
+    """Replaces class weights that would be computed from the data by ones: a step takes just as long."""
     if not isinstance(config.loss.class_weights, str) or not config.loss.class_weights:
         return config
     loss = dataclasses.replace(config.loss, class_weights=(1.0,) * info.num_classes)
@@ -219,7 +219,7 @@ def _without_counting(config: Config, info: DatasetInfo) -> Config:
 
 @contextlib.contextmanager
 def _noticing_kept_programs() -> Iterator[list[str]]:
-    """A list that is filled where programs come from the cache on disk instead of the compiler."""
+    """Yields a list that becomes non-empty if a program comes from the cache on disk instead of the compiler."""
     kept: list[str] = []
 
     def listen(event: str, **_: Any) -> None:

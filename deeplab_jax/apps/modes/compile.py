@@ -1,9 +1,9 @@
-"""Compiles a config's train step for accelerators that are not there, and says what the program needs of each chip.
+"""Compiles a config's train step for accelerators that need not be present, and reports its needs per chip.
 
     python main.py --config=configs/v3plus_voc.py --workdir=DIR --mode=compile --topology=v5e:4x4
 
-Memory is what XLA allocates; traffic, convolutions and collectives are read off the program's text; nothing is run, so
-no time is measured. The batch is the config's global one, over all chips.
+Memory is what XLA allocates; traffic, convolutions and collectives are read from the program's text; nothing is run,
+so no time is measured. The batch is the config's global one, over all chips.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from deeplab_jax.models.build import build_model
 from deeplab_jax.models.cost import count_multiply_adds
 from deeplab_jax.types import DatasetInfo, UserError
 
-_LARGE_WINDOW = 15  # no kernel of the family is as large: it would be one with its holes filled by zeros
+_LARGE_WINDOW = 15  # no kernel of the family is this large: it would be an atrous one with its holes filled by zeros
 _EXPLANATION = """\
-What this is: the program that XLA makes of this train step for that chip, in this version. The memory is what it
-allocates; that it fits here means that it fits there, but for some hundred megabytes of the runtime's own.
+What this is: the program that this version of XLA compiles from this train step for that chip. The memory is what it
+allocates; if it fits here it fits there, except that the runtime needs some hundred megabytes of its own.
 What it is not: a measurement. Operations are counted from the network's shapes, bytes from the operands and results of
 each kernel in the program's text (TPU: as the compiler estimates them), collectives in a loop once; nothing was run,
-and how long it takes stays unknown."""
+so the time of a step is unknown."""
 
 
-FLAGS = (Flag("topology", "", "chips that need not be there, as v5e:4x4, v4:2x2x1, h100:8"),)
+FLAGS = (Flag("topology", "", "chips, which need not be present, e.g. v5e:4x4, v4:2x2x1, h100:8"),)
 NEEDS = Needs.CONFIG
 
 
@@ -52,12 +52,12 @@ def compile_for(config: Config, workdir: pathlib.Path, topology_name: str) -> No
     """Prints what the train step needs on a topology, and writes the same to WORKDIR/compile_NAME.json.
 
     Raises:
-      UserError: for a topology or a compiler that is not there, or a batch that it cannot share.
+      UserError: if the topology is unknown, its compiler is missing, or the batch does not divide evenly over it.
     """
     if not topology_name:
         raise UserError("--mode=compile needs --topology, e.g. --topology=v5e:4x4 or --topology=h100")
-    jax.config.update("jax_platforms", "cpu")  # what is really there is left alone
-    jax.config.update("jax_enable_compilation_cache", False)  # which is for programs that can be run
+    jax.config.update("jax_platforms", "cpu")  # do not touch real accelerators
+    jax.config.update("jax_enable_compilation_cache", False)  # it only handles programs that can be run
     topology = find_topology(topology_name)
     report = compile_report(config, open_data.find_info(config, workdir, names_matter=False), topology)
     path = workdir / f"compile_{re.sub('[^a-z0-9]+', '_', topology_name)}.json"
@@ -75,7 +75,7 @@ def lower_train_step(config: Config, info: DatasetInfo, devices: list[Any]) -> j
 
 
 def compile_report(config: Config, info: DatasetInfo, topology: Topology) -> dict[str, Any]:
-    """What XLA says of the program, ready for JSON."""
+    """XLA's analysis of the program, ready for JSON."""
     started = time.monotonic()
     chip, num_chips = topology.chip, len(topology.devices)
     report: dict[str, Any] = {
@@ -116,13 +116,13 @@ def compile_report(config: Config, info: DatasetInfo, topology: Topology) -> dic
 
 
 def convolution_flops(config: Config, info: DatasetInfo) -> int:
-    """Operations of one step's convolutions over all chips: forward, and twice as many for the two gradients."""
+    """FLOPs of one step's convolutions over all chips: forward, plus twice as many for the two gradients."""
     multiply_adds = count_multiply_adds(build_model(config.model, info), config.data.crop_size)
     return 3 * 2 * multiply_adds * config.data.batch_size
 
 
 def memory_of(compiled: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes on one device; `total` counts what is given back in place of an argument once."""
+    """Bytes on one device; outputs that reuse the buffer of a donated argument are counted once in `total`."""
     stats: Any = compiled.memory_analysis()
     found = {
         "arguments": stats.argument_size_in_bytes,
@@ -157,7 +157,7 @@ def compile_page(report: Mapping[str, Any]) -> str:
 
 
 def large_windows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Its convolutions with a window that no kernel of the family has."""
+    """The convolutions whose window is larger than any kernel of the family."""
     return [each for each in report["convolutions"] if max(each["window"], default=1) >= _LARGE_WINDOW]
 
 
@@ -166,7 +166,7 @@ def _collectives(found: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def _convolutions(found: list[dict[str, Any]]) -> list[str]:
-    """One line for each call, window, stride and dilation, the most frequent first."""
+    """One line per combination of call, window, stride and dilation, the most frequent first."""
     groups: dict[str, int] = {}
     for each in found:
         sizes = "x".join(map(str, each["window"])) or "1x1"
@@ -182,5 +182,5 @@ def _convolutions(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _scaled(count: float, unit: str) -> str:
-    """'8.39 GB'; 'MB' where it is less than one."""
+    """'8.39 GB', or in MB below 1 GB."""
     return f"{count / 1e9:.2f} G{unit}" if count >= 1e9 else f"{count / 1e6:.1f} M{unit}"

@@ -1,7 +1,7 @@
 """Searches the CRF's appearance kernel on a part of the evaluation split, coarse to fine (DeepLab v2, sec. 4.1.1).
 
-The network sees each image once; its probabilities, and the score of each setting, are kept in the workdir, so that a
-search that was broken off goes on where it stopped.
+The network runs once per image; its probabilities, and the score of each setting, are stored in the workdir, so that
+an interrupted search resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from deeplab_jax.ops.crf.parameters import CRFParams, CRFPreset
 from deeplab_jax.types import DatasetInfo, UserError
 
 RESULT_FILE = "crf_search.json"  # inside a workdir; a value of config.inference.crf
-_FOLDER = "crf_search"  # inside a workdir: what is kept
+_FOLDER = "crf_search"  # inside a workdir: stored probabilities and scores
 _NUM_SHOWN = 10  # lines of the table
 
 
@@ -55,7 +55,7 @@ def run(request: Request) -> int:
 
 
 class Point(NamedTuple):
-    """What is searched: w1, sigma_alpha and sigma_beta of the papers."""
+    """A point of the search: w1, sigma_alpha and sigma_beta of the papers."""
 
     bi_w: float
     bi_xy_std: float
@@ -63,10 +63,10 @@ class Point(NamedTuple):
 
 
 def crf_search(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> None:
-    """Finds the CRF with the best mean IoU behind a checkpoint, prints a table and writes crf_search.json.
+    """Finds the CRF that gives a checkpoint the best mean IoU, prints a table and writes crf_search.json.
 
     Raises:
-      UserError: where there is no checkpoint, the workdir cannot be written, or several processes run.
+      UserError: if there is no checkpoint, the workdir cannot be written, or there are several processes.
     """
     if jax.process_count() > 1:
         raise UserError("--mode=crf-search runs in one process: start it on one host")
@@ -98,20 +98,20 @@ def crf_search(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> N
 
 
 def evenly_spaced(num_examples: int, num_wanted: int) -> list[int]:
-    """Indices of `num_wanted` examples at even distances; of all where it is 0 or more than there are."""
+    """Indices of `num_wanted` evenly spaced examples; of all if it is 0 or exceeds their number."""
     num_wanted = min(num_wanted or num_examples, num_examples)
     return [int(index) for index in np.linspace(0, num_examples - 1, num_wanted).round()]
 
 
 def search(settings: CRFSearchConfig, score_all: Any) -> dict[Point, float]:
-    """Scores a grid, then finer and finer ones around the best: each halves the step of every axis.
+    """Scores a grid, then finer grids around the best point, each with half the step on every axis.
 
     Args:
-      settings: the first grid, and how often it is refined.
-      score_all: points -> their scores, the higher the better.
+      settings: the first grid, and the number of refinements.
+      score_all: points -> scores, higher is better.
 
     Returns:
-      The score of each point, in the order in which they were tried.
+      The score of each point, in the order of evaluation.
     """
     axes = [sorted(set(axis)) for axis in (settings.bi_w, settings.bi_xy_std, settings.bi_rgb_std)]
     found: dict[Point, float] = {}
@@ -124,19 +124,19 @@ def search(settings: CRFSearchConfig, score_all: Any) -> dict[Point, float]:
 
 
 def _finer(axis: Sequence[float], center: float) -> list[float]:
-    """The value and its neighbours at half the distance of the axis' values; itself where there are no others."""
+    """The value and its two neighbours at half the axis's step; only the value if the axis has no others."""
     step = min((abs(value - center) for value in axis if value != center), default=0.0) / 2
     return sorted({value for value in (center - step, center, center + step) if value > 0})
 
 
 def point_setting(point: Point, settings: CRFSearchConfig) -> CRFPreset:
-    """The CRF that a point stands for; its smoothness kernel is fixed."""
+    """The CRF of a point; its smoothness kernel is fixed."""
     params = CRFParams(settings.pos_w, settings.pos_xy_std, *point, normalization="after")
     return CRFPreset(params, settings.num_iterations)
 
 
 class _Scorer:
-    """Mean IoU of settings over the kept probabilities; each is written down as soon as it is known."""
+    """Mean IoU of settings on the stored probabilities; each score is written to disk as soon as it is known."""
 
     def __init__(self, path: pathlib.Path, kept: KeptProbabilities, size_of: Any, info: DatasetInfo) -> None:
         self._path, self._kept, self._size_of, self._info = path, kept, size_of, info
@@ -144,7 +144,7 @@ class _Scorer:
         self._images = hashlib.blake2b("".join(path.stem for path in kept.paths).encode(), digest_size=8).hexdigest()
 
     def score(self, setting: CRFPreset | None) -> float:
-        """Mean IoU with this CRF, or without any."""
+        """Mean IoU with this CRF, or without one."""
         values: Mapping[str, Any] = setting_to_dict(setting) if setting else {}
         key = json.dumps([values, self._images])
         if key not in self._known:
@@ -155,7 +155,7 @@ class _Scorer:
         return self._known[key]
 
     def _confusions(self, setting: CRFPreset | None, description: str) -> Iterable[np.ndarray]:
-        # Building a lattice and filtering with another take turns on CPU; an accelerator has enough with one.
+        # On CPU, threads overlap building one lattice with filtering by another; one suffices for an accelerator.
         num_threads = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
         with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
             counts = pool.map(functools.partial(self._confusion, setting), range(len(self._kept)))
@@ -177,7 +177,7 @@ class _Scorer:
 
 
 def format_table(found: Mapping[Point, float], plain: float, num_images: int) -> str:
-    """The best settings, best first, and what there is without a CRF."""
+    """The best settings, best first, and the score without a CRF."""
     ranked = sorted(found.items(), key=lambda item: -item[1])[:_NUM_SHOWN]
     lines = [f"{'bi_w':>6}  {'bi_xy_std':>9}  {'bi_rgb_std':>10}  mean IoU on {num_images} images"]
     lines += [f"{p.bi_w:6g}  {p.bi_xy_std:9g}  {p.bi_rgb_std:10g}  {value:.4f}" for p, value in ranked]

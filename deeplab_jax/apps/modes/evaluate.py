@@ -1,4 +1,4 @@
-"""Scores a checkpoint on whole images at their original size: scores.json, per_image.json and a table."""
+"""Evaluates a checkpoint on whole images at their original size: scores.json, per_image.json and a table."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> dic
     """Scores the workdir's best checkpoint, or `checkpoint`, on the evaluation split.
 
     Returns:
-      What scores.json has.
+      The content of scores.json.
 
     Raises:
-      UserError: where there is no checkpoint, or the workdir cannot be written.
+      UserError: if there is no checkpoint, or the workdir cannot be written.
     """
     dataset = open_data.open_normalized(config, workdir)
     mesh = make_mesh(config)

@@ -1,4 +1,4 @@
-"""Writes a trained network: as a file that runs without this project, or its weights, with our names or a peer's."""
+"""Exports a trained network: a file that runs without this project, or its weights, with our names or a peer's."""
 
 from __future__ import annotations
 
@@ -40,19 +40,16 @@ def export(
 ) -> None:
     """Writes the workdir's best checkpoint, or `checkpoint`, in each of `formats`.
 
-    Programs are written as `write_program` does. Weights as `write_network`: 'safetensors' with our names, and the
-    layouts that have a `peer`, each as a folder with a model card.
+    Programs are written by `write_program`, weights by `write_network`: 'safetensors' with our names, and the layouts
+    that have a `peer`, each as a folder with a model card.
 
     Args:
-      config: the run's.
-      workdir: of the run.
-      checkpoint: path of another one; empty: the workdir's best.
       formats: names of modules of deeplab_jax/export/formats, or of weights; separated by commas.
-      images: to compare on, as `predict` takes them; empty: the first of the evaluation split.
-      output: folder to write to; empty: the workdir's export/.
+      images: to compare on, as in `predict`; '': the first of the evaluation split.
+      output: folder to write to; '': the workdir's export/.
 
     Raises:
-      UserError: as `write_program` and `write_network`.
+      UserError: from `write_program` and `write_network`.
     """
     weights = {_OWN_WEIGHTS: "", **{layout: layout for layout in writable_layouts()}}
     names = dict.fromkeys(formats.split(","))

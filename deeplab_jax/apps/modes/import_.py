@@ -1,4 +1,4 @@
-"""Takes someone else's weights into a workdir, as a checkpoint that every other mode takes."""
+"""Imports foreign weights into a workdir, as a checkpoint for every other mode."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from deeplab_jax.train.state import create_train_state
 from deeplab_jax.types import DatasetInfo, UserError
 
 FLAGS = (
-    Flag("source", "", "the file with someone else's weights"),
-    Flag("layout", "", "whose names it uses, e.g. torchvision; default: recognised"),
+    Flag("source", "", "the weights file"),
+    Flag("layout", "", "layout of its names, e.g. torchvision; default: detected"),
 )
 NEEDS = Needs.CONFIG
 
@@ -31,12 +31,12 @@ def run(request: Request) -> int:
 
 
 def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_name: str) -> None:
-    """Writes the network of `source` into the workdir, as a checkpoint at step 0.
+    """Writes the network of `source` to the workdir, as a checkpoint at step 0.
 
-    Its model is the layout's, whatever `config.model` says; data set, optimiser and the rest are the config's.
+    The model is the layout's, whatever `config.model` says; data set, optimiser and the rest are the config's.
 
     Raises:
-      UserError: where the file cannot be read or is of another layout, or the workdir holds a run already.
+      UserError: if the file cannot be read or has another layout, or the workdir already holds a run.
     """
     if not source:
         raise UserError("give --source=PATH, the file to import (and --layout=NAME, whose names it uses)")
@@ -63,7 +63,7 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
 
 
 def _find_classes(config: Config) -> DatasetInfo:
-    """What prediction must know of the classes: the config's data set where it is here, else the likely ones."""
+    """The classes for prediction: the config's data set if it is available, else the likely ones."""
     num_classes = config.model.num_classes
     if config.data.root:
         info = open_data.open_dataset(config).info

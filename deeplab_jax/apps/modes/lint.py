@@ -1,4 +1,4 @@
-"""Checks a data set before hours are spent on it: lint.json, a table, and every fault named by file and value."""
+"""Checks a data set before training: writes lint.json, prints a table, and names every fault by file and value."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from deeplab_jax.files import write_whole
 from deeplab_jax.types import DatasetInfo
 
 LINT_FILE = "lint.json"  # inside a workdir
-_NUM_PRINTED = 10  # findings of a kind; lint.json has all
+_NUM_PRINTED = 10  # findings per kind; lint.json has all
 
 
-FLAGS = (Flag("output", "", "a new folder for copies of masks, converted where their class ids can be told"),)
+FLAGS = (Flag("output", "", "a new folder for converted copies of masks whose class ids can be determined"),)
 NEEDS = Needs.CONFIG
 
 
@@ -36,18 +36,17 @@ def run(request: Request) -> int:
 
 
 def lint(config: Config, workdir: pathlib.Path, output: str = "") -> int:
-    """Reads every sample of every split of the config's data set, from the original files where there are some.
+    """Reads every sample of every split of the config's data set, from the original files if there are any.
 
     Args:
-      config: says which data set, and which of its splits are for training and for evaluation.
-      workdir: receives lint.json.
-      output: a new folder for converted copies of masks whose class ids can be told; '': none are made.
+      workdir: lint.json is written there.
+      output: a new folder for converted copies of masks whose class ids can be determined; '': none.
 
     Returns:
-      The exit status: 0, or 1 where there are errors.
+      The exit status: 0, or 1 if there are errors.
 
     Raises:
-      UserError: where there is no data set at all, or a folder cannot be written.
+      UserError: if there is no data set, or a folder cannot be written.
     """
     dataset = open_data.open_dataset(config)
     start = time.perf_counter()
@@ -90,7 +89,7 @@ def to_dict(report: LintReport, info: DatasetInfo, config: Config) -> dict[str, 
 
 
 def format_findings(findings: list[Finding]) -> str:
-    """Each kind with its first findings, the worst first."""
+    """The first findings of each kind, the most severe kinds first."""
     lines = []
     for kind, group in itertools.groupby(findings, key=lambda finding: finding.kind):
         members = list(group)
@@ -103,7 +102,7 @@ def format_findings(findings: list[Finding]) -> str:
 
 
 def format_classes(report: LintReport, info: DatasetInfo, config: Config) -> str:
-    """The classes of the config's splits, and the weights that training might use."""
+    """The classes of the config's splits, with class weights that training could use."""
     names = dict.fromkeys((config.data.train_split, config.data.eval_split))
     splits = {split: report.counts[split] for split in names if split in report.counts}
     weights = _suggested(report, info, config)["weights"]
@@ -119,7 +118,7 @@ def format_classes(report: LintReport, info: DatasetInfo, config: Config) -> str
 
 
 def format_channels(report: LintReport, config: Config) -> str:
-    """Range, mean and deviation of each channel in the config's splits."""
+    """Range, mean and standard deviation of each channel in the config's splits."""
     lines = [f"{'channel':>7}  {'split':12}  {'lowest':>10}  {'highest':>10}  {'mean':>10}  {'deviation':>10}"]
     for split in dict.fromkeys((config.data.train_split, config.data.eval_split)):
         if split in report.channels:
@@ -155,7 +154,7 @@ def _split_dict(counts: ClassCounts, info: DatasetInfo) -> dict[str, Any]:
 
 
 def _channel_dicts(found: ChannelStatistics) -> list[dict[str, Any]]:
-    """One for each channel; of those without any value their number of missing ones alone."""
+    """One dict per channel; a channel without any value has only its number of missing ones."""
     return [
         {"missing": int(found.num_missing[k])}
         | (
@@ -169,7 +168,7 @@ def _channel_dicts(found: ChannelStatistics) -> list[dict[str, Any]]:
 
 
 def _suggested(report: LintReport, info: DatasetInfo, config: Config) -> dict[str, Any]:
-    """Class weights by the name under which config.loss.class_weights takes them."""
+    """Class weights, by their name in config.loss.class_weights."""
     counts = report.counts.get(config.data.train_split)
     weights: Mapping[str, Any] = {}
     if counts is not None and counts.num_images:

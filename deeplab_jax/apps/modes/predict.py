@@ -1,4 +1,4 @@
-"""Segments images of any size: class ids and overlays, or what a benchmark's server takes."""
+"""Segments images of any size: writes class ids and overlays, or an archive for a benchmark's server."""
 
 from __future__ import annotations
 
@@ -44,16 +44,13 @@ def predict(
     """Segments `images` with the workdir's best checkpoint, or with `checkpoint`.
 
     Args:
-      config: the run's.
-      workdir: of the run; results go to its predictions/ where `output` is empty.
-      checkpoint: path of another one; empty: the workdir's best.
       images: a file, several separated by commas, a glob, or a folder.
-      output: folder to write to.
-      submit_to: a benchmark of submission.py, whose archive is made instead of ids and overlays.
+      output: folder to write to; '': the workdir's predictions/.
+      submit_to: a benchmark of submission.py, whose archive is written instead of ids and overlays.
 
     Raises:
-      UserError: where no image is found, the output cannot be written, two results would have one name, or an
-        image cannot be read (after the others are done).
+      UserError: if no image is found, the output cannot be written, two results would have the same name, or an image
+        cannot be read (after the others are done).
     """
     paths = expand_images(images)
     folder = pathlib.Path(output).expanduser() if output else workdir / "predictions"
@@ -107,7 +104,7 @@ def _submit(rules: Submission, folder: pathlib.Path, paths: Sequence[pathlib.Pat
 
 
 def _size(path: pathlib.Path) -> tuple[int, int]:
-    """(height, width) of an image as it is shown, turned where its camera says so."""
+    """(height, width) of an image as displayed, after EXIF rotation."""
     with Image.open(path) as image:
         width, height = image.size
         return (width, height) if image.getexif().get(0x0112, 1) >= 5 else (height, width)

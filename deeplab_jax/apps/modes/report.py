@@ -1,4 +1,4 @@
-"""Shows a run on one page, report.html, or two runs side by side, comparison.html."""
+"""Writes an HTML page about a run, report.html, or about two runs side by side, comparison.html."""
 
 from __future__ import annotations
 

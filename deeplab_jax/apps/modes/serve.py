@@ -19,10 +19,10 @@ from deeplab_jax.inference.predictor import canvas_size, make_segmenter
 from deeplab_jax.serving.service import Service
 from deeplab_jax.types import UserError
 
-_WARM_SIZE = (385, 513)  # (height, width) of an image that is segmented before the first request
+_WARM_SIZE = (385, 513)  # (height, width) of an image segmented before the first request
 
 
-FLAGS = (CHECKPOINT, Flag("port", 8080, "where the page is; 0: any port that is free"))
+FLAGS = (CHECKPOINT, Flag("port", 8080, "port of the page; 0: any free port"))
 NEEDS = Needs.WEIGHTS
 
 
@@ -32,12 +32,12 @@ def run(request: Request) -> int:
 
 
 def serve(config: Config, workdir: pathlib.Path, checkpoint: str, port: int) -> None:
-    """Answers requests with the workdir's best checkpoint, or with `checkpoint`, until it is interrupted.
+    """Answers requests with the workdir's best checkpoint, or `checkpoint`, until it is interrupted.
 
-    Images go through the network as `config.inference` says, as in evaluation and prediction.
+    Images go through the network according to `config.inference`, as in evaluation and prediction.
 
     Raises:
-      UserError: where there is no checkpoint, a package is missing, or the port is taken.
+      UserError: if there is no checkpoint, a package is missing, or the port is taken.
     """
     require_packages()
     import uvicorn
@@ -51,21 +51,21 @@ def serve(config: Config, workdir: pathlib.Path, checkpoint: str, port: int) -> 
         app = make_app(service, {"network": network_line(config), "inference": dataclasses.asdict(config.inference)})
         settings = uvicorn.Config(app, log_level="warning", limit_concurrency=config.serve.max_connections)
         print(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn passes on when it has ended in good order
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises it after a clean shutdown
             uvicorn.Server(settings).run(sockets=[listener])
 
 
 def require_packages() -> None:
-    """Raises UserError, with the command that mends it, where a package is missing that only serving needs."""
+    """Raises UserError with the pip command if a package needed only for serving is missing."""
     if any(importlib.util.find_spec(package) is None for package in ("starlette", "uvicorn")):
         raise UserError("--mode=serve: needs two more packages: pip install starlette uvicorn")
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
+    """A listening socket; port 0 takes a free one.
 
     Raises:
-      UserError: where the port is taken, or none.
+      UserError: if the port is taken or invalid.
     """
     try:
         return socket.create_server((host, port))

@@ -1,4 +1,4 @@
-"""Training, from the config to the report: trains, evaluates, checkpoints; on the same workdir, resumes."""
+"""Trains, evaluates, saves checkpoints and writes a report; on an existing workdir, resumes."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def run(request: Request) -> int:
 
 
 def train(config: Config, workdir: pathlib.Path) -> int:
-    """Trains to the last step and writes the report; a workdir that was begun is taken up where it stopped.
+    """Trains to the last step and writes the report; a workdir that holds a run is resumed.
 
     Returns:
       The exit status: 0 at the end and after SIGTERM, 130 after SIGINT.
 
     Raises:
-      UserError: for whatever the user can mend.
+      UserError: for any mistake that the user can fix.
     """
     mesh = make_mesh(config)
     check_batch(config, mesh)
@@ -81,7 +81,7 @@ def train(config: Config, workdir: pathlib.Path) -> int:
 def _train(
     config: Config, workdir: pathlib.Path, mesh: Mesh, needs: list[StepMemory]
 ) -> tuple[int, signal.Signals | None]:
-    """The run; (its last step, the signal that stopped it). What the step needs of memory goes to `needs`."""
+    """Runs training; returns (last step, signal that stopped it). The memory of the step is appended to `needs`."""
     open_workdir(config, workdir)
     dataset = open_data.open_normalized(config, workdir)
     if jax.process_index() == 0:
@@ -126,7 +126,7 @@ def _train(
 def _start_or_resume(
     config: Config, step: Step, mesh: Mesh, loader: Loader, checkpointer: Checkpointer, augment: Augment
 ) -> TrainState:
-    """The state of the newest checkpoint, with the loader at its position, or that of step 0."""
+    """The state of the latest checkpoint, with the loader at its position, or the initial state."""
     if checkpointer.latest_step is not None:
         state, position = checkpointer.restore(step.state)
         loader.set_state(position)
@@ -141,7 +141,7 @@ def _start_or_resume(
     variables = create_variables(step.init, seed=config.seed, mesh=mesh)
     if pretrained.source:
         variables = _load_pretrained(config, step.model, variables, loader, mesh, augment)
-        loader.set_state({"position": 0})  # calibration has looked ahead
+        loader.set_state({"position": 0})  # recalibration may have advanced it
     return create_train_state(variables, step.tx, mesh=mesh, **state_options(config))
 
 
@@ -153,7 +153,7 @@ def _load_pretrained(
     mesh: Mesh,
     augment: Augment = lambda batch: batch,
 ) -> Variables:
-    """Weights from a file; where they have batch norm folded away, it is estimated anew."""
+    """Weights from a file; if batch norm is folded into them, its statistics are estimated."""
     pretrained = config.model.pretrained
     loaded, report, folded = pretrained_variables(config.model, variables, model)
     _say(f"pretrained {pretrained.scope} from {pretrained.source}: {report}")
@@ -172,17 +172,17 @@ def _make_evaluate(
     checkpointer: Checkpointer,
     writer: MetricWriter,
 ) -> Evaluate:
-    """(step, state) -> scores; they go to the curve and, where they are the best so far, to scores.json."""
+    """(step, state) -> scores; they are logged and, if they are the best so far, written to scores.json."""
 
     def evaluate(step: int, state: TrainState) -> Mapping[str, Any]:
         evaluation = evaluator(state.eval_variables)
         writer.write_evaluation(step, evaluation.scores)
         if (warning := collapse_warning(evaluation.scores)) and jax.process_index() == 0:
-            tqdm.write(f"warning: step {step}: {warning}")  # which does not disturb the bar, where there is one
+            tqdm.write(f"warning: step {step}: {warning}")  # does not disturb a progress bar
         if checkpointer.is_best(evaluation.scores) and jax.process_index() == 0:
             try:
                 write_evaluation(workdir, evaluation)
-            except UserError as error:  # a full disk is no reason to stop: the next best is written again
+            except UserError as error:  # a full disk need not stop training: the next best scores are written again
                 tqdm.write(f"warning: step {step}: {error}; training goes on")
         return evaluation.scores
 
@@ -190,13 +190,13 @@ def _make_evaluate(
 
 
 def _announce_more(shape: tuple[int, ...], count: int) -> None:
-    """One shape is what an evaluation needs; each further one, which `inference.pad_to` would spare, is said."""
+    """Announces every shape after the first, which `inference.pad_to` would avoid."""
     if count > 1:
         announce_shape(shape, count)
 
 
 def _count_classes(config: Config, dataset: Dataset, workdir: pathlib.Path) -> ClassCounts:
-    """The class counts of the training split; says which weights follow from them."""
+    """The class counts of the training split; prints the weights computed from them."""
     counts = training_counts(config, dataset, workdir, continued=has_checkpoints(workdir))
     weighting = str(config.loss.class_weights)
     _say(f"weights     {weighting}: {describe_weights(WEIGHTINGS[weighting](counts), dataset.info)}")
@@ -204,7 +204,7 @@ def _count_classes(config: Config, dataset: Dataset, workdir: pathlib.Path) -> C
 
 
 def _describe(config: Config, dataset: Dataset, mesh: Mesh, params: Any) -> str:
-    """What the run consists of, in three lines."""
+    """Data set, parameters and devices of the run, in three lines."""
     info = dataset.info
     sizes = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in params.items()}
     splits = ", ".join(f"{name} {size}" for name, size in info.splits.items())
@@ -217,7 +217,7 @@ def _describe(config: Config, dataset: Dataset, mesh: Mesh, params: Any) -> str:
 
 
 def _describe_devices(config: Config, mesh: Mesh) -> str:
-    """Which devices share the work, how, and which do nothing."""
+    """The devices, how they share a batch, and which are idle."""
     num_groups, kind = num_data(mesh), mesh.devices.flat[0].device_kind
     text = f"{mesh.size} x {kind}, {config.data.batch_size // num_groups} images of a batch on "
     text += "each" if num_groups == mesh.size else f"each {mesh.size // num_groups}, which share their height"

@@ -1,4 +1,4 @@
-"""What --mode=benchmark prints: the figures of a run beside the limits of its devices, and what each figure is."""
+"""The output of --mode=benchmark: the figures of a run next to the limits of its devices, with explanations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from deeplab_jax.apps.assembly.memory_report import describe_memory
 from deeplab_jax.train.step_memory import StepMemory
 
 _EXPLANATION = """\
-What this is: training's own step, compiled as training compiles it, on one random batch that lies on the devices;
-steps are dispatched one ahead, as in training. Limits are measured in the same run: a matrix product in the network's
-type, and a copy in place. 'At least' is the longer of operations and bytes at these limits.
-What it is not: operations are those of the convolutions, counted from the network's shapes (what is computed again
-under model.remat is not in them); bytes are XLA's own estimate, operands and results of each kernel, of which caches
-serve a part. The loader was timed alone: where devices and workers are the same cores, they will share them."""
+What this is: the training step, compiled as in training, on one random batch already on the devices; steps are
+dispatched one ahead, as in training. Limits are measured in the same run: a matrix product in the network's dtype, and
+a copy in place. 'At least' is the longer of the times for operations and bytes at these limits.
+What it is not: operations are those of the convolutions, counted from the network's shapes (without recomputation under
+model.remat); bytes are XLA's own estimate, operands and results of each kernel, part of which caches serve. The loader
+was timed alone: if devices and workers use the same CPU cores, they will share them."""
 
 
 def benchmark_page(report: Mapping[str, Any]) -> str:
@@ -67,7 +67,7 @@ def _on_paper(report: Mapping[str, Any]) -> str:
 
 
 def _shares(report: Mapping[str, Any], kind: str) -> str:
-    """Of the limit that was measured, and of that on paper where one is known and meant for this type."""
+    """Percentages of the measured limit and, if one is known for this dtype, of the limit on paper."""
     step, chip = report["step"], report["chip"]
     reached = step["convolution_flops" if kind == "flops" else "bytes_moved"] / step["median"]
     text = f"{100 * reached / report['limits'][kind]:.1f} % of the limit measured"

@@ -1,4 +1,4 @@
-"""The report's drawings as text: curves as SVG in the page's colours, images as data URIs."""
+"""The report's figures as text: curves as SVG in the page's colours, images as data URIs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Drawn in colours that nobody uses, then replaced by the page's, which differ between light and dark.
+# Drawn in placeholder colours, which are then replaced by the page's, which differ between light and dark mode.
 _INK, _LINE, _ACCENT = "#010203", "#040506", "#070809"
 _PAGE_COLORS = {_INK: "currentColor", _LINE: "var(--line)", _ACCENT: "var(--accent)"}
 _STYLE: Any = {
@@ -36,7 +36,7 @@ _STYLE: Any = {
     "grid.color": _LINE,
     "grid.linewidth": 0.6,
 }
-_MAX_POINTS = 1000  # per curve: more are not visible and make the page heavy
+_MAX_POINTS = 1000  # per curve; more would not be visible and only enlarge the page
 
 
 def line_chart(
@@ -47,13 +47,13 @@ def line_chart(
     from_zero: bool = False,
     label: str = "step",
 ) -> str:
-    """A curve over training steps, or whatever `label` names, as an <svg> element.
+    """A curve over training steps, or over what `label` names, as an <svg> element.
 
     Args:
       steps: not empty.
-      values: as many; NaN leaves a gap.
-      marker: draw a dot at each value, for curves of few.
-      from_zero: let the axis of values begin at zero.
+      values: one per step; NaN leaves a gap.
+      marker: draw a dot at each value, for curves with few points.
+      from_zero: start the vertical axis at zero.
       label: of the horizontal axis.
     """
     every = -(-len(steps) // _MAX_POINTS)
@@ -69,10 +69,10 @@ def line_chart(
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy over confidence, with bars for the share of the pixels in each bin, as an <svg> element.
+    """Accuracy over confidence, with bars for the fraction of pixels in each bin, as an <svg> element.
 
     Args:
-      bins: of `calibration` in scores.json.
+      bins: from `calibration` in scores.json.
     """
     filled = [each for each in bins if each["accuracy"] is not None]
     with _style():
@@ -100,7 +100,7 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-    """matplotlib is imported where something is drawn: a run's first step need not wait for its last act."""
+    """Imports matplotlib only when something is drawn, so that it does not delay the start of a run."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE):

@@ -1,4 +1,4 @@
-"""Two runs side by side: comparison.html, which needs no network, and the same as data in comparison.json."""
+"""Compares two runs: comparison.html, a self-contained page, and the same data in comparison.json."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from deeplab_jax.inference.protocols import as_described
 from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
-NUM_CHANGED = 4  # images that gained most, and as many that lost most
+NUM_CHANGED = 4  # number of images that gained most, and of those that lost most
 PANELS = ("image", "prediction 1", "errors 1", "truth", "prediction 2", "errors 2")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """What a workdir says of its run."""
+    """A run as recorded in its workdir."""
 
     name: str
     workdir: pathlib.Path
     settings: Mapping[str, Any]  # config.json
     scores: Mapping[str, Any]
-    per_image: Mapping[str, float]  # mean IoU by name, where there is one
+    per_image: Mapping[str, float]  # mean IoU by name, of images that have one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClassChange:
-    """One class in both runs; None where it is absent."""
+    """IoU of one class in both runs; None if it is absent."""
 
     name: str
     first: float | None
@@ -57,7 +57,7 @@ class ClassChange:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageChange:
-    """One image in both runs; its panels are data URIs in the order of PANELS, none where it cannot be drawn."""
+    """Mean IoU of one image in both runs; panels are data URIs in the order of PANELS, empty if it cannot be drawn."""
 
     name: str
     first: float
@@ -71,15 +71,14 @@ class ImageChange:
 
 
 def compare(workdirs: Sequence[pathlib.Path], output: pathlib.Path, data: DataConfig | None = None) -> None:
-    """Writes comparison.html and comparison.json into `output`.
+    """Writes comparison.html and comparison.json to the folder `output`.
 
     Args:
-      workdirs: of two runs that were scored.
-      output: folder, made where it is missing.
-      data: where the images are; None: where the second run had them.
+      workdirs: of two evaluated runs.
+      data: where the images are; None: as in the second run.
 
     Raises:
-      UserError: where there are not two workdirs, one holds no scores, or they are about other classes.
+      UserError: if there are not two workdirs, one has no scores, or their classes differ.
     """
     if len(workdirs) != 2:
         raise UserError(f"--compare: takes two workdirs, got {len(workdirs)}: --compare DIR1 DIR2")
@@ -118,10 +117,10 @@ def compare(workdirs: Sequence[pathlib.Path], output: pathlib.Path, data: DataCo
 
 
 def read_run(workdir: pathlib.Path) -> Run:
-    """What a workdir holds.
+    """Reads a run from its workdir.
 
     Raises:
-      UserError: where it was not scored.
+      UserError: if it was not evaluated.
     """
     scores = read_json(workdir / "scores.json")
     if scores is None:
@@ -154,7 +153,7 @@ def image_changes(first: Run, second: Run) -> list[ImageChange]:
 
 
 def changed_most(changes: Sequence[ImageChange], count: int) -> tuple[list[ImageChange], list[ImageChange]]:
-    """The `count` images that gained most and that lost most; none that stayed as they were."""
+    """(the `count` images that gained most, those that lost most), without unchanged ones."""
     ranked = sorted(changes, key=lambda row: row.change)
     lost = [row for row in ranked[:count] if row.change < 0]
     gained = [row for row in ranked[::-1][:count] if row.change > 0]
@@ -162,7 +161,7 @@ def changed_most(changes: Sequence[ImageChange], count: int) -> tuple[list[Image
 
 
 def to_json(first: Run, second: Run) -> dict[str, Any]:
-    """The page's numbers, without its pictures."""
+    """The page's numbers, without its images."""
     keys = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "confidence_interval")
     return {
         "runs": [
@@ -176,10 +175,10 @@ def to_json(first: Run, second: Run) -> dict[str, Any]:
 
 
 def draw(first: Run, second: Run, changes: Sequence[ImageChange], data: DataConfig | None = None) -> list[ImageChange]:
-    """The same with their panels.
+    """`changes` with their panels.
 
     Raises:
-      UserError: where the images are not to be had, or a network cannot be loaded.
+      UserError: if the images are not available, or a network cannot be loaded.
     """
     if not changes:
         return []
@@ -198,10 +197,10 @@ def draw(first: Run, second: Run, changes: Sequence[ImageChange], data: DataConf
 
 
 def run_config(run: Run) -> Config:
-    """The config of the run's network, evaluated as its scores were.
+    """The config of the run's network, with the evaluation protocol of its scores.
 
     Raises:
-      UserError: where the workdir does not hold it.
+      UserError: if the workdir does not hold it.
     """
     if not run.settings:
         raise UserError(f"{run.workdir} holds no {CONFIG_FILE}")
@@ -238,7 +237,7 @@ def _settings_that_differ(first: Run, second: Run) -> list[str]:
 
 
 def _colors(run: Run) -> list[list[int]]:
-    """RGB of each class, as the workdir knows it; VOC's where it does not."""
+    """RGB of each class, from the workdir, else VOC's."""
     known = (read_json(run.workdir / DATASET_FILE) or {}).get("palette")
     num_classes = len(run.scores["iou_per_class"])
     return known if known and len(known) == num_classes else [list(color) for color in voc_palette(num_classes)]

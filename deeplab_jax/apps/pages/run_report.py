@@ -1,4 +1,4 @@
-"""A run on one page: report.html, which needs no network, and the same as data in report.json."""
+"""The report of a run: report.html, a self-contained page, and the same data in report.json."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from deeplab_jax.files import write_whole
 from deeplab_jax.inference.predictor import Segmenter, make_segmenter
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
-NUM_EXAMPLES = 4  # best ones, and as many worst
+NUM_EXAMPLES = 4  # number of best images, and of worst ones
 NUM_CONFUSIONS = 6
 PANELS = ("image", "truth", "prediction", "errors")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Curve:
-    """A number over training steps."""
+    """A metric over training steps."""
 
     name: str
     steps: list[int]
@@ -41,7 +41,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Confusion:
-    """Pixels of one class taken for another."""
+    """Pixels of one class predicted as another."""
 
     truth: str
     prediction: str
@@ -50,7 +50,7 @@ class Confusion:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ShownImage:
-    """One image of the evaluation split; its panels are data URIs in the order of PANELS."""
+    """One image of the evaluation split; panels are data URIs in the order of PANELS."""
 
     name: str
     mean_iou: float
@@ -59,7 +59,7 @@ class ShownImage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Content:
-    """All that the page shows; None and empty where the workdir does not hold it."""
+    """Everything that the page shows; None or empty if the workdir does not hold it."""
 
     config: Config
     info: DatasetInfo
@@ -73,12 +73,12 @@ class Content:
 
 
 def report(config: Config, workdir: pathlib.Path) -> None:
-    """Writes report.html and report.json from what the workdir holds; the page says what is missing.
+    """Writes report.html and report.json from the workdir; the page says what is missing.
 
-    Several processes restore the checkpoint together, which none can alone; the first does the rest, on one device.
+    With several processes, all must restore the checkpoint together; the first does the rest, on one device.
 
     Raises:
-      UserError: where the workdir holds no checkpoint or cannot be written.
+      UserError: if the workdir holds no checkpoint or cannot be written.
     """
     dataset = open_data.open_normalized(config, workdir)
     model = network.build(network.for_inference(config), dataset.info)
@@ -109,7 +109,7 @@ def report(config: Config, workdir: pathlib.Path) -> None:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; none where there is no such file. A last line cut off by a crash is left out."""
+    """The lines of metrics.jsonl, empty if it does not exist. Lines truncated by a crash are skipped."""
     if not path.exists():
         return []
     lines = []
@@ -122,7 +122,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def curves_of(lines: Iterable[Mapping[str, Any]]) -> list[Curve]:
-    """Loss, mean IoU, learning rate and images/s over the steps, as far as they were recorded."""
+    """Loss, mean IoU, learning rate and images/s over the steps, as far as recorded."""
     curves = {name: Curve(name, [], []) for name in ("loss", "mean_iou", "learning_rate", "images_per_second")}
     for line in lines:
         for name, value in {**line, **line.get("evaluation", {})}.items():
@@ -133,7 +133,7 @@ def curves_of(lines: Iterable[Mapping[str, Any]]) -> list[Curve]:
 
 
 def training_seconds(lines: Iterable[Mapping[str, Any]], batch_size: int) -> float | None:
-    """Time spent in steps, from the recorded rates: the sum of images / (images/s). None where none was recorded."""
+    """Time spent in steps, from the recorded throughput: the sum of images / (images/s). None if there is none."""
     seconds, last_step = 0.0, 0
     for line in lines:
         if line.get("images_per_second"):
@@ -145,7 +145,7 @@ def training_seconds(lines: Iterable[Mapping[str, Any]], batch_size: int) -> flo
 def best_and_worst(
     per_image: Iterable[Mapping[str, Any]], count: int
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The `count` images of highest and of lowest mean IoU, the most extreme first; none is in both."""
+    """The `count` images with the highest and the lowest mean IoU, the most extreme first; none is in both."""
     ranked = sorted((row for row in per_image if row["mean_iou"] is not None), key=lambda row: -row["mean_iou"])
     num_best = min(count, -(-len(ranked) // 2))
     num_worst = min(count, len(ranked) - num_best)
@@ -180,7 +180,7 @@ def draw_panels(example: Example, segment: Segmenter, info: DatasetInfo) -> tupl
 
 
 def largest_confusions(scores: Mapping[str, Any], count: int) -> list[Confusion]:
-    """The `count` ordered pairs of classes with the largest share of the true class's pixels taken for another."""
+    """The `count` (truth, prediction) pairs with the largest fraction of the true class's pixels confused."""
     fractions = normalized_confusion(scores)
     np.fill_diagonal(fractions, 0)
     names = list(scores["iou_per_class"])
@@ -190,30 +190,30 @@ def largest_confusions(scores: Mapping[str, Any], count: int) -> list[Confusion]
 
 
 def normalized_confusion(scores: Mapping[str, Any]) -> np.ndarray:
-    """The confusion matrix with rows that sum to one, or to zero where the class is absent from the truth."""
+    """The confusion matrix with rows that sum to one, or to zero for classes absent from the truth."""
     confusion = np.asarray(scores["confusion"], np.float64)
     return confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
 
 
 def never_predicted(scores: Mapping[str, Any]) -> list[str]:
-    """Classes that the truth holds and the network never predicts."""
+    """Classes that occur in the truth and are never predicted."""
     confusion = np.asarray(scores["confusion"], np.int64)
     missed = (confusion.sum(axis=1) > 0) & (confusion.sum(axis=0) == 0)
     return [name for name, is_missed in zip(scores["iou_per_class"], missed, strict=True) if is_missed]
 
 
 def write_report(content: Content, workdir: pathlib.Path) -> None:
-    """Writes the page and its data, each whole or not at all.
+    """Writes the page and its data, each atomically.
 
     Raises:
-      UserError: where the workdir cannot be written.
+      UserError: if the workdir cannot be written.
     """
     write_whole(workdir / "report.html", render(content))
     write_whole(workdir / "report.json", json.dumps(to_json(content), indent=1) + "\n")
 
 
 def to_json(content: Content) -> dict[str, Any]:
-    """The page's numbers, without its pictures."""
+    """The page's numbers, without its images."""
     scores = content.scores
     return {
         "num_steps": content.num_steps,
@@ -256,7 +256,7 @@ def render(content: Content) -> str:
 
 
 def page_template(name: str) -> jinja2.Template:
-    """A page of this folder, to be filled."""
+    """A Jinja template of this folder."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -297,7 +297,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """The file's content; None where there is no such file."""
+    """The file's content; None if there is no such file."""
     if not path.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""The scores of an evaluation as text: the per-class table, the means, and a warning where a network has collapsed."""
+"""Scores of an evaluation as text: the per-class table, the means, and a warning if the network has collapsed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from typing import Any
 
 import numpy as np
 
-_COLLAPSED = 0.99  # share of the predictions that is of one class
-
-
-_MISSED = 0.95  # share of the pixels of other classes that is predicted as that one
+_COLLAPSED = 0.99  # fraction of predictions that are one class
+_MISSED = 0.95  # fraction of the other classes' pixels that are predicted as that class
 
 
 def collapse_warning(scores: Mapping[str, Any]) -> str | None:
-    """One line where the network answers one class whatever it sees, else None.
+    """One line if the network predicts a single class whatever the image, else None.
 
-    It does where more than 99 % of the predictions are of one class, and as good as none of the pixels of other
-    classes are found to be such. The second keeps a good network on a split of nearly one class only out of it.
+    That is, if more than 99 % of the predictions are one class, and at least 95 % of the other classes' pixels are
+    predicted as it. The second condition exempts a good network on a split with nearly a single class.
 
     Args:
-      scores: what scores.json holds.
+      scores: content of scores.json.
     """
     confusion = np.asarray(scores["confusion"], np.int64)
     predicted, truth = confusion.sum(axis=0), confusion.sum(axis=1)
@@ -40,11 +38,11 @@ def collapse_warning(scores: Mapping[str, Any]) -> str | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClassRow:
-    """One class of an evaluation; None where the class is in no pixel that the number is about."""
+    """One class of an evaluation; None if the class has no pixels that the number is based on."""
 
     name: str
     iou: float | None
-    accuracy: float | None  # share of the class's pixels that are found
+    accuracy: float | None  # fraction of the class's pixels predicted correctly
     pixel_fraction: float  # of the labelled pixels, in [0, 1]
 
 
@@ -74,7 +72,7 @@ def format_table(scores: Mapping[str, Any]) -> str:
 
 
 def _further_lines(scores: Mapping[str, Any]) -> list[str]:
-    """What was measured beside IoU and accuracies, a line each."""
+    """One line for each further measure."""
     lines = []
     interval = scores.get("confidence_interval")
     if interval and interval["mean_iou"]:
