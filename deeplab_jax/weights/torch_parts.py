@@ -42,7 +42,7 @@ def resnet_name(shapes: ArrayShapes, prefix: str) -> str:
     """
     require(shapes, f"{prefix}layer1.0.conv3.weight")
     if require(shapes, f"{prefix}layer1.0.conv2.weight")[:2] != (64, 64):
-        raise ValueError(f"'{prefix}layer1.0.conv2' is grouped or wide; there are plain ResNets alone")
+        raise ValueError(f"'{prefix}layer1.0.conv2' is grouped or wide; only plain ResNets are supported")
     num_units = count(shapes, rf"{re.escape(prefix)}layer3\.(\d+)\.conv1\.weight")
     return _known(_RESNETS, num_units, f"'{prefix}layer3' has {num_units} units")
 
@@ -180,7 +180,7 @@ def _known(names: dict[int, str], size: int, found: str) -> str:
     """The name for this size.
 
     Raises:
-      ValueError: where there is none, naming what was `found` instead.
+      ValueError: when there is none, naming what was `found` instead.
     """
     if size not in names:
         raise ValueError(f"{found}; there are {' or '.join(f'{known}: {name}' for known, name in names.items())}")

@@ -18,7 +18,7 @@ from deeplab_jax.types import DatasetInfo, UserError
 _LOSSY = ("JPEG", "MPO", "WEBP")
 # Colours of ignored pixels, unless a class has them: PASCAL VOC's border, CamVid's void.
 _VOID_COLORS = ((224, 224, 192), (0, 0, 0))
-_NUM_TOLD = 8  # values in a message; all are in the finding
+_MAX_LISTED = 8  # values in a message; all are in the finding
 _NUM_KEPT = 64
 _HOW_TO_CONVERT = "--mode=lint --output=NEW_FOLDER writes converted copies"
 
@@ -48,9 +48,9 @@ def check_mask(data: bytes, path: str, info: DatasetInfo, table: IdTable) -> Che
         return CheckedMask(values, values.shape, _check_palette(data, path, info, table, values))
     meant = _by_brightness(values, info, table)
     if meant is not None:
-        told = ", ".join(str(value) for value in list(invalid)[:_NUM_TOLD])
+        listed = ", ".join(str(value) for value in list(invalid)[:_MAX_LISTED])
         message = (
-            f"{path}: holds the values {told}: the brightness of classes' colours, so a palette image was saved as "
+            f"{path}: holds the values {listed}: the brightness of classes' colours, so a palette image was saved as "
             f"grey; {_HOW_TO_CONVERT}"
         )
         finding = Finding("palette_as_grey", path, message, _as_text(invalid), convertible=True)
@@ -72,7 +72,7 @@ def invalid_value_finding(values: Integer[np.ndarray, "h w"], path: str, info: D
     row, column = np.argwhere(values == next(iter(invalid)))[0].tolist()
     valid = ranges((table != UNKNOWN_ID) & (table != info.ignore_label))
     message = (
-        f"{path}: holds {_told(invalid)}, the first at row {row}, column {column}; valid are {valid} and "
+        f"{path}: holds {_list_values(invalid)}, the first at row {row}, column {column}; valid are {valid} and "
         f"{ranges(table == info.ignore_label)} (ignored); correct the mask or the classes"
     )
     return Finding("invalid_value", path, message, _as_text(invalid))
@@ -100,24 +100,24 @@ def _check_colors(pixels: UInt8[np.ndarray, "h w 3"], path: str, info: DatasetIn
     unknown = {int(c): int(n) for c, n in zip(colors, counts, strict=True) if int(c) not in meaning.keys() | voids}
     levels = colors & 0xFF
     if not unknown and any(int(color) in meaning for color in colors):
-        told = "colours of classes: a palette image saved as RGB"
+        content = "colours of classes: a palette image saved as RGB"
         kind, meant = "palette_as_rgb", [meaning.get(int(color), info.ignore_label) for color in colors]
         values = _values_of(table)[meant]
     elif np.all(colors == levels * 0x010101) and np.all(table[levels] != UNKNOWN_ID):
-        told = "the same class id in three channels"
+        content = "the same class id in three channels"
         kind, values = "ids_as_rgb", levels
     else:
         return CheckedMask(None, size, [_foreign_colors(path, unknown, int(counts.sum()))])
-    finding = Finding(kind, path, f"{path}: holds {told}; {_HOW_TO_CONVERT}", convertible=True)
+    finding = Finding(kind, path, f"{path}: holds {content}; {_HOW_TO_CONVERT}", convertible=True)
     return CheckedMask(None, size, [finding], values.astype(np.uint8)[places].reshape(size))
 
 
 def _foreign_colors(path: str, unknown: Mapping[int, int], num_pixels: int) -> Finding:
     commonest = dict(sorted(unknown.items(), key=lambda item: -item[1]))
-    told = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in list(commonest)[:_NUM_TOLD])
+    listed = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in list(commonest)[:_MAX_LISTED])
     share = 1 - sum(unknown.values()) / num_pixels
     message = (
-        f"{path}: holds {len(unknown)} colours that are no class's, as {told}, where class ids are expected; "
+        f"{path}: holds {len(unknown)} colours that are no class's, as {listed}, where class ids are expected; "
         f"{share:.1%} of its pixels have colours of classes; save class ids, one channel, never interpolated"
     )
     return Finding("color_mask", path, message, {f"#{c:06x}": n for c, n in list(commonest.items())[:_NUM_KEPT]})
@@ -192,10 +192,10 @@ def _brightness(code: int) -> int:
     return (19595 * (code >> 16) + 38470 * (code >> 8 & 255) + 7471 * (code & 255) + 0x8000) >> 16
 
 
-def _told(counts: Mapping[int, int]) -> str:
+def _list_values(counts: Mapping[int, int]) -> str:
     """'the values 42 (2 pixels) and 43 (1 pixel)'."""
-    parts = [f"{value} ({count} pixel{'s' * (count > 1)})" for value, count in list(counts.items())[:_NUM_TOLD]]
-    more = f" and {len(counts) - _NUM_TOLD} more" if len(counts) > _NUM_TOLD else ""
+    parts = [f"{value} ({count} pixel{'s' * (count > 1)})" for value, count in list(counts.items())[:_MAX_LISTED]]
+    more = f" and {len(counts) - _MAX_LISTED} more" if len(counts) > _MAX_LISTED else ""
     return f"the value{'s' * (len(counts) > 1)} {', '.join(parts)}{more}"
 
 

@@ -137,7 +137,7 @@ def _read_whole(path: pathlib.Path) -> bytes:
         length = int.from_bytes(data[position : position + 4], "big")
         end = position + 8 + length
         if end + 12 > len(data) or zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise UserError(f"{path}: is truncated or damaged (a part has another checksum); copy the file anew")
+            raise UserError(f"{path}: is truncated or damaged (a chunk's checksum is wrong); copy the file again")
         position = end + 4
     return data
 
@@ -188,7 +188,7 @@ def _check_image(image: Num[np.ndarray, "h w bands"], info: DatasetInfo, checked
     if num_rows >= _MIN_MISSING_ROWS:
         message = (
             f"{checked.file}: its last {num_rows} rows are the grey that stands for missing data; look at it, and copy "
-            "the file anew if it was cut off"
+            "the file again if it was cut off"
         )
         checked.findings.append(Finding("cut_off_image", checked.file, message))
 

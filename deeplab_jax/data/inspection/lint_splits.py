@@ -16,7 +16,7 @@ from deeplab_jax.data.sources.samples import Sample
 from deeplab_jax.types import DatasetInfo
 
 Splits = tuple[str, ...]  # those that list a sample
-_NUM_TOLD = 3  # files in a message
+_MAX_LISTED = 3  # files in a message
 
 
 def find_duplicates(
@@ -99,11 +99,11 @@ def check_channels(statistics: Mapping[str, ChannelStatistics]) -> list[Finding]
 def _duplicates(group: Sequence[tuple[Splits, CheckedSample]], train_split: str, eval_split: str) -> Finding:
     every = tuple(dict.fromkeys(split for splits, _ in group for split in splits))
     (splits, first), *others = group
-    told = ", ".join(f"{other.file} ({'/'.join(where)})" for where, other in others[:_NUM_TOLD])
-    more = f" and {len(others) - _NUM_TOLD} more" if len(others) > _NUM_TOLD else ""
+    listed = ", ".join(f"{other.file} ({'/'.join(where)})" for where, other in others[:_MAX_LISTED])
+    more = f" and {len(others) - _MAX_LISTED} more" if len(others) > _MAX_LISTED else ""
     masks = {sample.mask_hash for _, sample in group if sample.mask_hash is not None}
     differing = ", but their masks differ" if len(masks) > 1 else ""
-    message = f"{first.file} ({'/'.join(splits)}): is the same picture as {told}{more}{differing}"
+    message = f"{first.file} ({'/'.join(splits)}): is the same picture as {listed}{more}{differing}"
     if train_split != eval_split and {train_split, eval_split} <= set(every):
         message = f"{message}; take it off one list: scores on pictures that were trained on flatter"
         return Finding("shared_image", first.file, message, splits=every)

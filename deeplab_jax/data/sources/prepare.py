@@ -112,7 +112,7 @@ class PreparedSource(ExampleSource):
         self.sizes: Sequence[tuple[int, int]] = [(h, w) for h, w in builder.info.metadata["sizes"]]
         as_bytes = tfds.decode.SkipDecoding()
         self._records = builder.as_data_source(_SPLIT, decoders={"image": as_bytes, "label": as_bytes})
-        self.folder = pathlib.Path(builder.data_dir_root)  # of this copy alone
+        self.folder = pathlib.Path(builder.data_dir_root)  # holds only this copy
         self.info = builder.dataset
 
     def __len__(self) -> int:
@@ -153,7 +153,7 @@ def prepare(
     if importlib.util.find_spec("array_record") is None:
         raise UserError(
             f"data set '{info.name}': random access to its images needs array-record: pip install array-record "
-            "(there is none for Windows: use Linux, WSL or macOS)"
+            "(not available for Windows: use Linux, WSL or macOS)"
         )
     folder = prepared_folder(prepared_dir)
 

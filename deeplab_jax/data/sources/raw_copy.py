@@ -30,7 +30,7 @@ class RawSource(ExampleSource):
     """Random access to a raw copy; images and labels are read-only views of the file."""
 
     def __init__(self, folder: pathlib.Path, info: DatasetInfo):
-        self.folder = folder  # of this copy alone
+        self.folder = folder  # holds only this copy
         index = json.loads((folder / _INDEX).read_text())
         self.names: Sequence[str] = index["names"]
         self.sizes: Sequence[tuple[int, int]] = [(height, width) for height, width in index["sizes"]]

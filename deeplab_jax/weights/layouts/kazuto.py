@@ -31,7 +31,7 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     require(shapes, f"{prefix}layer2.block1.reduce.conv.weight")
     num_units = count(shapes, rf"{names}layer4\.block(\d+)\.reduce\.conv\.weight")
     if num_units != _NUM_UNITS:
-        raise ValueError(f"'{prefix}layer4' has {num_units} blocks; there is ResNet-101 alone, of {_NUM_UNITS}")
+        raise ValueError(f"'{prefix}layer4' has {num_units} blocks; only ResNet-101 is supported, with {_NUM_UNITS}")
     rules = _backbone_rules(names)
     if f"{prefix}aspp.c0.weight" not in shapes:
         model = _PRESET.model(backbone=_PRESET.classifier("resnet.resnet101"))

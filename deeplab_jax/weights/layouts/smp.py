@@ -54,7 +54,7 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     channels = require(shapes, f"{pyramid}project.0.weight")[0]
     is_v3plus = pyramid == _V3PLUS_PYRAMID
     if is_v3plus != (f"{pyramid}convs.1.0.0.weight" in shapes):
-        raise ValueError(f"'{pyramid}convs': there are full branches in v3 and separable ones in v3+ alone")
+        raise ValueError(f"'{pyramid}convs': only full branches in v3 and separable ones in v3+ are supported")
     num_classes = require(shapes, "segmentation_head.0.weight")[0]
     head, stride, rates = ("v3plus.v3plus", 16, (12, 24, 36)) if is_v3plus else ("aspp.aspp", 8, (6, 12, 18))
     return _network(_encoder(shapes), head, channels, rates, num_classes=num_classes, output_stride=stride)

@@ -65,7 +65,7 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
     if (head, backbone) not in _NETWORKS:
         raise ValueError(f"head {head} on backbone {backbone}: there are {', '.join(_NETWORKS.values())}")
     if channels != 3:
-        raise ValueError(f"images of {channels} channels: there are networks for 3 alone")
+        raise ValueError(f"images of {channels} channels: its networks take 3")
     has_auxiliary = bool(model["auxiliary"]["name"]) and head != "lr_aspp.lr_aspp"
     arguments = {"channels": _LR_ASPP_CHANNELS} if head == "lr_aspp.lr_aspp" else {}
     layout = _network(backbone, head, model["num_classes"], has_auxiliary=has_auxiliary, **arguments)
