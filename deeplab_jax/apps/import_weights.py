@@ -56,18 +56,18 @@ class Imported(NamedTuple):
 
 
 def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str, Any]]:
-    """A foreign checkpoint as a network of ours.
+    """Imports a foreign checkpoint.
 
     Args:
-      path: of the file, in any format of weights/formats; or a workdir of this project.
-      layout: whose names it uses, a module of weights/layouts; '' recognises it.
+      path: a file in any format of weights/formats, or a workdir of this project.
+      layout: of its names, a module of weights/layouts; '' detects it.
 
     Returns:
-      The config with which `build_model` makes the network that gives the source system's logits, and its
-      variables {'params', 'batch_stats'}, float32, on the host.
+      The config from which `build_model` builds a network with the source system's logits, and its variables
+      {'params', 'batch_stats'}, float32, on the host.
 
     Raises:
-      UserError: where the file cannot be read, is of another layout, or has a backbone alone.
+      UserError: if the file cannot be read, has another layout, or holds only a backbone.
     """
     imported = read_weights(path, layout)
     return imported.config, imported.variables

@@ -31,7 +31,7 @@ model = dl.load("{folder}")
 mask = model.segment("photo.jpg")
 ```
 """
-_BACKBONE_ALONE = """The folder holds the backbone alone. Here a training run starts from it:
+_BACKBONE_ALONE = """The folder holds only the backbone. To start a training run from it:
 `--config.model.pretrained.source={folder}/model.safetensors --config.model.pretrained.layout={layout}`.
 """
 

@@ -303,4 +303,4 @@ def read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: is damaged ({error}); write it anew with --mode=evaluate") from None
+        raise UserError(f"{path}: is damaged ({error}); write it again with --mode=evaluate") from None

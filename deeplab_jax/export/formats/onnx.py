@@ -15,7 +15,7 @@ from deeplab_jax.export.program import INPUT, Format, Program, Runner
 from deeplab_jax.types import UserError
 
 _OPSET = 18
-_IR_VERSION = 9  # what readers of that opset know
+_IR_VERSION = 9  # supported by readers of that opset
 _BATCH = "batch"
 
 # Operations of the same meaning on both sides.
@@ -49,10 +49,10 @@ _SAME = {
 
 
 def write(program: Program, path: pathlib.Path) -> None:
-    """Writes the program; the axis of the batch may have any length.
+    """Writes the program; the batch size may vary.
 
     Raises:
-      UserError: for a network with an operation that is not among those of this file.
+      UserError: if the network has an operation that this file does not implement.
     """
     import onnx
 
@@ -61,7 +61,7 @@ def write(program: Program, path: pathlib.Path) -> None:
     traced, results = trace(program.run, shape, program.dtype)
     graph = _Graph()
     names = walk(traced, [INPUT], graph.rules(), "onnx")
-    # The tree of outputs is a dictionary, whose leaves come in the order of their names.
+    # The outputs form a dictionary, whose leaves are ordered by name.
     outputs = dict(zip(sorted(results), names, strict=True))
     for name, source in outputs.items():
         graph.add("Identity", [source], output=name)
@@ -88,7 +88,7 @@ def write(program: Program, path: pathlib.Path) -> None:
 
 
 def load(path: pathlib.Path) -> Runner:
-    """What runs the file in ONNX Runtime on the CPU."""
+    """Returns a function that runs the file in ONNX Runtime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -101,13 +101,13 @@ def load(path: pathlib.Path) -> Runner:
 
 
 def file_format() -> Format:
-    """As the registry finds it."""
+    """The format, for the registry."""
     packages = ("onnx", "onnxruntime")
     return Format("model.onnx", write, load, packages, packages)
 
 
 class _Graph:
-    """Nodes and constants as they are written; an unknown value is the name of its tensor."""
+    """Nodes and constants of the graph being written; an unknown value is represented by its tensor's name."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -130,7 +130,7 @@ class _Graph:
         return name
 
     def rules(self) -> Mapping[str, Rule]:
-        """By the names of JAX's primitives."""
+        """The rules by name of JAX primitive."""
         own = {name.removeprefix("_write_"): self._rule(getattr(self, name)) for name in dir(self) if "_write_" in name}
         return {**{name: self._rule(self._same(kind)) for name, kind in _SAME.items()}, **own}
 
@@ -141,7 +141,7 @@ class _Graph:
         return lambda equation, inputs: [write(equation, *inputs)]
 
     def _reshape(self, x: Any, sizes: Sequence[Any]) -> str:
-        """The one size that may be unknown is the batch's."""
+        """Only the batch size may be unknown."""
         return self.add("Reshape", [x, np.array([axis if isinstance(axis, int) else -1 for axis in sizes], np.int64)])
 
     def _write_reshape(self, equation: Equation, x: Any) -> str:
@@ -151,7 +151,7 @@ class _Graph:
         return self._reshape(x, equation.outvars[0].aval.shape)
 
     def _write_broadcast_in_dim(self, equation: Equation, x: Any) -> str:
-        """Axes of length 1 are put in their places; those that must grow, the batch's apart, are expanded."""
+        """Inserts axes of length 1, then expands those that must grow, except the batch axis."""
         target = equation.params["shape"]
         source = dict(zip(equation.params["broadcast_dimensions"], equation.invars[0].aval.shape, strict=True))
         sizes = [source.get(axis, 1) for axis in range(len(target))]
@@ -175,7 +175,7 @@ class _Graph:
         return self.add("Slice", [x, *(np.array(values, np.int64) for values in (start, limits, axes, steps))])
 
     def _write_gather(self, equation: Equation, x: Any, index: Any) -> str:
-        """Of known rows, columns and channels: what indexing becomes where the batch is symbolic."""
+        """A gather of known rows, columns and channels: what indexing becomes when the batch size is symbolic."""
         if not isinstance(index, np.ndarray):
             raise UserError("--format=onnx: cannot hold an index that is computed; use --format=stablehlo")
         for axis, positions in gathered_positions(equation, index).items():

@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel, by JAX's own bridge (jax2tf): for TF Serving and all that reads it."""
+"""TensorFlow's SavedModel, written with jax2tf, for TF Serving and everything else that reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def write(program: Program, path: pathlib.Path) -> None:
-    """Writes a folder whose function takes any number of images of the canvas' size."""
+    """Writes a folder whose function takes any number of images of the canvas's size."""
     import tensorflow as tf
 
     function = as_tensorflow(program, "b", platforms=_PLATFORMS)
@@ -26,10 +26,10 @@ def write(program: Program, path: pathlib.Path) -> None:
 
 
 def load(path: pathlib.Path) -> Runner:
-    """What runs the folder in TensorFlow."""
+    """Returns a function that runs the folder in TensorFlow."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))  # the function lives as long as the object that it belongs to
+    loaded = tf.saved_model.load(str(path))  # the function lives only as long as this object
     function = loaded.signatures[_SIGNATURE]
 
     def run(images: Num[np.ndarray, "b h w bands"]) -> Mapping[str, np.ndarray]:
@@ -60,5 +60,5 @@ def as_tensorflow(program: Program, batch: str, platforms: tuple[str, ...]) -> A
 
 
 def file_format() -> Format:
-    """As the registry finds it."""
+    """The format, for the registry."""
     return Format("saved_model", write, load, ("tensorflow-cpu",), ("tensorflow",))

@@ -1,4 +1,4 @@
-"""StableHLO: JAX's own portable program, one file for CPU, CUDA and TPU, run without this project."""
+"""StableHLO: JAX's portable program format, one file for CPU, CUDA and TPU, run without this project."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def write(program: Program, path: pathlib.Path) -> None:
     """Writes the program for any number of images of any height and width, or up to those of a fixed canvas.
 
-    JAX promises to read such a file for six months, StableHLO for five years.
+    JAX guarantees to read such a file for six months, StableHLO for five years.
 
     Raises:
-      UserError: where the network cannot be written down without knowing the images' size.
+      UserError: if the network cannot be written without knowing the image size.
     """
     constraints = [f"{axis} >= {SMALLEST}" for axis in ("h", "w")]
     if program.canvas.is_fixed:
@@ -44,7 +44,7 @@ def write(program: Program, path: pathlib.Path) -> None:
 
 
 def load(path: pathlib.Path) -> Runner:
-    """What runs the file on this machine's device; each size of images compiles once."""
+    """Returns a function that runs the file on this machine's device; each image size is compiled once."""
     call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
 
     def run(images: Num[np.ndarray, "b h w bands"]) -> Mapping[str, np.ndarray]:
@@ -54,7 +54,7 @@ def load(path: pathlib.Path) -> Runner:
 
 
 def file_format() -> Format:
-    """As the registry finds it."""
+    """The format, for the registry."""
     return Format("model.stablehlo", write, load, ("flatbuffers",), ("flatbuffers",), any_size=True, any_dtype=True)
 
 

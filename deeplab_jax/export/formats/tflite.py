@@ -1,4 +1,4 @@
-"""TensorFlow Lite (LiteRT), for phones and small devices: one image at a time, in operations that all runtimes have."""
+"""TensorFlow Lite (LiteRT), for phones and small devices: one image at a time, with operations of every runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deeplab_jax.export.graph import Equation, Rule, trace, walk
 from deeplab_jax.export.program import INPUT, Format, Program, Runner
 from deeplab_jax.types import UserError
 
-# Primitives of JAX -> functions of tf with the same arguments.
+# JAX primitives -> tf functions with the same arguments.
 _SAME = {
     "add": "add",
     "sub": "subtract",
@@ -48,7 +48,7 @@ def write(program: Program, path: pathlib.Path) -> None:
     Lite has kernels for.
 
     Raises:
-      UserError: for a network with an operation that is not among those of this file.
+      UserError: if the network has an operation that this file does not implement.
     """
     import tensorflow as tf
 
@@ -56,7 +56,7 @@ def write(program: Program, path: pathlib.Path) -> None:
     traced, results = trace(program.run, shape, program.dtype)
 
     def run(images: Any) -> dict[str, Any]:
-        # The tree of outputs is a dictionary, whose leaves come in the order of their names.
+        # The outputs form a dictionary, whose leaves are ordered by name.
         return dict(zip(sorted(results), walk(traced, [images], make_rules(), "tflite"), strict=True))
 
     spec = tf.TensorSpec(shape, program.dtype, name=INPUT)
@@ -67,7 +67,7 @@ def write(program: Program, path: pathlib.Path) -> None:
 
 
 def load(path: pathlib.Path) -> Runner:
-    """What runs the file in TensorFlow's interpreter."""
+    """Returns a function that runs the file in TensorFlow's interpreter."""
     import tensorflow as tf
 
     with warnings.catch_warnings():
@@ -82,12 +82,12 @@ def load(path: pathlib.Path) -> Runner:
 
 
 def file_format() -> Format:
-    """As the registry finds it."""
+    """The format, for the registry."""
     return Format("model.tflite", write, load, ("tensorflow-cpu",), ("tensorflow",), any_batch=False)
 
 
 def make_rules() -> Mapping[str, Rule]:
-    """By the names of JAX's primitives; values are tensors."""
+    """The rules by name of JAX primitive; values are tensors."""
     import tensorflow as tf
 
     def same(name: str) -> Callable[..., Any]:
@@ -160,7 +160,7 @@ def _dot(equation: Equation, x: Any, y: Any) -> Any:
 
 
 def _convolution(equation: Equation, x: Any, kernel: Any) -> Any:
-    """Dense, or of each channel by itself; images are [b, h, w, c] on both sides."""
+    """A dense or depthwise convolution; images are [b, h, w, c] on both sides."""
     import tensorflow as tf
 
     params = equation.params
