@@ -1,6 +1,7 @@
-"""A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products.
+"""A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products, checked types.
 
-Warnings are errors (pyproject.toml). Compilations are kept between runs, since they are most of the time.
+Every call of the package is checked against its annotations, shapes and dtypes included. Warnings are errors
+(pyproject.toml). Compilations are kept between runs, since they are most of the time.
 """
 
 import os
@@ -13,6 +14,9 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
+
+jaxtyping.Array = jax.Array | np.ndarray  # JAX takes the one where the other is asked for, and so do the tests
+jaxtyping.install_import_hook("deeplab_jax", "checked_types.check")  # before anything of the package is imported
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
