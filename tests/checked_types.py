@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import IO
 
-import jax
 from beartype import BeartypeConf, FrozenDict, beartype
 from jax import export
 
