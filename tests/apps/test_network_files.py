@@ -139,6 +139,7 @@ def _set(path, value):
     return change
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
