@@ -11,6 +11,7 @@ from deeplab_jax.palettes import voc_palette
 
 Color = tuple[int, int, int]
 RGBImage = UInt8[np.ndarray, "h w 3"]
+AnyRGBImage = UInt8[np.ndarray, "_h _w 3"]  # of a size of its own
 LabelMap = Integer[np.ndarray, "h w"]
 
 IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's border
@@ -88,7 +89,7 @@ def error_map(label: LabelMap, prediction: LabelMap, *, ignore_label: int = 255)
     return np.where((label == ignore_label)[..., None], _UNKNOWN, colors)
 
 
-def grid(rows: Sequence[Sequence[RGBImage]], *, gap: int = 4, background: Color = (255, 255, 255)) -> RGBImage:
+def grid(rows: Sequence[Sequence[AnyRGBImage]], *, gap: int = 4, background: Color = (255, 255, 255)) -> AnyRGBImage:
     """Images in rows and columns; each column is as wide, each row as high, as its largest image.
 
     Args:

@@ -15,7 +15,8 @@ import jaxtyping
 import numpy as np
 import pytest
 
-jaxtyping.Array = jax.Array | np.ndarray  # JAX takes the one where the other is asked for, and so do the tests
+# NumPy's arrays serve where JAX's are asked for, and a shape where nothing is computed.
+jaxtyping.Array = jax.Array | np.ndarray | jax.ShapeDtypeStruct
 jaxtyping.install_import_hook("deeplab_jax", "checked_types.check")  # before anything of the package is imported
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent

@@ -34,9 +34,14 @@ def packages(modules):
 def test_checking_a_config_loads_nothing_that_is_for_later():
     said, modules = modules_after(
         "from deeplab_jax.apps.command import main; main(sys.argv)",
-        *("--config=configs/v3plus_voc.py", "--workdir=never_made", "--mode=predict", "--config.mesh.space=0"),
+        *(
+            "--config=configs/v3plus_voc.py",
+            "--workdir=never_made",
+            "--mode=predict",
+            "--config.inference.resize_longer=9",
+        ),
     )
-    assert said.startswith("error: config.mesh.space=0")  # the last that is checked of a config
+    assert said.startswith("error: config.inference.resize_longer=9")  # the last that is checked of a config
     assert "deeplab_jax.heads.v3plus" in modules
     assert not packages(modules) & LATER
     assert not [name for name in modules if name.startswith("deeplab_jax.apps.modes.")]

@@ -46,6 +46,7 @@ def test_overlay_tints_objects_only():
     assert (result[1, 6] > 150).all()  # and where it borders on ignored pixels
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_overlay_refuses_another_size():
     with pytest.raises(ValueError, match=r"image is \(4, 8\), label is \(4, 7\)"):
         overlay(np.zeros((4, 8, 3), np.uint8), np.zeros((4, 7), np.uint8), PALETTE)
