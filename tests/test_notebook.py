@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import pathlib
 
@@ -37,6 +38,12 @@ def test_it_loads_predicts_and_fine_tunes(names):
 
 
 @pytest.mark.slow
+def test_its_own_loop_learns(names):
+    assert names["losses"][-1] < 0.5 * names["losses"][0]
+    assert (names["mine"].segment(names["image"]) == names["ids"]).mean() > 0.7  # the ground alone would have less
+
+
+@pytest.mark.slow
 def test_it_shows_every_branch(names):
     assert sorted(names["branches"]) == ["aspp0", "aspp1", "aspp2", "aspp3", "image_pooling"]
     assert len({branch.shape for branch in names["branches"].values()} - {(1, 1, 1, 16)}) == 1
@@ -47,6 +54,16 @@ def test_links_lead_somewhere():
     targets = [part.split(")")[0] for part in text.split("](")[1:]]
     assert targets
     assert all((NOTEBOOK.parent / target).exists() for target in targets)
+
+
+def test_it_imports_the_public_face_alone():
+    tree = ast.parse("\n".join("".join(cell["source"]) for cell in cells() if cell["cell_type"] == "code"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert not [name for name in imported if name.startswith("deeplab_jax.")]
+    assert "deeplab_jax" in imported
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not any(str(module).startswith("deeplab_jax") for module in modules)
+    assert "sys" not in imported
 
 
 def test_no_cell_holds_a_path_or_an_error():

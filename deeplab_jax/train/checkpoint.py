@@ -17,6 +17,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
@@ -228,7 +229,8 @@ def restore_variables(
       UserError: if there is no checkpoint, or it holds a different network.
     """
     directory, step = _locate(path.absolute())
-    manager = _open_manager(directory, read_only=True)
+    with _without_notices():
+        manager = _open_manager(directory, read_only=True)
     try:
         if step is None:
             step = (manager.best_step() if prefer == "best" else None) or manager.latest_step()
@@ -270,6 +272,17 @@ def _open_manager(directory: pathlib.Path, *, keep: int = 1, read_only: bool = F
             read_only=read_only,
         ),
     )
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Orbax warns that a folder opened for reading will not be written."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(min(verbosity, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _rank(scores: Mapping[str, Any]) -> float:
