@@ -22,9 +22,9 @@ from deeplab_jax.validation import validate
 # Settings of inference that concern the scoring of a data set, and no image by itself.
 _OF_SCORING = ("protocol", "resize_labels", "center_crop", "measures")
 
-Pixels = Num[np.ndarray, "h w bands"]
-Mask = Integer[np.ndarray, "h w"]
-Probabilities = Float[np.ndarray, "h w classes"]
+Pixels = Num[np.ndarray, "_ _ bands"]
+Mask = Integer[np.ndarray, "_ _"]
+Probabilities = Float[np.ndarray, "_ _ classes"]
 
 
 class CompiledNetwork:
