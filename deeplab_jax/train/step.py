@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from deeplab_jax.ops.mesh import DATA_AXIS, batch_sharding, replicated, split_height
 from deeplab_jax.ops.resize import resize_nearest
@@ -169,7 +169,7 @@ def make_train_step(
     )
 
 
-def _label_for(logits: Logits, label: Label) -> Label:
+def _label_for(logits: Float[Array, "b h w classes"], label: Integer[Array, "b H W"]) -> Integer[Array, "b h w"]:
     """The label at the logits' size."""
     return resize_nearest(label, (logits.shape[1], logits.shape[2]))
 
