@@ -1,7 +1,7 @@
-"""A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products, checked types.
+"""A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products.
 
-Every call of the package is checked against its annotations, shapes and dtypes included. Warnings are errors
-(pyproject.toml). Compilations are kept between runs, since they are most of the time.
+With CHECK_TYPES=1 every call of the package is checked against its annotations too, shapes and dtypes included. Warnings
+are errors (pyproject.toml). Compilations are kept between runs, since they are most of the time.
 """
 
 import os
@@ -15,9 +15,10 @@ import jaxtyping
 import numpy as np
 import pytest
 
-# NumPy's arrays serve where JAX's are asked for, and a shape where nothing is computed.
-jaxtyping.Array = jax.Array | np.ndarray | jax.ShapeDtypeStruct
-jaxtyping.install_import_hook("deeplab_jax", "checked_types.check")  # before anything of the package is imported
+if os.environ.get("CHECK_TYPES"):
+    # NumPy's arrays serve where JAX's are asked for, and a shape where nothing is computed.
+    jaxtyping.Array = jax.Array | np.ndarray | jax.ShapeDtypeStruct
+    jaxtyping.install_import_hook("deeplab_jax", "checked_types.check")  # before anything of the package is imported
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import jax
 import jaxtyping
 import numpy as np
@@ -10,6 +12,8 @@ from jax import export
 
 from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
 from deeplab_jax.ops.resize import resize_nearest
+
+pytestmark = pytest.mark.skipif(not os.environ.get("CHECK_TYPES"), reason="the checker is on with CHECK_TYPES=1")
 
 
 def loss_of(label):
