@@ -1,7 +1,7 @@
 """A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products.
 
-With CHECK_TYPES=1 every call of the package is checked against its annotations too, shapes and dtypes included. Warnings
-are errors (pyproject.toml). Compilations are kept between runs, since they are most of the time.
+With CHECK_TYPES=1 every call of the package is checked against its annotations too, shapes and dtypes included.
+Warnings are errors (pyproject.toml). Compilations are kept between runs, since they are most of the time.
 """
 
 import os
