@@ -98,7 +98,8 @@ def _import_outside(name: str) -> ModuleType:
 def _not_found(name: str) -> str:
     parent, _, last = name.rpartition(".")
     path = getattr(sys.modules[parent], "__path__", []) if parent else None
-    close = difflib.get_close_matches(last, [module.name for module in pkgutil.iter_modules(path)], n=3, cutoff=0.5)
+    known = sorted({module.name for module in pkgutil.iter_modules(path)})  # a name may stand in several folders
+    close = difflib.get_close_matches(last, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(repr(each) for each in close)}?" if close else ""
     place = f"in {parent}" if parent else "on Python's path or beside the config file"
     return f"no module '{last}' {place}{hint}"
