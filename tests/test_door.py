@@ -200,6 +200,7 @@ def test_features_want_a_batch(model, image):
         model.features(image)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("mask", [np.zeros((3, 3), np.uint8), np.zeros(SIZE), np.zeros((*SIZE, 1), np.uint8)])
 def test_a_mask_that_does_not_fit_is_answered(model, image, mask, unchecked_types):
     with pytest.raises(ValueError, match=r"expected a mask of class ids|image is \(40, 48\), label is \(3, 3\)"):
