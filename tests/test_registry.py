@@ -92,7 +92,7 @@ def test_resolves_from_anywhere(elsewhere):
     [
         (
             "their_pakage.parts:Part",
-            r"^no module 'their_pakage' on Python's path .*; did you mean 'their_package'( or .*)?\?$",  # what else is near lies elsewhere on the path
+            r"^no module 'their_pakage' on Python's path .*; did you mean 'their_package'( or .*)?\?$",
         ),
         ("their_package.part:Part", r"^no module 'part' in their_package; did you mean 'parts'\?$"),
         ("their_package.parts:Prt", r"^no 'Prt' in .*their_package/parts\.py; did you mean 'Part'\?$"),
