@@ -296,8 +296,10 @@ def create(
         module = network.build(config, info)
     variables = create_variables(network.make_init(config, module), seed=seed, mesh=make_mesh(1))
     if weights is not None:
-        loaded, report, _ = pretrained_variables(model, variables, module)
+        loaded, report, folded = pretrained_variables(model, variables, module)
         warnings.warn(f"{weights}: {report}", stacklevel=2)
+        if folded:
+            warnings.warn(f"{weights}: has no statistics of batch norm: estimate them before training", stacklevel=2)
         variables, model.pretrained = jax.device_put(loaded), PretrainedConfig()
     return Model(module, variables, config, info)
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -301,6 +302,16 @@ def test_training_starts_from_what_fits(model, tmp_path):
     np.testing.assert_array_equal(other.variables["params"]["backbone"]["stem"]["conv"]["kernel"], kernel)
     with pytest.raises(dl.UserError, match=r"backbone\.name='vgg16\.vgg16': the weights .* need 'resnet.ResNet"):
         make(backbone="vgg16", backbone_args={}, weights=tmp_path / "mine.safetensors")
+
+
+def test_a_file_without_statistics_of_batch_norm_is_said(shared):
+    source = shared / "weights" / "mobilenet_v2_imagenet_tfslim_folded.npz"
+    with warnings.catch_warnings(record=True, action="always") as said:
+        dl.create("lr_aspp", backbone="mobilenet_v2", num_classes=2, weights=source)
+    loaded, folded = (str(warning.message) for warning in said)
+    assert "arrays loaded" in loaded
+    assert "missing: batch_stats/head" in loaded  # which stay random, and are not taken for folded ones
+    assert folded.endswith("has no statistics of batch norm: estimate them before training")
 
 
 @pytest.mark.parametrize(

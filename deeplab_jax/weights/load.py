@@ -52,7 +52,7 @@ def _identity_batch_norm(
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
     """Scale 1, mean 0, variance 1 - epsilon: the batch norm that remains after folding, apart from its biases."""
     constants = {"scale": 1.0, "mean": 0.0, "var": 1.0}
-    made_up = tuple(path for path in report.missing if path.rpartition("/")[2] in constants)
+    made_up = tuple(path for path in report.missing if path.rpartition("/")[2] in constants and _part(path) in model)
     for path in made_up:
         leaf = path.rpartition("/")[2]
         epsilon = model[_part(path)]["args"]["epsilon"] if leaf == "var" else 0.0
