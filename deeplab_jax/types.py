@@ -93,6 +93,8 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
     "caffe_mean": Normalization((122.675, 116.669, 104.008), (1.0, 1.0, 1.0)),
 }
 COMPUTE_DTYPES = ("float32", "bfloat16")
+# One class per pixel (softmax); an object and its background (one logit, sigmoid); classes that overlap (sigmoids).
+TASKS = ("multiclass", "binary", "multilabel")
 DATASET_NORMALIZATION = "dataset"  # instead of one of these: the data set's own means and standard deviations
 
 
@@ -110,6 +112,12 @@ class DatasetInfo:
     dtype: str = "uint8"  # of its images; or 'uint16' or 'float32'
     channel_mean: Pixel = ()  # over the training split, if the network's normalisation needs it
     channel_std: Pixel = ()
+    task: str = "multiclass"  # one of TASKS; 'binary' has two classes, the background and the object, in this order
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels of the logits: one in a binary task, that of the object; else one per class."""
+        return 1 if self.task == "binary" else self.num_classes
 
     @property
     def is_rgb(self) -> bool:
