@@ -29,7 +29,7 @@ from benchmarks import pairs
 from benchmarks.input_pipeline import CASES, PAD_PIXEL, make_files
 from benchmarks.networks import PACKAGES, PEERS
 from benchmarks.tables import PERFORMANCE, markdown_table, read_results, write_between, write_results
-from deeplab_jax.data.datasets import folder
+from deeplab_jax.data.sources import class_files, find_pairs
 from deeplab_jax.hardware.allocator import TUNABLES
 
 ALLOWED = 0.005  # share of the pixels that may be counted differently in float32: ties
@@ -83,8 +83,8 @@ def measure(options: argparse.Namespace, temporary: pathlib.Path) -> dict[str, A
         root, split = temporary / "made", "train"
         root.mkdir()
         make_files(root, CASES["voc"])
-    samples = folder.find_splits(root)[split]
-    num_classes = len(folder.read_classes(root)[0])
+    samples = find_pairs.find_splits(root)[split]
+    num_classes = len(class_files.read_classes(root)[0])
     peer, weights = PEERS[options.network], temporary / "weights.npz"
     number = "num_classes" if "num_classes" in peer.arguments else "classes"
     shared = {"size": options.size, "batch_size": options.batch_size, "dtype": options.dtype}

@@ -11,8 +11,8 @@ from __future__ import annotations
 import pathlib
 
 from deeplab_jax.data.dataset import Dataset, make_info
-from deeplab_jax.data.datasets.folder import find_splits
 from deeplab_jax.data.sources.file_dataset import file_dataset
+from deeplab_jax.data.sources.find_pairs import find_splits
 from deeplab_jax.data.sources.samples import find_images, list_samples, require_folder
 from deeplab_jax.types import UserError
 
