@@ -3,6 +3,7 @@
 import dataclasses
 
 from deeplab_jax.fields import PartConfig, above, at_least, each_at_least, one_of, within
+from deeplab_jax.types import TASKS
 
 
 @dataclasses.dataclass(slots=True)
@@ -11,6 +12,7 @@ class DataConfig:
 
     dataset: str = "shapes"  # a module of deeplab_jax/data/datasets
     root: str = ""  # folder with the original files, for data sets that need one
+    task: str = one_of("", *TASKS, default="")  # what its masks say of a pixel; '': what the data set says itself
     prepared_dir: str = ""  # where prepared data is written; '': ~/.cache/deeplab_jax
     train_split: str = "train"
     eval_split: str = "val"

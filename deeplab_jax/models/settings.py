@@ -5,7 +5,7 @@ from dataclasses import field
 
 from deeplab_jax.fields import PartConfig, at_least, each_above, one_of
 from deeplab_jax.nn.settings import BatchNormConfig
-from deeplab_jax.types import COMPUTE_DTYPES, DATASET_NORMALIZATION, NORMALIZATIONS
+from deeplab_jax.types import COMPUTE_DTYPES, DATASET_NORMALIZATION, NORMALIZATIONS, TASKS
 
 
 @dataclasses.dataclass(slots=True)
@@ -33,6 +33,7 @@ class ModelConfig:
     # Scales at which the network reads the image; their logits are fused by maximum (v2). Empty: the image as it is.
     scales: tuple[float, ...] = each_above(0, default=(), words="positive factors")
     num_classes: int = at_least(0, default=0, words="0 (the data set's) or more")
+    task: str = one_of("", *TASKS, default="")  # what the logits mean; '': what the data set's masks do
     output_stride: int = one_of(
         8, 16, 32, 64, 128, 256, default=16, words="8, 16 or 32 (or up to 256 with cascaded blocks)"
     )

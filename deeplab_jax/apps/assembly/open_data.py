@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pathlib
 import sys
 
@@ -23,10 +24,46 @@ from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
 
 
 def open_dataset(config: Config) -> Dataset:
-    """The data set, prepared if necessary."""
+    """The data set, prepared if necessary.
+
+    A data set whose `open_dataset` takes a `task` reads its masks accordingly.
+
+    Raises:
+      UserError: if its masks are not of `config.data.task`.
+    """
     factory = registry.resolve("data.datasets", registry.entry(config.data.dataset, "open_dataset"))
-    dataset = factory(config.data.root, config.data.prepared_dir)
+    asked = {"task": config.data.task} if "task" in inspect.signature(factory).parameters else {}
+    dataset: Dataset = factory(config.data.root, config.data.prepared_dir, **asked)
+    dataset = dataclasses.replace(dataset, info=with_task(dataset.info, config.data.task))
     return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
+
+
+def with_task(info: DatasetInfo, task: str) -> DatasetInfo:
+    """The info of the same masks, read for `config.data.task`; '' leaves it as it is.
+
+    Two classes that exclude each other are a binary task as well as one of two classes; classes that overlap are not.
+
+    Raises:
+      UserError: if the masks are not of that task, or a single class is to exclude others.
+    """
+    task = task or info.task
+    if task == "multiclass" and info.num_classes == 1:
+        raise UserError(
+            f"data set {info.name} has the class '{info.class_names[0]}' alone, which every pixel then is: name two "
+            "classes, the background first, and set config.data.task=binary"
+        )
+    if "multilabel" in (task, info.task) and task != info.task:
+        raise UserError(
+            f"config.data.task={task!r}: the masks of data set {info.name} are {info.task}: classes "
+            f"{'overlap' if info.task == 'multilabel' else 'do not overlap'} there; leave it out"
+        )
+    if task == "binary" and info.num_classes != 2:
+        raise UserError(
+            f"config.data.task='binary': data set {info.name} has {info.num_classes} classes "
+            f"({', '.join(info.class_names[:5])}{', ...' if info.num_classes > 5 else ''}); a binary task has two, the "
+            "background and the object"
+        )
+    return dataclasses.replace(info, task=task)
 
 
 def open_normalized(config: Config, workdir: pathlib.Path) -> Dataset:
@@ -80,7 +117,7 @@ def find_info(config: Config, workdir: pathlib.Path, *, names_matter: bool = Tru
             )
     if info is None or config.model.normalization == DATASET_NORMALIZATION:
         return open_normalized(config, workdir).info
-    return info
+    return with_task(info, config.data.task)
 
 
 def module_info(config: Config) -> DatasetInfo | None:
