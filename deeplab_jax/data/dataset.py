@@ -47,6 +47,7 @@ class Dataset:
     info: DatasetInfo
     open_split: Callable[[str], ExampleSource]
     originals: Originals | None = None  # None: not built from files
+    notes: tuple[str, ...] = ()  # what was found, assumed and left out, a line each
 
 
 @runtime_checkable

@@ -24,7 +24,7 @@ from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
 
 
 def open_dataset(config: Config) -> Dataset:
-    """The data set, prepared if necessary.
+    """The data set, prepared if necessary; what it assumed about the files is printed to stderr.
 
     A data set whose `open_dataset` takes a `task` reads its masks accordingly.
 
@@ -35,6 +35,8 @@ def open_dataset(config: Config) -> Dataset:
     asked = {"task": config.data.task} if "task" in inspect.signature(factory).parameters else {}
     dataset: Dataset = factory(config.data.root, config.data.prepared_dir, **asked)
     dataset = dataclasses.replace(dataset, info=with_task(dataset.info, config.data.task))
+    for note in dataset.notes:
+        print(f"{dataset.info.name}: {note}", file=sys.stderr)
     return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
 
 

@@ -22,6 +22,7 @@ def file_dataset(
     prepared_dir: str,
     id_map: Mapping[int, int] | None = None,
     read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
+    notes: Sequence[str] = (),
 ) -> Dataset:
     """A data set whose splits are prepared, and so checked, when they are opened.
 
@@ -31,6 +32,7 @@ def file_dataset(
       prepared_dir: see `prepare`.
       id_map: value in an original mask -> class id or ignore label; None: the values are class ids.
       read_ids: sample -> the values in its mask, if they are not simply a file's pixels; called in threads.
+      notes: what was found, assumed and left out, a line each.
     """
     info = dataclasses.replace(info, splits={split: len(samples) for split, samples in splits.items()})
     table = id_table(info, id_map)
@@ -46,7 +48,7 @@ def file_dataset(
             prepared_dir=prepared_dir,
         )
 
-    return Dataset(info, functools.cache(open_split), Originals(splits, table, read_ids))
+    return Dataset(info, functools.cache(open_split), Originals(splits, table, read_ids), tuple(notes))
 
 
 def require_split(info: DatasetInfo, split: str) -> str:

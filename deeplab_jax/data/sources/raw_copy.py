@@ -6,6 +6,7 @@ of the work. The cost is disk space: 4 bytes per RGB pixel, 25 GB for Cityscapes
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -74,7 +75,7 @@ def with_raw_copies(dataset: Dataset) -> Dataset:
             )
         return RawSource(raw_copy(source, title=f"decoding {dataset.info.name}/{split}"), source.info)
 
-    return Dataset(dataset.info, functools.cache(open_split), dataset.originals)
+    return dataclasses.replace(dataset, open_split=functools.cache(open_split))
 
 
 def raw_copy(source: PreparedSource, *, title: str) -> pathlib.Path:
