@@ -83,8 +83,8 @@ def measure(options: argparse.Namespace, temporary: pathlib.Path) -> dict[str, A
         root, split = temporary / "made", "train"
         root.mkdir()
         make_files(root, CASES["voc"])
-    samples = find_pairs.find_splits(root)[split]
-    num_classes = len(class_files.read_classes(root)[0])
+    samples = find_pairs.find_splits(root).splits[split]
+    num_classes = len(class_files.read_classes(root).names)
     peer, weights = PEERS[options.network], temporary / "weights.npz"
     number = "num_classes" if "num_classes" in peer.arguments else "classes"
     shared = {"size": options.size, "batch_size": options.batch_size, "dtype": options.dtype}

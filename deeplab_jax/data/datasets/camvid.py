@@ -42,7 +42,7 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     if not root:
         raise UserError("config.data.root is empty; give the folder with CamVid's images/, masks/ and splits/")
     folder = require_folder(pathlib.Path(root).expanduser(), "data.root")
-    id_map = None
+    id_map, notes = None, tuple[str, ...]()
     segnet_splits = [split for split in ("train", "val", "test") if (folder / f"{split}annot").is_dir()]
     if segnet_splits:
         splits = {
@@ -51,5 +51,5 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
         }
         id_map = {class_id: class_id for class_id in range(INFO.num_classes)} | {_SEGNET_VOID_ID: INFO.ignore_label}
     else:
-        splits = find_splits(folder)
-    return file_dataset(INFO, splits, prepared_dir=prepared_dir, id_map=id_map)
+        splits, notes = find_splits(folder)
+    return file_dataset(INFO, splits, prepared_dir=prepared_dir, id_map=id_map, notes=notes)

@@ -28,6 +28,7 @@ from deeplab_jax.data.sources.class_files import load_json, read_classes
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.find_pairs import find_splits
 from deeplab_jax.data.sources.samples import require_folder
+from deeplab_jax.data.sources.walk_folder import inner_folder
 from deeplab_jax.types import DatasetInfo, UserError
 
 INFO = None  # the classes are declared in the folder's files
@@ -41,13 +42,14 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     """
     if not root:
         raise UserError("config.data.root is empty; give the folder with images/, masks/ and classes.json")
-    folder = require_folder(pathlib.Path(root).expanduser(), "data.root")
+    folder = inner_folder(require_folder(pathlib.Path(root).expanduser(), "data.root"))
     classes = read_classes(folder)
     channels, dtype = read_format(folder)
     info = DatasetInfo(
         "folder", len(classes.names), classes.ignore_label, classes.names, classes.palette, {}, channels, dtype
     )
-    return file_dataset(info, find_splits(folder), prepared_dir=prepared_dir)
+    found = find_splits(folder)
+    return file_dataset(info, found.splits, prepared_dir=prepared_dir, notes=(*classes.notes, *found.notes))
 
 
 def read_format(folder: pathlib.Path) -> tuple[int, str]:

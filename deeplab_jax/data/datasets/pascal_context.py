@@ -28,7 +28,8 @@ from jaxtyping import UInt8
 from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
-from deeplab_jax.data.sources.samples import Sample, image_name, read_bytes, read_list, read_mask
+from deeplab_jax.data.sources.samples import Sample, image_name, read_bytes, read_mask
+from deeplab_jax.data.sources.text_files import read_list
 from deeplab_jax.types import DatasetInfo, UserError
 
 # Name -> position in the published list of 459 labels.

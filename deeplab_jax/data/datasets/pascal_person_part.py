@@ -20,7 +20,8 @@ from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.datasets.pascal_context import VOC_2010
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
-from deeplab_jax.data.sources.samples import Sample, image_name, list_samples, read_list
+from deeplab_jax.data.sources.samples import Sample, image_name, list_samples
+from deeplab_jax.data.sources.text_files import read_list
 
 INFO = make_info(
     "pascal_person_part", ("background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs")

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
-from deeplab_jax.data.sources.samples import Sample, image_name, list_samples, read_list
+from deeplab_jax.data.sources.samples import Sample, image_name, list_samples
+from deeplab_jax.data.sources.text_files import read_list
 from deeplab_jax.types import ExampleSource, UserError
 
 INFO = make_info(

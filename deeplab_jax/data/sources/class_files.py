@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from deeplab_jax.data.sources.samples import read_list
+from deeplab_jax.data.sources.class_lists import read_class_list
+from deeplab_jax.data.sources.text_files import read_text
 from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import UserError
 
 _MAX_CLASSES = 255  # ids are bytes, and one of the 256 is for ignored pixels
+_MAX_TOLD = 5  # names in a note
+# Files in which annotation tools list the classes; looked for in this order, here and in the folders of splits.
+_TOOL_FILES = (
+    "labelmap.txt",
+    "labels.txt",
+    "class_names.txt",
+    "label_names.txt",
+    "class_dict.csv",
+    "_classes.csv",
+    "categories.json",
+    "notes.json",
+    "id2label.json",
+)
+_LISTS = ("class_names", "classes", "categories", "labels", "names", "id2label")  # fields that hold the classes
 
 
 class Classes(NamedTuple):
@@ -19,33 +35,126 @@ class Classes(NamedTuple):
     names: tuple[str, ...]  # in class id order
     palette: Palette  # RGB per class id; VOC's if the file gives none
     ignore_label: int
+    has_palette: bool = False  # whether the file gives the colours
+    notes: tuple[str, ...] = ()  # what was assumed
 
 
 def read_classes(folder: pathlib.Path) -> Classes:
-    """Reads classes.json or classes.txt.
+    """Reads classes.json or classes.txt, or else the file in which an annotation tool lists the classes.
 
     Raises:
-      UserError: if neither exists, or its content is invalid.
+      UserError: if there is none, its content is invalid, or two tools' files disagree.
     """
     json_path, text_path = folder / "classes.json", folder / "classes.txt"
-    if json_path.is_file():
-        return _parse_json(json_path)
+    if json_path.is_file() and "class_names" in load_json(json_path):
+        return _read(json_path)
     if text_path.is_file():
-        return _parse_text(text_path)
-    raise UserError(
-        f"{json_path}: does not exist, nor does classes.txt; write one class name per line into classes.txt"
-    )
+        return _read(text_path)
+    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
+    found = [(path, _read(path)) for name in _TOOL_FILES for inner in folders if (path := inner / name).is_file()]
+    if not found:
+        raise UserError(
+            f"{json_path}: does not exist, nor does classes.txt; write one class name per line into classes.txt"
+        )
+    (path, classes), *others = found
+    for other, other_classes in others:
+        if other_classes.names != classes.names:
+            raise UserError(f"{path}: and {other} name different classes; copy the right one to {text_path}")
+    return classes._replace(notes=(*classes.notes, _describe(classes, path.relative_to(folder))))
+
+
+def _describe(classes: Classes, path: pathlib.Path) -> str:
+    more = ", ..." if len(classes.names) > _MAX_TOLD else ""
+    return f"classes are those of {path}: {', '.join(classes.names[:_MAX_TOLD])}{more}"
 
 
 def load_json(path: pathlib.Path) -> dict[str, Any]:
-    """The content of classes.json; raises UserError if it is no such file."""
+    """The content of classes.json; the classes, if it has them in any form, as the list "class_names".
+
+    Raises:
+      UserError: if it is no valid JSON, or nothing in it can be a class.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, wanted="save it as UTF-8"))
     except ValueError as error:
         raise UserError(f"{path}: is no valid JSON ({error}); fix it or use classes.txt") from None
-    if not isinstance(content, dict) or not isinstance(content.get("class_names"), list):
+    settings = content if isinstance(content, dict) else {}
+    field = next((name for name in _LISTS if name in settings), None)
+    listed = _class_list(settings[field] if field else content, is_open=field is None)
+    if listed is None:
+        if field is None and settings.keys() & {"images", "masks"}:
+            return settings  # patterns of file names alone
         raise UserError(f'{path}: has no list "class_names"; write {{"class_names": ["background", ...]}}')
-    return content
+    names, colors, ids = listed
+    if ids is not None and sorted(ids) != list(range(len(ids))):
+        if field != "categories":
+            raise UserError(f"{path}: numbers its classes {_first(ids)}; ids must be 0 to {len(ids) - 1} without gaps")
+        names, colors = _from_zero(path, names, colors, ids)
+    elif ids is not None:
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        names, colors = [names[index] for index in order], [colors[index] for index in order] if colors else None
+    own = {} if field is None else {key: value for key, value in settings.items() if key != field}
+    return own | {"class_names": names} | ({"palette": colors} if colors and "palette" not in own else {})
+
+
+_Listed = tuple[list[str], list[list[int]] | None, list[int] | None]  # names, colours, ids
+
+
+def _class_list(content: Any, *, is_open: bool) -> _Listed | None:
+    """Names, colours and ids of a list of names or of categories, or of a dict; None if it is nothing of that kind."""
+    if isinstance(content, list) and all(isinstance(each, (str, int)) for each in content):
+        if is_open and not content:
+            return None
+        return [str(each) for each in content], None, None
+    if isinstance(content, list) and all(isinstance(each, dict) for each in content):
+        names = [each.get("name", each.get("title")) for each in content]
+        if not all(isinstance(name, str) for name in names):
+            return None
+        colors = [_color(each.get("color")) for each in content]
+        ids = [each.get("id") for each in content]
+        has_ids = all(isinstance(each, int) for each in ids)
+        return names, (colors if all(colors) else None), (ids if has_ids and max(ids) < 1000 else None)
+    if not isinstance(content, dict) or not content:
+        return None
+    keys, values = list(content), list(content.values())
+    if all(key.isdecimal() for key in keys) and all(isinstance(value, str) for value in values):
+        return values, None, [int(key) for key in keys]
+    if is_open and len(keys) == 1:
+        return None  # a single setting, not a class
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return keys, None, values
+    colors = [_color(value) for value in values]
+    return (keys, colors, None) if all(colors) else None
+
+
+def _color(content: Any) -> list[int]:
+    if isinstance(content, str) and len(content) == 7 and content.startswith("#"):
+        return list(bytes.fromhex(content[1:]))
+    return content if isinstance(content, list) else []
+
+
+def _from_zero(
+    path: pathlib.Path, names: list[str], colors: list[list[int]] | None, ids: list[int]
+) -> tuple[list[str], list[list[int]] | None]:
+    """The same with 0 for the background, which COCO's categories leave out."""
+    if sorted(ids) != list(range(1, len(ids) + 1)):
+        raise UserError(
+            f"{path}: numbers its categories {_first(ids)}, with gaps; write the classes into classes.json, and what "
+            'the values in masks stand for as "values"'
+        )
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return ["background", *(names[k] for k in order)], [[0, 0, 0], *(colors[k] for k in order)] if colors else None
+
+
+def _first(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(ids)[:5])) + (", ..." if len(ids) > 5 else "")
+
+
+def _read(path: pathlib.Path) -> Classes:
+    if path.suffix == ".json":
+        return _parse_json(path)
+    listed = read_class_list(path)
+    return _checked(path, listed.names, listed.colors, 255)
 
 
 def _parse_json(path: pathlib.Path) -> Classes:
@@ -61,17 +170,6 @@ def _parse_json(path: pathlib.Path) -> Classes:
     return _checked(path, names, content.get("palette"), ignore_label)
 
 
-def _parse_text(path: pathlib.Path) -> Classes:
-    names, colors = [], []
-    for line in read_list(path):
-        words = line.split()
-        if len(words) > 3 and all(word.isdecimal() for word in words[-3:]):
-            colors.append([int(word) for word in words[-3:]])
-            words = words[:-3]
-        names.append(" ".join(words))
-    return _checked(path, tuple(names), colors or None, 255)
-
-
 def _checked(path: pathlib.Path, names: tuple[str, ...], colors: Any, ignore_label: int) -> Classes:
     if not 0 < len(names) <= _MAX_CLASSES:
         raise UserError(f"{path}: names {len(names)} classes; must be 1 to {_MAX_CLASSES}")
@@ -82,7 +180,7 @@ def _checked(path: pathlib.Path, names: tuple[str, ...], colors: Any, ignore_lab
         return Classes(names, voc_palette(len(names)), ignore_label)
     if len(colors) != len(names) or not all(_is_color(color) for color in colors):
         raise UserError(f"{path}: must give all {len(names)} classes a colour of three numbers from 0 to 255, or none")
-    return Classes(names, tuple((red, green, blue) for red, green, blue in colors), ignore_label)
+    return Classes(names, tuple((red, green, blue) for red, green, blue in colors), ignore_label, has_palette=True)
 
 
 def _is_color(color: Any) -> bool:

@@ -1,40 +1,94 @@
-"""Finds which image belongs to which mask in a folder, and which split they are in."""
+"""Finds the samples of a folder: which image belongs to which mask, and to which split."""
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import pathlib
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
-from deeplab_jax.data.sources.samples import Sample, find_images, image_name, list_samples, read_list
+from deeplab_jax.data.sources.class_files import load_json
+from deeplab_jax.data.sources.match_masks import Pairs, pair_places
+from deeplab_jax.data.sources.pairing_patterns import places_by_pattern
+from deeplab_jax.data.sources.path_words import Place, place_of
+from deeplab_jax.data.sources.samples import IMAGE_SUFFIXES, Sample
+from deeplab_jax.data.sources.split_lists import find_lists, read_split
+from deeplab_jax.data.sources.walk_folder import walk
 from deeplab_jax.types import UserError
 
+_MAX_LISTED = 4  # folders in a note
 
-def find_splits(folder: pathlib.Path) -> dict[str, list[Sample]]:
-    """Split name -> samples, as described in datasets/folder.py.
+
+class FoundSamples(NamedTuple):
+    """The samples of each split of a folder, and what to tell its owner about them."""
+
+    splits: dict[str, list[Sample]]
+    notes: tuple[str, ...]
+
+
+def find_splits(folder: pathlib.Path) -> FoundSamples:
+    """The samples of each split, as described in datasets/folder.py.
 
     Raises:
-      UserError: if there is no image at all.
+      UserError: if there is no image, no mask, or more than one way to read the folder.
     """
-    images, masks = folder / "images", folder / "masks"
-    lists = sorted((folder / "splits").glob("*.txt"))
+    paths = [path for path in walk(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    settings = folder / "classes.json"
+    content = load_json(settings) if settings.is_file() else {}
+    places = places_by_pattern(content, settings, paths) or [place_of(path) for path in paths]
+    lists = find_lists(folder)
+    try:
+        pairs = pair_places(folder, places)
+    except UserError as error:
+        if not lists:
+            raise
+        pairs = Pairs(folder, {}, error)  # the lists may name masks themselves
     if lists:
-        return {path.stem: list_samples(map(image_name, read_list(path)), images, masks) for path in lists}
-    pairs = {path.name: (path, masks / path.name) for path in _folders(images) if (masks / path.name).is_dir()}
-    pairs |= {path.name: (path / "images", path / "masks") for path in _folders(folder) if (path / "masks").is_dir()}
-    if pairs:
-        return {split: _all_samples(*pair) for split, pair in pairs.items()}
-    samples = sorted(_all_samples(images, masks), key=lambda sample: hashlib.sha256(sample.name.encode()).digest())
-    if not samples:
-        raise UserError(f"{images}: holds no image; put images there and their masks, under the same names, in {masks}")
-    return {
-        "train": [sample for index, sample in enumerate(samples) if index % 5],
-        "val": samples[::5],
-    }
+        splits = {split: read_split(path, pairs, places) for split, path in lists.items()}
+        how = f"listed in {', '.join(str(path.relative_to(folder)) for path in lists.values())}"
+    else:
+        splits, how = _splits_of(pairs)
+    used = {path for samples in splits.values() for sample in samples for path in (sample.image, sample.mask)}
+    notes = [_describe(splits, how, folder), _unused(folder, paths, used, listed=bool(lists))]
+    return FoundSamples(splits, tuple(note for note in notes if note))
 
 
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+def _splits_of(pairs: Pairs) -> tuple[dict[str, list[Sample]], str]:
+    """(split -> samples, how they were found): by folder, else every fifth is for 'val'."""
+    by_split: dict[str, list[Place]] = collections.defaultdict(list)
+    for image in pairs.masks:
+        by_split[image.split].append(image)
+    if set(by_split) - {""}:
+        # The images of a benchmark's test split have no masks.
+        labelled = {split for split, images in by_split.items() if split and any(map(pairs.masks.get, images))}
+        return {split: [pairs.sample(image) for image in by_split[split]] for split in sorted(labelled)}, "by folder"
+    samples = sorted(map(pairs.sample, by_split[""]), key=lambda each: hashlib.sha256(each.name.encode()).digest())
+    return {"train": [each for index, each in enumerate(samples) if index % 5], "val": samples[::5]}, "drawn"
 
 
-def _all_samples(images: pathlib.Path, masks: pathlib.Path) -> list[Sample]:
-    return list_samples(find_images(images), images, masks)
+def _describe(splits: dict[str, list[Sample]], how: str, folder: pathlib.Path) -> str:
+    sample = next((sample for samples in splits.values() for sample in samples), None)
+    if sample is None:
+        return ""
+    image, mask = (_within(path, folder) for path in (sample.image, sample.mask))
+    counts = ", ".join(f"{split} {len(samples)}" for split, samples in splits.items())
+    return f"masks are found as {mask} for {image}; splits ({how}): {counts}"
+
+
+def _unused(
+    folder: pathlib.Path, paths: Sequence[pathlib.PurePath], used: Collection[pathlib.Path], *, listed: bool
+) -> str:
+    """What is left out; with lists, only folders from which nothing is taken."""
+    busy = {path.parent for path in used}
+    left = [path for path in paths if folder / path not in used]
+    groups = collections.Counter(path.parent for path in left if not listed or folder / path.parent not in busy)
+    if not groups:
+        return ""
+    named = [f"{inside.as_posix()}/ ({count})" for inside, count in sorted(groups.items())]
+    more = [f"{len(named) - _MAX_LISTED} more folders"] if len(named) > _MAX_LISTED else []
+    return f"images that are not used: {', '.join([*named[:_MAX_LISTED], *more])}"
+
+
+def _within(path: pathlib.Path, folder: pathlib.Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)

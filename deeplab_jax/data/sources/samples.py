@@ -45,19 +45,6 @@ def image_name(entry: str) -> str:
     return name[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else name
 
 
-def read_list(path: pathlib.Path) -> list[str]:
-    """The non-empty lines of a text file.
-
-    Raises:
-      UserError: when it is not UTF-8 text.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; write one image name per line") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
 def find_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Name without suffix -> path, for the image files in `folder`, sorted by name.
 

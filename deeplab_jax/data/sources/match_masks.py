@@ -1,0 +1,207 @@
+"""Pairs each image of a folder with its mask, by the words of their paths or by patterns of the folder's owner."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from deeplab_jax.data.sources.path_words import Place, Role, folder_words, without_affix
+from deeplab_jax.data.sources.samples import IMAGE_SUFFIXES, Sample
+from deeplab_jax.data.sources.text_files import printable
+from deeplab_jax.types import UserError
+
+PATTERN_REMEDY = (
+    'tell them apart with patterns in classes.json: {"images": "photos/{name}.jpg", "masks": "labels/{name}_mask.png"}'
+)
+_JPEG = (".jpg", ".jpeg", ".jfif", ".jpe")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """The images of a folder with their masks."""
+
+    folder: pathlib.Path
+    masks: dict[Place, Place | None]  # of each image; None: it has none
+    problem: UserError | None = None  # why nothing could be paired
+
+    def sample(self, image: Place) -> Sample:
+        """Image and mask; where there is no mask, the path that it should have."""
+        mask = self.masks[image]
+        inside = mask.path if mask else self._home(Role.MASK).joinpath(*image.key[:-1], f"{image.name}.png")
+        return Sample(printable("/".join(image.key)), self.folder / image.path, self.folder / inside)
+
+    def absent(self, name: str) -> Sample:
+        """The sample that a list names and the folder lacks: the paths that it should have.
+
+        Raises:
+          UserError: if nothing could be paired.
+        """
+        if self.problem:
+            raise self.problem
+        image, mask = (self.folder / self._home(role) / name for role in (Role.IMAGE, Role.MASK))
+        there = (image.with_name(f"{image.name}{suffix}") for suffix in IMAGE_SUFFIXES)
+        expected = next((path for path in there if path.exists()), image.with_name(f"{image.name}.jpg"))
+        return Sample(printable(name), expected, mask.with_name(f"{mask.name}.png"))
+
+    def _home(self, role: Role) -> pathlib.PurePath:
+        """The folder that holds all images, or all masks."""
+        places = self.masks if role is Role.IMAGE else [mask for mask in self.masks.values() if mask]
+        folders = {place.path.parent for place in places if place.role is role}
+        if not folders:
+            return pathlib.PurePath(f"{role.value}s")
+        return pathlib.PurePath(os.path.commonpath([str(folder) for folder in folders]))
+
+
+def pair_places(folder: pathlib.Path, places: Sequence[Place]) -> Pairs:
+    """The images among `places`, which are in `folder`, with their masks.
+
+    Raises:
+      UserError: if there is no image, no mask, or more than one reading.
+    """
+    images, masks = _by_role(_with_all_splits(places))
+    if not images:
+        raise UserError(
+            f"{folder / 'images'}: holds no image; put images there and their masks, under the same names, in "
+            f"{folder / 'masks'}"
+        )
+    if not masks:
+        raise UserError(
+            f"{folder}: holds {len(images)} images ({images[0].path}, ...) and nothing that can be told to be their "
+            f"masks; put these into {folder / 'masks'} under the same names, or {PATTERN_REMEDY}"
+        )
+    images, masks = _nearest_to_root(_without_common(images), _without_common(masks))
+    pairs = Pairs(folder, _match(folder, images, masks))
+    if not any(pairs.masks.values()):
+        raise UserError(
+            f"{folder}: no name of its {len(images)} images ({images[0].path}, ...) is that of one of its {len(masks)} "
+            f"masks ({masks[0].path}, ...); name masks like their images, or {PATTERN_REMEDY}"
+        )
+    return pairs
+
+
+def _with_all_splits(places: Sequence[Place]) -> list[Place]:
+    """The same, with folders beside those called 'train' and so on as splits too, whatever they are called."""
+    depths = {
+        depth
+        for place in places
+        for depth, name in enumerate(place.path.parts[:-1][:2])
+        if place.split and folder_words(name)[0]
+    }
+    named = []
+    for place in places:
+        parts = place.path.parts
+        if not place.split and 0 in depths and place.above and parts[0] == place.above[0]:
+            place = place._replace(split=place.above[0], above=place.above[1:])
+        elif not place.split and 1 in depths and place.below and not place.above and parts[1] == place.below[0]:
+            place = place._replace(split=place.below[0], below=place.below[1:])
+        named.append(place)
+    return named
+
+
+def _by_role(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+    """(images, masks): as their folders say, else their names, else their formats."""
+    by_folder = collections.defaultdict(list)
+    for place in places:
+        by_folder[place.role].append(place)
+    if by_folder[Role.MASK]:
+        return by_folder[Role.IMAGE] or by_folder[None], by_folder[Role.MASK]
+    names = {_identity(place, name) for place in places for name in {place.name, without_affix(place.name, Role.IMAGE)}}
+    is_mask = {
+        place: (bare := without_affix(place.name, Role.MASK)) != place.name and _identity(place, bare) in names
+        for place in places
+    }
+    if not any(is_mask.values()):
+        is_mask = _masks_beside_jpegs(places)
+    return [place for place in places if not is_mask[place]], [place for place in places if is_mask[place]]
+
+
+def _masks_beside_jpegs(places: Sequence[Place]) -> dict[Place, bool]:
+    """Whether each is the other file of the same name as a JPEG image, in the same folder."""
+    formats = collections.defaultdict(set)
+    for place in places:
+        formats[_identity(place, place.name)].add(place.path.suffix.lower() in _JPEG)
+    return {
+        place: formats[_identity(place, place.name)] == {True, False} and place.path.suffix.lower() not in _JPEG
+        for place in places
+    }
+
+
+def _identity(place: Place, name: str) -> tuple[str, ...]:
+    return (place.split, *place.above, *place.below, name)
+
+
+def _without_common(places: Sequence[Place]) -> list[Place]:
+    """The same, without the folders above, or below, that all of them share."""
+    above, below = _num_shared([place.above for place in places]), _num_shared([place.below for place in places])
+    return [place._replace(above=place.above[above:], below=place.below[below:]) for place in places]
+
+
+def _num_shared(folders: Sequence[tuple[str, ...]]) -> int:
+    """How many folders all of them begin with."""
+    shared = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
+    return sum(1 for _ in shared)
+
+
+def _nearest_to_root(images: Sequence[Place], masks: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+    """Without images/ and masks/ in further folders, such as backups, where both are in the data set's own."""
+    shallow = [[place for place in places if not place.above] for places in (images, masks)]
+    return (shallow[0], shallow[1]) if all(shallow) else (list(images), list(masks))
+
+
+def _match(folder: pathlib.Path, images: Sequence[Place], masks: Sequence[Place]) -> dict[Place, Place | None]:
+    same_name = _index(folder, masks, Role.MASK, by_affix=False)
+    without_word = _index(folder, masks, Role.MASK, by_affix=True)
+    _index(folder, images, Role.IMAGE, by_affix=False)  # two images of one name are an error
+    found: dict[Place, Place | None] = {image: _first(same_name, image, [image.name]) for image in images}
+    taken = set(found.values())
+    for image in images:
+        names = list(dict.fromkeys((image.name, without_affix(image.name, Role.IMAGE))))
+        others = [_first(index, image, names) for index in (same_name, without_word)]
+        fitting = [mask for mask in dict.fromkeys([found[image], *others]) if mask]
+        fitting = [mask for mask in fitting if mask not in taken or mask is found[image]]
+        if len(fitting) > 1:
+            first, second, *_ = fitting
+            raise UserError(
+                f"{folder / first.path}: and {second.path} both fit the image {image.path}; keep one of them, or "
+                f"{PATTERN_REMEDY}"
+            )
+        found[image] = fitting[0] if fitting else None
+    return found
+
+
+def _first(index: dict[tuple[str, ...], Place], image: Place, names: Iterable[str]) -> Place | None:
+    """The mask of one of `names` in the image's split and folder, or else of no split."""
+    keys = (_identity(image._replace(split=split), name) for name in names for split in (image.split, ""))
+    return next((index[key] for key in keys if key in index), None)
+
+
+def _index(
+    folder: pathlib.Path, places: Sequence[Place], role: Role, *, by_affix: bool
+) -> dict[tuple[str, ...], Place]:
+    """The places by identity.
+
+    Args:
+      by_affix: those whose names have a word for their role, without it.
+
+    Raises:
+      UserError: if two have the same.
+    """
+    index: dict[tuple[str, ...], Place] = {}
+    for place in places:
+        name = without_affix(place.name, role) if by_affix else place.name
+        if by_affix and name == place.name:
+            continue
+        other = index.setdefault(_identity(place, name), place)
+        if other is not place:
+            remedy = f"keep one of them, or {PATTERN_REMEDY}" if by_affix else "keep one of them"
+            same = "belong to the same image" if by_affix else "have the same name"
+            raise UserError(f"{folder / place.path}: and {_seen_from(other, place)} {same}; {remedy}")
+    return index
+
+
+def _seen_from(place: Place, other: Place) -> str:
+    return place.path.name if place.path.parent == other.path.parent else str(place.path)

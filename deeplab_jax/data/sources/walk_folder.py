@@ -1,0 +1,37 @@
+"""Lists the files of a folder and its sub-folders, passing over what systems and tools leave behind."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+# Copies and settings that no one made on purpose; names beginning with a dot are passed over too.
+_LEFT_BEHIND = frozenset({"__macosx", "__pycache__", "@eadir", "thumbs.db", "desktop.ini", "lost+found"})
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a file or folder was left by a system or tool: '._im01.png', 'Thumbs.db', '.ipynb_checkpoints'."""
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def walk(folder: pathlib.Path) -> list[pathlib.PurePath]:
+    """The files below `folder`, relative to it, sorted; links to folders are followed once."""
+    found: list[pathlib.PurePath] = []
+    seen: set[str] = set()
+    for path, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(path)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not is_left_behind(name))
+        files = [] if real in seen else files
+        seen.add(real)
+        inside = pathlib.PurePath(os.path.relpath(path, folder))
+        found += [inside / name for name in files if not is_left_behind(name)]
+    return sorted(found)
+
+
+def inner_folder(folder: pathlib.Path) -> pathlib.Path:
+    """The folder inside `folder` where that is all it holds, as unpacked archives often do; else `folder` itself."""
+    while True:
+        inside = [path for path in folder.iterdir() if not is_left_behind(path.name)]
+        if len(inside) != 1 or not inside[0].is_dir():
+            return folder
+        folder = inside[0]
