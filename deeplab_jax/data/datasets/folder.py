@@ -6,14 +6,21 @@
                             may be left out. Or classes.txt: one class per line in the order of the ids, optionally
                             followed by three numbers (its colour); ignored pixels are 255
 
+Folders may have other names (imgs/ and labels/, JPEGImages/ and SegmentationClass/), masks may be called NAME_mask.png,
+NAME_label.png or NAME_gt.png, and images and masks may share a folder; what was found is printed. A name in sub-folders
+includes them: site_a/000. Where this does not tell images from masks, classes.json says it with patterns:
+{"images": "photos/{name}.jpg", "masks": "trimaps/{name}_final.png"}. In place of a classes file, that of an annotation
+tool is read (sources/class_files.py).
+
 Images are read as 8-bit RGB. Others (satellite bands, 16-bit grey, floats) must be declared in classes.json and are
 then read in their stored type: {"channels": 13, "dtype": "uint16", "class_names": [...]}, with dtype 'uint8', 'uint16'
 or 'float32'; TIFF, or PNG with up to 4 channels.
 
 The splits are taken from the first of these that exists:
 
-    splits/SPLIT.txt                            image names, one per line
-    images/SPLIT/ and masks/SPLIT/, or SPLIT/images/ and SPLIT/masks/
+    splits/SPLIT.txt or SPLIT.csv               image names or paths, one per line; the mask in a second column, or
+                                                not at all. Also ImageSets/Segmentation/SPLIT.txt and SPLIT.txt
+    images/SPLIT/ and masks/SPLIT/, or SPLIT/images/ and SPLIT/masks/, where one is called train, val or test
     none                                        every fifth image is 'val', the others 'train', in the order of the
                                                 hashes of the names, so that it is the same on every machine
 """

@@ -18,6 +18,7 @@ from deeplab_jax.data.inspection.lint_masks import CheckedMask, check_mask, inva
 from deeplab_jax.data.sources.bands import FormatError, decode_pixels, describe_format, stored_format
 from deeplab_jax.data.sources.images import encode_mask
 from deeplab_jax.data.sources.samples import UNKNOWN_ID, IdTable, Sample, read_bytes, read_mask
+from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -144,6 +145,7 @@ def _read_whole(path: pathlib.Path) -> bytes:
 
 def _missing(path: pathlib.Path, name: str) -> Finding:
     message = f"{path}: does not exist, though '{name}' is listed; add the file or take the name off the list"
+    message += near_files(path)
     return Finding("missing_file", str(path), message)
 
 

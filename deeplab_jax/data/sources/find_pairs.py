@@ -68,9 +68,10 @@ def _splits_of(pairs: Pairs) -> tuple[dict[str, list[Sample]], str]:
 
 
 def _describe(splits: dict[str, list[Sample]], how: str, folder: pathlib.Path) -> str:
-    sample = next((sample for samples in splits.values() for sample in samples), None)
-    if sample is None:
+    listed = [sample for samples in splits.values() for sample in samples]
+    if not listed:
         return ""
+    sample = min(listed, key=lambda sample: sample.image)
     image, mask = (_within(path, folder) for path in (sample.image, sample.mask))
     counts = ", ".join(f"{split} {len(samples)}" for split, samples in splits.items())
     return f"masks are found as {mask} for {image}; splits ({how}): {counts}"

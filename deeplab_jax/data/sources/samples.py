@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int16, UInt8
 from deeplab_jax.data.sources.bands import decode_pixels
 from deeplab_jax.data.sources.images import decode_mask, encode_mask
 from deeplab_jax.data.sources.prepare import Record
+from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.types import DatasetInfo, UserError
 
 IdTable = Int16[np.ndarray, "256"]  # value in a mask -> class id or ignore label; UNKNOWN_ID if invalid
@@ -100,7 +101,7 @@ def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, table: IdTab
             except OSError:
                 raise UserError(
                     f"{path}: does not exist, though split '{split}' of {info.name} lists '{sample.name}'; "
-                    "add the file or take the name off the list"
+                    f"add the file or take the name off the list{near_files(path)}"
                 ) from None
             digest.update(repr((sample.name, path.name, status.st_size, status.st_mtime_ns)).encode())
     return digest.hexdigest()[:16]

@@ -48,7 +48,8 @@ def _lists_in(*folders: pathlib.Path, any_name: bool = False) -> dict[str, pathl
 class _Index:
     """Finds places by what a list may call them."""
 
-    def __init__(self, places: Iterable[Place]):
+    def __init__(self, places: Iterable[Place], folder: pathlib.Path):
+        self._home = _normal(folder.name)  # which paths may begin with
         self._by_path: dict[str, list[Place]] = {}
         self._by_key: dict[str, list[Place]] = {}
         self._by_name: dict[str, list[Place]] = {}
@@ -73,7 +74,7 @@ class _Index:
             if _FROM_ELSEWHERE.match(text):
                 keys += ["/".join([*named[start:], name]) for start in range(1, len(named) + 1)]
             elif named and not any(key in self._by_key for key in keys):
-                keys += ["/".join([*named[1:], name])] if named[0] == _normal(list_path.parent.name) else []
+                keys += ["/".join([*named[1:], name])] if named[0] == self._home else []
             candidates = [self._by_path.get(text), self._by_path.get("/".join([*folders, name]))]
             candidates += [self._by_key.get(key) for key in keys]
             candidates += [self._by_name.get(name)] if not folders else []
@@ -97,8 +98,9 @@ def read_split(path: pathlib.Path, pairs: Pairs, places: Sequence[Place]) -> lis
     Raises:
       UserError: if it is no text, or an entry may be two images.
     """
-    images, masks = _Index(pairs.masks), _Index(mask for mask in pairs.masks.values() if mask)
-    everything = _Index(places)
+    images = _Index(pairs.masks, pairs.folder)
+    masks = _Index((mask for mask in pairs.masks.values() if mask), pairs.folder)
+    everything = _Index(places, pairs.folder)
 
     def find_mask(entry: str) -> Place | None:
         return everything.find(entry, path) if "/" in entry.replace("\\", "/") else masks.find(entry, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import pathlib
 
@@ -35,3 +36,12 @@ def inner_folder(folder: pathlib.Path) -> pathlib.Path:
         if len(inside) != 1 or not inside[0].is_dir():
             return folder
         folder = inside[0]
+
+
+def near_files(path: pathlib.Path) -> str:
+    """The end of a message about a file that does not exist: '; near it are a.png, b.png', or ''."""
+    stems: dict[str, str] = {}
+    for name in sorted(os.listdir(path.parent)) if path.parent.is_dir() else ():
+        stems.setdefault(pathlib.PurePath(name).stem, name)
+    close = difflib.get_close_matches(path.stem, stems, n=3, cutoff=0.7)
+    return f"; near it are {', '.join(stems[stem] for stem in close)}" if close else ""
