@@ -14,11 +14,13 @@ from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from deeplab_jax import visualize
+from deeplab_jax.data.sources.file_formats import PICTURES, find_format
+from deeplab_jax.data.sources.image_sizes import SizeLimit, TooLargeError
 from deeplab_jax.data.sources.images import decode_image
 from deeplab_jax.serving.settings import RefusedError, ServeConfig
 from deeplab_jax.types import DatasetInfo, UserError
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # as Pillow names them
+FORMATS = tuple(each.name for each in PICTURES)
 _NAME = "image"  # name of the uploaded file in messages
 _JPEG_QUALITY = 90
 
@@ -111,23 +113,17 @@ def decode(data: bytes, limits: ServeConfig) -> UInt8[np.ndarray, "h w 3"]:
     """
     if not data:
         raise RefusedError(400, "the request is empty: send the content of an image file as its body")
+    if find_format(data) not in PICTURES:
+        raise RefusedError(415, f"this is no image: send {', '.join(FORMATS)}")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-            width, height = header.size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise RefusedError(413, f"the image has more than {limits.max_pixels:,} pixels: make it smaller") from None
-    except Exception:  # Pillow's readers raise all kinds of errors on damaged headers
-        raise RefusedError(415, f"this is no image: send {', '.join(FORMATS)}") from None
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        return decode_image(data, _NAME, limit=SizeLimit(limits.max_pixels, limits.max_side))
+    except TooLargeError as error:
+        height, width = error.size
         raise RefusedError(
             413,
             f"the image has {width} x {height} pixels: at most {limits.max_pixels:,} are taken, and "
             f"{limits.max_side:,} on a side",
-        )
-    if min(width, height) < 1:
-        raise RefusedError(422, "the image has no pixels")
-    try:
-        return decode_image(data, _NAME)
+        ) from None
     except UserError as error:
         raise RefusedError(422, str(error)) from None
 

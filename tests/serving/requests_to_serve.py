@@ -100,7 +100,7 @@ def malformed(rng):
         "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415),
         "truncated png": (png[: len(png) // 2], 422),
         "truncated jpeg": (jpeg[: len(jpeg) // 2], 422),
-        "header alone": (png[:30], 415),
+        "header alone": (png[:30], 422),
         "bomb": (bomb(), 413),
         "pixels": (encoded(np.zeros((201, 201, 3), np.uint8)), 413),
         "side": (encoded(np.zeros((2, 401, 3), np.uint8)), 413),

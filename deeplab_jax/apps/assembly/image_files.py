@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from deeplab_jax.apps.assembly.segment_files import result_paths
-from deeplab_jax.data.sources.samples import IMAGE_SUFFIXES
+from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.submission import Submission
 from deeplab_jax.types import UserError
 

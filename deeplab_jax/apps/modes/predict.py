@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import tqdm
-from PIL import Image
 
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.image_files import expand_images, name_members, name_results
@@ -19,6 +18,8 @@ from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.apps.assembly.segment_files import segment_files
 from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
 from deeplab_jax.config import Config
+from deeplab_jax.data.sources.orientation import shown_size
+from deeplab_jax.data.sources.pictures import open_picture
 from deeplab_jax.data.sources.submission import Submission, check_archive, pack, submission
 from deeplab_jax.inference.predictor import make_batch_segmenter
 from deeplab_jax.types import Pixels, UserError
@@ -105,9 +106,7 @@ def _submit(rules: Submission, folder: pathlib.Path, paths: Sequence[pathlib.Pat
 
 def _size(path: pathlib.Path) -> tuple[int, int]:
     """(height, width) of an image as displayed, after EXIF rotation."""
-    with Image.open(path) as image:
-        width, height = image.size
-        return (width, height) if image.getexif().get(0x0112, 1) >= 5 else (height, width)
+    return shown_size(open_picture(path.read_bytes(), str(path)))
 
 
 def _make_folder(folder: pathlib.Path) -> None:

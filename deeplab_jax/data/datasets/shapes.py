@@ -13,7 +13,7 @@ import numpy as np
 from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources import rendering
 from deeplab_jax.data.sources.file_dataset import require_split
-from deeplab_jax.data.sources.images import encode_mask
+from deeplab_jax.data.sources.mask_files import encode_mask
 from deeplab_jax.data.sources.prepare import PreparedSource, Record, prepare
 
 IMAGE_SIZE = (128, 160)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Integer, UInt8
-from PIL import Image
 
 from deeplab_jax.data.inspection.lint_findings import Finding
-from deeplab_jax.data.sources.images import decode_mask
+from deeplab_jax.data.sources.file_formats import GIF, PNG, find_format
+from deeplab_jax.data.sources.mask_files import LossyMaskError, decode_mask, read_stored
+from deeplab_jax.data.sources.pictures import open_picture
 from deeplab_jax.data.sources.samples import UNKNOWN_ID, IdTable, ranges
 from deeplab_jax.types import DatasetInfo, UserError
 
-_LOSSY = ("JPEG", "MPO", "WEBP")
 # Colours of ignored pixels, unless a class has them: PASCAL VOC's border, CamVid's void.
 _VOID_COLORS = ((224, 224, 192), (0, 0, 0))
 _MAX_LISTED = 8  # values in a message; all are in the finding
@@ -40,9 +39,15 @@ def check_mask(data: bytes, path: str, info: DatasetInfo, table: IdTable) -> Che
       table: the meaning of the values in its masks.
     """
     try:
-        values = decode_mask(data, path)
+        values = decode_mask(data, path, missing=info.ignore_label)
+    except LossyMaskError as error:
+        return CheckedMask(None, None, [Finding("lossy_mask", path, str(error))])
     except UserError as error:
         return _check_undecodable(data, path, info, table, str(error))
+    if values.dtype != np.uint8:
+        if values.min() < 0 or values.max() > 255:
+            return CheckedMask(None, values.shape, [invalid_value_finding(values, path, info, table)])
+        values = values.astype(np.uint8)
     invalid = invalid_values(values, table)
     if not invalid:
         return CheckedMask(values, values.shape, _check_palette(data, path, info, table, values))
@@ -79,17 +84,15 @@ def invalid_value_finding(values: Integer[np.ndarray, "h w"], path: str, info: D
 
 
 def _check_undecodable(data: bytes, path: str, info: DatasetInfo, table: IdTable, reason: str) -> CheckedMask:
-    """Looks for colours, or numbers above 255, in a mask that class ids cannot be read from."""
+    """Looks for colours in a mask that class ids cannot be read from."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            size = (picture.height, picture.width)
-            if picture.format in _LOSSY:
-                return CheckedMask(None, size, [Finding("lossy_mask", path, reason)])
-            pixels = np.asarray(picture if picture.mode.startswith("I") else picture.convert("RGB"))
-    except Exception:  # the finding already describes whatever Pillow raises
+        stored = read_stored(data, path)
+    except UserError:  # the finding already says so
         return CheckedMask(None, None, [Finding("unreadable", path, reason)])
-    if pixels.ndim == 2:
-        return CheckedMask(None, size, [invalid_value_finding(pixels.astype(np.int64), path, info, table)])
+    size = (stored.values.shape[0], stored.values.shape[1])
+    if stored.bands not in ("RGB", "RGBA", "LA") or stored.values.dtype != np.uint8:
+        return CheckedMask(None, size, [Finding("unreadable", path, reason)])
+    pixels = stored.values[..., :3] if stored.bands != "LA" else np.repeat(stored.values[..., :1], 3, axis=2)
     return _check_colors(pixels, path, info, table)
 
 
@@ -127,8 +130,8 @@ def _check_palette(
     data: bytes, path: str, info: DatasetInfo, table: IdTable, values: UInt8[np.ndarray, "h w"]
 ) -> list[Finding]:
     """Finds palettes renumbered by an image editor, in which indices and colours stand for different classes."""
-    with Image.open(io.BytesIO(data)) as picture:
-        palette = picture.getpalette() if picture.mode == "P" else None
+    picture = open_picture(data, path) if find_format(data) in (PNG, GIF) else None
+    palette = picture.getpalette() if picture is not None and picture.mode == "P" else None
     if palette is None:
         return []
     meaning = _class_of_color(info)

@@ -16,22 +16,16 @@ from deeplab_jax.data.inspection.class_counts import count_label
 from deeplab_jax.data.inspection.lint_findings import Finding
 from deeplab_jax.data.inspection.lint_masks import CheckedMask, check_mask, invalid_value_finding, invalid_values
 from deeplab_jax.data.sources.bands import FormatError, decode_pixels, describe_format, stored_format
-from deeplab_jax.data.sources.images import encode_mask
+from deeplab_jax.data.sources.file_formats import PNG, find_format
+from deeplab_jax.data.sources.images import image_orientation
+from deeplab_jax.data.sources.mask_files import encode_mask
+from deeplab_jax.data.sources.mask_orientation import fits_stored_only
+from deeplab_jax.data.sources.orientation import UPRIGHT
 from deeplab_jax.data.sources.samples import UNKNOWN_ID, IdTable, Sample, read_bytes, read_mask
 from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-# First bytes of a file -> suffixes that match its format.
-_SUFFIXES = {
-    b"\x89PNG": (".png",),
-    b"\xff\xd8\xff": (".jpg", ".jpeg"),
-    b"BM": (".bmp",),
-    b"GIF8": (".gif",),
-    b"II*\x00": (".tif", ".tiff"),
-    b"MM\x00*": (".tif", ".tiff"),
-    b"RIFF": (".webp",),
-}
+(_PNG_START,) = PNG.starts
 _MISSING_DATA = 128  # the grey that decoders fill truncated images with
 _MIN_MISSING_ROWS = 8  # one row of JPEG blocks
 
@@ -55,11 +49,12 @@ def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> Che
     """Reads both files of a sample and reports everything that is wrong with them."""
     checked = CheckedSample(sample.name, str(sample.image), [])
     mask = _read_mask(sample, originals, info, checked.findings)
-    image = _read_image(sample, mask.size, info, checked.findings)
+    image, orientation = _read_image(sample, info, checked.findings)
     if image is not None:
         _check_image(image, info, checked)
-    if image is not None and mask.size is not None and image.shape[:2] != mask.size:
-        (height, width), (image_height, image_width) = mask.size, image.shape[:2]
+    size = (image.shape[0], image.shape[1]) if image is not None else None
+    if size is not None and mask.size not in (None, size) and not fits_stored_only(mask.size, size, orientation):
+        (height, width), (image_height, image_width) = mask.size, size
         message = (
             f"{sample.mask}: is {height}x{width} (height x width), but its image {sample.image.name} is "
             f"{image_height}x{image_width}; make them the same size (masks by nearest neighbour)"
@@ -108,22 +103,23 @@ def _check_read(values: UInt8[np.ndarray, "h w"], path: str, info: DatasetInfo, 
 
 
 def _read_image(
-    sample: Sample, mask_size: tuple[int, int] | None, info: DatasetInfo, findings: list[Finding]
-) -> Num[np.ndarray, "h w bands"] | None:
+    sample: Sample, info: DatasetInfo, findings: list[Finding]
+) -> tuple[Num[np.ndarray, "h w bands"] | None, int]:
+    """The upright image, if it can be read, and how its file turns it."""
     if not sample.image.exists():
         findings.append(_missing(sample.image, sample.name))
-        return None
+        return None, UPRIGHT
     try:
         data = _read_whole(sample.image)
         findings += _check_suffix(data, sample.image)
         findings += _check_depth(data, sample.image, info)
-        return decode_pixels(data, str(sample.image), info, mask_size=mask_size)
+        image = decode_pixels(data, str(sample.image), info)
+        return image, image_orientation(data, str(sample.image)) if info.is_rgb else UPRIGHT
     except FormatError as error:
         findings.append(Finding("other_format", str(sample.image), str(error)))
-        return None
     except UserError as error:
         findings.append(Finding("unreadable", str(sample.image), str(error)))
-        return None
+    return None, UPRIGHT
 
 
 def _read_whole(path: pathlib.Path) -> bytes:
@@ -133,8 +129,8 @@ def _read_whole(path: pathlib.Path) -> bytes:
       UserError: when the file cannot be read or is corrupt.
     """
     data = read_bytes(path)
-    position = len(_PNG)
-    while data.startswith(_PNG) and data[position + 4 : position + 8] != b"IEND":
+    position = len(_PNG_START)
+    while data.startswith(_PNG_START) and data[position + 4 : position + 8] != b"IEND":
         length = int.from_bytes(data[position : position + 4], "big")
         end = position + 8 + length
         if end + 12 > len(data) or zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
@@ -150,11 +146,11 @@ def _missing(path: pathlib.Path, name: str) -> Finding:
 
 
 def _check_suffix(data: bytes, path: pathlib.Path) -> list[Finding]:
-    for start, suffixes in _SUFFIXES.items():
-        if data.startswith(start) and path.suffix.lower() not in suffixes:
-            message = f"{path}: is a {suffixes[0][1:].upper()} file by its content; harmless here, rename it for others"
-            return [Finding("wrong_suffix", str(path), message)]
-    return []
+    file_format = find_format(data)
+    if file_format is None or path.suffix.lower() in file_format.suffixes:
+        return []
+    message = f"{path}: is a {file_format.name} file by its content; harmless here, rename it for others"
+    return [Finding("wrong_suffix", str(path), message)]
 
 
 def _check_depth(data: bytes, path: pathlib.Path, info: DatasetInfo) -> list[Finding]:
@@ -163,7 +159,7 @@ def _check_depth(data: bytes, path: pathlib.Path, info: DatasetInfo) -> list[Fin
     Dropping low bits or an alpha channel is often intended; dropping a satellite's band is not.
     """
     stored = stored_format(data) if info.is_rgb else None
-    if stored is None or (stored[1] == "uint8" and (stored[0] <= 3 or data.startswith(_PNG))):
+    if stored is None or (stored[1] == "uint8" and (stored[0] <= 3 or data.startswith(_PNG_START))):
         return []
     channels, dtype = stored
     message = (

@@ -6,123 +6,102 @@ reflectances. Values that GDAL marks as missing become NaN if the pixels are flo
 
 from __future__ import annotations
 
-import io
-import math
+from collections.abc import Callable
 
-import cv2
+import imagecodecs
 import numpy as np
-import tifffile
 from jaxtyping import Num
 
-from deeplab_jax.data.sources.images import MAX_PIXELS, decode_image, ends_whole, open_picture, too_large
+from deeplab_jax.data.sources.file_formats import JPEG2000, PNG, TIFF, find_format
+from deeplab_jax.data.sources.image_sizes import TooLargeError
+from deeplab_jax.data.sources.images import decode_image
+from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture
+from deeplab_jax.data.sources.tiff_files import MAX_CHANNELS, TiffChannelsError, read_tiff, tiff_format
 from deeplab_jax.types import DatasetInfo, UserError
 
-DTYPES = ("uint8", "uint16", "float32")
-MAX_CHANNELS = 128  # OpenCV resizes at most this many at once
+__all__ = ["DTYPES", "MAX_CHANNELS", "FormatError", "decode_pixels", "describe_format", "stored_format"]
 
-_TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_MISSING_TAG = 42113  # GDAL_NODATA
-_FROM_OPENCV = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+DTYPES = ("uint8", "uint16", "float32")
 
 
 class FormatError(UserError):
     """A file whose channels or type differ from the data set's."""
 
 
-def decode_pixels(
-    data: bytes, name: str, info: DatasetInfo, *, mask_size: tuple[int, int] | None = None
-) -> Num[np.ndarray, "h w bands"]:
+def decode_pixels(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, "h w bands"]:
     """Decodes an image file of a data set.
 
     Args:
-      data: the file's content: any format of `decode_image` for RGB bytes; otherwise TIFF, or 8-bit or 16-bit PNG.
+      data: the file's content: any format of `decode_image` for RGB bytes; otherwise TIFF, or another that keeps values
+        exact.
       info: gives the number of channels and their type.
-      mask_size: see `decode_image`; only RGB bytes are ever rotated.
 
     Raises:
       FormatError: when the channels or their type differ from `info`.
       UserError: when it is not an image, damaged, or too large.
     """
     if not info.is_rgb:
-        read = _read_tiff if is_tiff(data) else _read_with_opencv
+        read = _read_tiff if find_format(data) is TIFF else _read_others
         return _as_declared(read(data, name, info), name, info)
     try:
-        return decode_image(data, name, mask_size=mask_size)
+        return decode_image(data, name)
+    except TooLargeError:
+        raise
     except UserError:
-        found = stored_format(data) if is_tiff(data) else None
-        if found in (None, (3, "uint8")):
+        found = stored_format(data) if find_format(data) is TIFF else None
+        if found is None:
+            raise
+        if found in ((1, "uint8"), (3, "uint8")):  # of a layout that Pillow does not read
+            pixels = read_tiff(data, name, channels=found[0])
+            if pixels.palette is None:
+                return np.ascontiguousarray(np.broadcast_to(pixels.values, (*pixels.values.shape[:2], 3)))
             raise
         raise _other_format(name, found, info) from None
 
 
-def is_tiff(data: bytes) -> bool:
-    """Whether the content is that of a TIFF or BigTIFF file."""
-    return data.startswith(_TIFF_STARTS)
-
-
 def stored_format(data: bytes) -> tuple[int, str] | None:
     """(channels, type) of a TIFF or PNG, read from the header only; None: another format, or damaged."""
-    try:
-        if is_tiff(data):
-            with tifffile.TiffFile(io.BytesIO(data)) as file:
-                series = file.series[0]
-                return _num_channels(series), _type_for(series.dtype.name)
-        if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}[data[25]]
-            return channels, "uint16" if data[24] == 16 else "uint8"
-    except Exception:  # tifffile may raise anything on damaged files
-        return None
+    if find_format(data) is TIFF:
+        found = tiff_format(data)
+        return None if found is None else (found.channels, _type_for(found.dtype))
+    if find_format(data) is PNG and len(data) > 25:
+        channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25])
+        return None if channels is None else (channels, "uint16" if data[24] == 16 else "uint8")
     return None
 
 
 def _read_tiff(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, "h w bands"]:
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            series = file.series[0]
-            if not {"Y", "X"} <= set(series.axes):
-                raise ValueError(f"axes {series.axes}")
-            if series.keyframe.imagewidth * series.keyframe.imagelength > MAX_PIXELS:
-                raise too_large(name)
-            if _num_channels(series) != info.channels:  # before anything is decoded
-                raise _other_format(name, (_num_channels(series), series.dtype.name), info)
-            pixels = series.asarray(maxworkers=1)  # the loader already runs threads
-            missing = series.keyframe.tags.get(_MISSING_TAG)
-    except UserError:
-        raise
-    except Exception as error:  # tifffile may raise anything on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name}: is no readable TIFF ({reason}); copy it again or save it differently") from None
-    rows, columns = series.axes.index("Y"), series.axes.index("X")
-    pixels = np.moveaxis(pixels, (rows, columns), (0, 1))
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if missing is not None and pixels.dtype.kind == "f":
-        pixels = np.where(pixels == _as_float(missing.value), np.nan, pixels)
+        stored = read_tiff(data, name, channels=info.channels)
+    except TiffChannelsError as error:
+        raise _other_format(name, error.found, info) from None
+    pixels = stored.values
+    if stored.missing is not None and pixels.dtype.kind == "f":
+        pixels = np.where(pixels == pixels.dtype.type(stored.missing), np.nan, pixels)
     return pixels
 
 
-def _num_channels(series: tifffile.TiffPageSeries) -> int:
-    """Everything that is neither rows nor columns: samples per pixel, planes, pages of one size."""
-    return math.prod(size for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YX")
-
-
-def _as_float(text: object) -> float:
-    try:
-        return float(str(text).strip("\x00 "))
-    except ValueError:
-        return math.nan
-
-
-def _read_with_opencv(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, "h w bands"]:
+def _read_others(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, "h w bands"]:
     picture = open_picture(data, name)
-    whole = picture.format not in ("JPEG", "MPO", "PNG") or ends_whole(data)
-    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
+    file_format = find_format(data)
+    pixels = None
+    if file_format is JPEG2000:
+        pixels = _or_none(imagecodecs.jpeg2k_decode, data)
+    elif file_format is PNG and ends_whole(data, PNG):
+        pixels = _or_none(imagecodecs.png_decode, data)
+    else:
+        load(picture, name)
+        pixels = np.asarray(picture)
     if pixels is None:
         raise UserError(f"{name}: is truncated, damaged or of an unusual format; copy it again or save it as TIFF")
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    channels = pixels.shape[2]
-    return cv2.cvtColor(pixels, _FROM_OPENCV[channels]) if channels in _FROM_OPENCV else pixels
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _or_none(decode: Callable[[bytes], np.ndarray], data: bytes) -> np.ndarray | None:
+    try:
+        return decode(data)
+    except Exception:  # whatever a decoder raises on damaged files
+        return None
 
 
 def _as_declared(pixels: Num[np.ndarray, "h w bands"], name: str, info: DatasetInfo) -> Num[np.ndarray, "h w bands"]:

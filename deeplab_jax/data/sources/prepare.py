@@ -25,7 +25,7 @@ from absl import logging
 from jaxtyping import UInt8
 
 from deeplab_jax.data.sources.bands import decode_pixels
-from deeplab_jax.data.sources.images import decode_mask
+from deeplab_jax.data.sources.mask_files import decode_mask
 from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
@@ -122,7 +122,7 @@ class PreparedSource(ExampleSource):
         record = self._records[index]
         name = self.names[index]
         label = decode_mask(record["label"], name)
-        image = decode_pixels(record["image"], name, self.info, mask_size=self.sizes[index])
+        image = decode_pixels(record["image"], name, self.info)
         return Example(name, image, label)
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]:

@@ -8,10 +8,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int16, UInt8
+from jaxtyping import Bool, Int16, Integer, Num, UInt8
 
 from deeplab_jax.data.sources.bands import decode_pixels
-from deeplab_jax.data.sources.images import decode_mask, encode_mask
+from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
+from deeplab_jax.data.sources.images import image_orientation
+from deeplab_jax.data.sources.mask_files import HOW_TO_SAVE, decode_mask, encode_mask
+from deeplab_jax.data.sources.mask_orientation import mask_as_shown
 from deeplab_jax.data.sources.prepare import Record
 from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.types import DatasetInfo, UserError
@@ -19,7 +22,7 @@ from deeplab_jax.types import DatasetInfo, UserError
 IdTable = Int16[np.ndarray, "256"]  # value in a mask -> class id or ignore label; UNKNOWN_ID if invalid
 
 UNKNOWN_ID = -1
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_FORM = 2  # of prepared copies: in the first, masks were not turned with their images
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, table: IdTab
     Raises:
       UserError: when a file does not exist.
     """
-    digest = hashlib.sha256(repr((info.num_classes, info.ignore_label, info.class_names)).encode())
+    digest = hashlib.sha256(repr((_FORM, info.num_classes, info.ignore_label, info.class_names)).encode())
     digest.update(table.tobytes())
     if not info.is_rgb:
         digest.update(repr((info.channels, info.dtype)).encode())
@@ -107,7 +110,7 @@ def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, table: IdTab
     return digest.hexdigest()[:16]
 
 
-def read_mask(sample: Sample) -> UInt8[np.ndarray, "h w"]:
+def read_mask(sample: Sample) -> Integer[np.ndarray, "h w"]:
     """The values in a sample's mask file.
 
     Raises:
@@ -133,16 +136,32 @@ def read_sample(
       UserError: when a file cannot be read or decoded, the sizes differ, or the mask holds a value that is not a class.
     """
     image_bytes = read_bytes(sample.image)
-    ids = read_ids(sample)
+    image = decode_pixels(image_bytes, str(sample.image), info)
+    ids = as_shown(read_ids(sample), image, image_bytes, str(sample.image), info)
     height, width = ids.shape
-    image = decode_pixels(image_bytes, str(sample.image), info, mask_size=(height, width))
     if image.shape[:2] != ids.shape:
         raise UserError(
             f"{sample.mask}: is {height}x{width} (height x width), but its image {sample.image.name} is "
             f"{image.shape[0]}x{image.shape[1]}; make them the same size (masks by nearest neighbour)"
         )
+    if ids.min() < 0 or ids.max() > 255:
+        raise UserError(f"{sample.mask}: holds the value {ids.max()}, but class ids end at 255; {HOW_TO_SAVE}")
     _check_ids(ids, table, info.ignore_label, sample.mask)
     return Record(sample.name, image_bytes, encode_mask(table.astype(np.uint8)[ids]), (height, width))
+
+
+def as_shown(
+    ids: Integer[np.ndarray, "h w"], image: Num[np.ndarray, "h2 w2 bands"], data: bytes, path: str, info: DatasetInfo
+) -> Integer[np.ndarray, "h3 w3"]:
+    """A mask's values, turned as its image was, if it was drawn on the pixels as they are stored.
+
+    Args:
+      image: the decoded image.
+      data: the image file.
+    """
+    if not info.is_rgb or ids.shape == image.shape[:2]:
+        return ids
+    return mask_as_shown(ids, (image.shape[0], image.shape[1]), image_orientation(data, path))
 
 
 def read_bytes(path: pathlib.Path) -> bytes:

@@ -176,7 +176,7 @@ def _check_png(
 ) -> list[str]:
     """Faults of one file; `mode` is Pillow's: 'P' indexed, 'L' 8-bit grey."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             image.load()
             kind, found_mode, values = image.format, image.mode, np.asarray(image)
             colors = image.getpalette()

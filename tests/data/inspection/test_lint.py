@@ -13,7 +13,7 @@ from PIL import Image
 from deeplab_jax.data.datasets import folder, shapes, voc
 from deeplab_jax.data.inspection.lint_findings import KINDS
 from deeplab_jax.data.inspection.linter import lint_dataset
-from deeplab_jax.data.sources.images import decode_mask
+from deeplab_jax.data.sources.mask_files import decode_mask
 from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import UserError
 

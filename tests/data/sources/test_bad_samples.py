@@ -147,7 +147,7 @@ def test_classes_that_make_no_sense(root, content, problem):
     assert message(root).startswith(f"{root}/classes.json: {problem}")
 
 
-def test_turned_photograph_with_an_unturned_mask_and_with_a_turned_one(root):
+def test_images_are_upright_and_a_mask_of_the_stored_pixels_is_turned_with_them(root):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying, shown upright
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -155,8 +155,10 @@ def test_turned_photograph_with_an_unturned_mask_and_with_a_turned_one(root):
         Image.fromarray(pixels).save(root / "images" / f"{name}.png", exif=exif.tobytes())
     write_mask(root / "masks" / "b.png", make_ids((30, 20)))
     source = folder.open_dataset(str(root), str(root.parent / "prepared")).open_split("train")
-    np.testing.assert_array_equal(source[0].image, pixels)
-    np.testing.assert_array_equal(source[1].image, np.rot90(pixels, -1))
+    for index in (0, 1):
+        np.testing.assert_array_equal(source[index].image, np.rot90(pixels, -1))
+    np.testing.assert_array_equal(source[0].label, np.rot90(make_ids(), -1))
+    np.testing.assert_array_equal(source[1].label, make_ids((30, 20)))
 
 
 @pytest.mark.parametrize(

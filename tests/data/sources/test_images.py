@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from deeplab_jax.data.sources import images
-from deeplab_jax.data.sources.images import decode_image, decode_mask, encode_mask
+from deeplab_jax.data.sources.image_sizes import SizeLimit, TooLargeError
+from deeplab_jax.data.sources.images import decode_image
+from deeplab_jax.data.sources.mask_files import decode_mask
 from deeplab_jax.types import UserError
 
 
@@ -73,14 +74,6 @@ def test_exif_orientation(kind, orientation):
     np.testing.assert_array_equal(decode_image(data, "a"), np.asarray(expected))
 
 
-def test_orientation_is_applied_only_where_the_mask_is_turned_too():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encode(Image.fromarray(photo(37, 50)), "PNG", exif=exif.tobytes())
-    assert decode_image(data, "a", mask_size=(50, 37)).shape == (50, 37, 3)
-    np.testing.assert_array_equal(decode_image(data, "a", mask_size=(37, 50)), photo(37, 50))
-
-
 def test_damaged_exif_is_no_reason_to_refuse():
     data = encode(Image.fromarray(photo()), "PNG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
     np.testing.assert_array_equal(decode_image(data, "a.png"), photo())
@@ -122,64 +115,74 @@ def test_decompression_bombs_are_refused_before_decoding(width):
         decode_image(png_header(width, 10_000), "a.png")
 
 
-def test_bound_is_on_the_number_of_pixels(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 37 * 50)
-    decode_image(encode(Image.fromarray(photo(37, 50)), "PNG"), "a.png")
-    with pytest.raises(UserError, match="pixels"):
-        decode_image(encode(Image.fromarray(photo(37, 51)), "PNG"), "a.png")
+def test_bound_is_on_the_number_of_pixels_and_on_the_longer_side():
+    data = encode(Image.fromarray(photo(37, 50)), "PNG")
+    decode_image(data, "a.png", limit=SizeLimit(37 * 50, 50))
+    for limit in (SizeLimit(37 * 50 - 1), SizeLimit(37 * 50, 49)):
+        with pytest.raises(TooLargeError) as caught:
+            decode_image(data, "a.png", limit=limit)
+        assert caught.value.size == (37, 50)
 
 
-def ids_up_to(largest: int) -> np.ndarray:
-    return (np.arange(8 * 9).reshape(8, 9) % (largest + 1)).astype(np.uint8)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000"])
+def test_every_format_is_checked_by_its_header(kind):
+    picture = Image.fromarray(photo(37, 50))
+    data = encode(picture, kind)
+    assert decode_image(data, "a").shape == (37, 50, 3)
+    with pytest.raises(TooLargeError):
+        decode_image(data, "a", limit=SizeLimit(1000))
 
 
-def test_palette_mask_gives_indices_not_colors():
-    picture = Image.frombytes("P", (9, 8), ids_up_to(20).tobytes())
-    picture.putpalette([level for index in range(256) for level in (255 - index, index // 2, 7)])
-    data = encode(picture, "PNG")
-    assert Image.open(io.BytesIO(data)).mode == "P"
-    np.testing.assert_array_equal(decode_mask(data, "m.png"), ids_up_to(20))
+@pytest.mark.parametrize("tail", [b"\n", b"SEFT" + bytes(200), b"MotionPhoto_Data\x00ftypmp42"])
+def test_what_follows_the_end_of_a_jpeg_is_no_part_of_it(tail):
+    data = encode(Image.fromarray(photo()), "JPEG")
+    np.testing.assert_array_equal(decode_image(data + tail, "a.jpg"), decode_image(data, "a.jpg"))
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-def test_grey_masks_of_any_depth_give_the_stored_numbers(bits):
-    ids = ids_up_to(min(2**bits - 1, 200))
-    raw = ids.astype(">u2" if bits == 16 else np.uint8)
-    if bits < 8:
-        weights = 2 ** np.arange(bits - 1, -1, -1)
-        stream = ((ids[..., None] & weights) > 0).reshape(len(ids), -1)
-        rows = [np.packbits(row).tobytes() for row in stream]
-    else:
-        rows = [row.tobytes() for row in raw]
-    header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
-    body = zlib.compress(b"".join(b"\x00" + row for row in rows))
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in ((b"IHDR", header), (b"IDAT", body), (b"IEND", b""))
-    )
-    np.testing.assert_array_equal(decode_mask(data, "m.png"), ids)
+def test_a_jpeg_without_its_end_is_refused():
+    data = encode(Image.fromarray(photo()), "JPEG")
+    with pytest.raises(UserError, match=r"^a\.jpg: is truncated or damaged"):
+        decode_image(data[:-2], "a.jpg")
 
 
-def test_16_bit_mask_beyond_bytes_is_refused():
-    data = cv2.imencode(".png", np.full((4, 4), 300, np.uint16))[1].tobytes()
-    with pytest.raises(UserError, match="value 300, but class ids end at 255"):
-        decode_mask(data, "m.png")
+def test_postscript_starts_nothing(monkeypatch):
+    """Pillow would hand it to Ghostscript, whatever the file is called."""
+    monkeypatch.setattr("subprocess.Popen", None)
+    text = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    for decode in (decode_image, decode_mask):
+        with pytest.raises(UserError, match=r"^photo\.png: is no readable image \(unknown format\)"):
+            decode(text, "photo.png")
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_mask_of_colors_is_refused_with_the_way_out(mode):
-    data = encode(Image.fromarray(photo()).convert(mode), "PNG")
-    with pytest.raises(UserError, match=rf"^m\.png: holds {mode} colours where class ids are expected; .*fromarray"):
-        decode_mask(data, "m.png")
+@pytest.mark.parametrize("kind", ["FITS", "ICO", "PCX", "SGI", "TGA", "PSD"])
+def test_formats_that_are_not_named_are_never_opened(kind):
+    starts = {"FITS": b"SIMPLE  =", "PSD": b"8BPS\x00\x01"}
+    data = starts[kind] + bytes(200) if kind in starts else encode(Image.fromarray(photo()), kind)
+    with pytest.raises(UserError, match="unknown format"):
+        decode_image(data, "a.png")
 
 
-def test_lossy_mask_is_refused():
-    data = encode(Image.fromarray(ids_up_to(3)), "JPEG")
-    with pytest.raises(UserError, match=r"^m\.png: is a JPEG file, which does not keep class ids exact"):
-        decode_mask(data, "m.png")
+def test_a_tiff_for_one_parser_that_is_another_picture_for_the_next():
+    """A small TIFF that Pillow, where it may try every format, opens as an IM file of 250x600 pixels."""
+    place = 600
+    tags = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, 64)]
+    entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags)
+    text = b": x\r\nImage type: RGB image\r\nImage size (x*y): 600*250\r\nFile size (no of images): 1\r\n\x1a"
+    head = (b"II*\x00" + struct.pack("<I", place) + text).ljust(place, b"\0")
+    data = head + struct.pack("<H", len(tags)) + entries + bytes(4 + 3 * 600 * 250)
+    assert decode_image(data, "a.tif", limit=SizeLimit(64)).shape == (8, 8, 3)
 
 
-def test_encoded_masks_survive_and_take_the_fast_path(monkeypatch):
-    data = encode_mask(ids_up_to(255))
-    monkeypatch.setattr(images, "open_picture", None)  # Pillow's way would fail
-    np.testing.assert_array_equal(decode_mask(data, "m.png"), ids_up_to(255))
+def test_a_jpeg_2000_that_tells_two_sizes_is_refused():
+    data = encode(Image.fromarray(photo(64, 64)), "JPEG2000")
+    start = data.index(b"ihdr") + 4
+    small = data[:start] + (8).to_bytes(4, "big") * 2 + data[start + 8 :]
+    with pytest.raises(UserError, match=r"its header tells two sizes, \(64, 64\) and \(8, 8\)"):
+        decode_image(small, "a.jp2")
+
+
+def test_a_heic_file_names_the_package_that_reads_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    data = (24).to_bytes(4, "big") + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(100)
+    with pytest.raises(UserError, match=r"^a\.heic: is a HEIC file, which needs a package: pip install pillow-heif"):
+        decode_image(data, "a.heic")

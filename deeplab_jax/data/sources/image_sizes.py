@@ -1,0 +1,122 @@
+"""The size that a file's header announces, checked before any decoder makes room for its pixels.
+
+Two parsers could read different sizes out of one file (Pillow opens a JPEG, OpenCV decodes it): the size is read here
+as the decoder reads it, and a file on which the parsers disagree is refused.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deeplab_jax.data.sources.file_formats import JPEG, JPEG2000, PNG, WEBP, FileFormat
+from deeplab_jax.types import UserError
+
+MAX_PIXELS = 89_478_485  # a quarter of a gigabyte of RGB; Pillow's own limit
+
+_CODESTREAM = b"\xff\x4f\xff\x51"  # JPEG 2000: start of the codestream, then its size
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+class SizeLimit(NamedTuple):
+    """How large an image may be."""
+
+    num_pixels: int = MAX_PIXELS
+    side: int | None = None  # pixels of the longer side; None: any
+
+
+class TooLargeError(UserError):
+    """An image larger than its `SizeLimit`."""
+
+    def __init__(self, name: str, size: tuple[int, int], limit: SizeLimit):
+        self.size = size
+        super().__init__(f"{name}: has more than {limit.num_pixels:,} pixels; cut it into tiles")
+
+
+def check_size(size: tuple[int, int], name: str, limit: SizeLimit) -> None:
+    """Raises UserError if (height, width) is above the limit, or there is no pixel."""
+    height, width = size
+    if height < 1 or width < 1:
+        raise UserError(f"{name}: has no pixels ({height}x{width}); export it anew")
+    if height * width > limit.num_pixels or (limit.side is not None and max(size) > limit.side):
+        raise TooLargeError(name, size, limit)
+
+
+def announced_size(data: bytes, file_format: FileFormat, name: str) -> tuple[int, int] | None:
+    """(height, width), as the decoders of the format read it; None: its one decoder is Pillow, which tells it.
+
+    Raises:
+      UserError: when the header does not tell it.
+    """
+    if file_format not in _READERS:
+        return None
+    try:
+        size = _READERS[file_format](data)
+    except IndexError:  # the file ends within its header
+        size = None
+    if size is None:
+        raise UserError(f"{name}: is truncated or damaged (its header tells no size); copy the file anew")
+    return size
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    if data[12:16] != b"IHDR" or len(data) < 24:
+        return None
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """As libjpeg: whatever lies between markers is skipped, the first frame header counts."""
+    position = 2
+    while (position := data.find(b"\xff", position)) >= 0:
+        while data[position] == 0xFF:
+            position += 1
+        marker = data[position]
+        position += 1
+        if marker in _FRAME_HEADERS:
+            height, width = data[position + 3 : position + 5], data[position + 5 : position + 7]
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        if marker not in _WITHOUT_LENGTH and marker != 0:
+            position += int.from_bytes(data[position : position + 2], "big")
+    return None
+
+
+def codestream_start(data: bytes) -> int | None:
+    """Where a JPEG 2000 file's codestream begins, behind the boxes of a .jp2 file; None: nowhere."""
+    if data.startswith(_CODESTREAM):
+        return 0
+    position = 0
+    while position + 16 <= len(data):
+        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
+        head = 8
+        if length == 1:
+            length, head = int.from_bytes(data[position + 8 : position + 16], "big"), 16
+        if kind == b"jp2c":
+            return position + head
+        if length < head:
+            return None
+        position += length
+    return None
+
+
+def _jpeg2000_size(data: bytes) -> tuple[int, int] | None:
+    start = codestream_start(data)
+    if start is None:
+        return None
+    right, bottom, left, top = (int.from_bytes(data[start + at : start + at + 4], "big") for at in (8, 12, 16, 20))
+    return bottom - top, right - left
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[27:30], "little") + 1, int.from_bytes(data[24:27], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(data[28:30], "little") & 0x3FFF, int.from_bytes(data[26:28], "little") & 0x3FFF
+    return None
+
+
+_READERS = {PNG: _png_size, JPEG: _jpeg_size, JPEG2000: _jpeg2000_size, WEBP: _webp_size}
