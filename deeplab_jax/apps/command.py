@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import io
 import logging as stdlib_logging
 import os
 import pathlib
@@ -244,6 +245,8 @@ def _quiet() -> None:
     logging.set_verbosity(logging.FATAL)
     stdlib_logging.getLogger("asyncio").setLevel(stdlib_logging.CRITICAL)
     sys.unraisablehook = lambda _: None
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: the name of a file need not be text
 
 
 def _keep_traceback(values: flags.FlagValues) -> str:

@@ -14,6 +14,7 @@ from deeplab_jax.data.sources.pairing_patterns import places_by_pattern
 from deeplab_jax.data.sources.path_words import Place, place_of
 from deeplab_jax.data.sources.samples import IMAGE_SUFFIXES, Sample
 from deeplab_jax.data.sources.split_lists import find_lists, read_split
+from deeplab_jax.data.sources.text_files import printable
 from deeplab_jax.data.sources.walk_folder import walk
 from deeplab_jax.types import UserError
 
@@ -86,10 +87,10 @@ def _unused(
     groups = collections.Counter(path.parent for path in left if not listed or folder / path.parent not in busy)
     if not groups:
         return ""
-    named = [f"{inside.as_posix()}/ ({count})" for inside, count in sorted(groups.items())]
+    named = [f"{printable(inside.as_posix())}/ ({count})" for inside, count in sorted(groups.items())]
     more = [f"{len(named) - _MAX_LISTED} more folders"] if len(named) > _MAX_LISTED else []
     return f"images that are not used: {', '.join([*named[:_MAX_LISTED], *more])}"
 
 
 def _within(path: pathlib.Path, folder: pathlib.Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    return printable(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab_jax.apps.command import main
 from deeplab_jax.apps.modes.lint import lint
 from deeplab_jax.config import Config
 from deeplab_jax.data.inspection.class_counts import ClassCounts, effective_number_weights, median_frequency_weights
@@ -156,7 +157,19 @@ def test_the_command_with_copies(root, tmp_path):
     (tmp_path / "fixed" / "note.txt").write_text("")
     done = run(f"--output={tmp_path / 'fixed'}")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: --output={tmp_path / 'fixed'}: is there already; name a new folder for the")
+    assert f"\nerror: --output={tmp_path / 'fixed'}: is there already; name a new folder for the" in done.stderr
     Image.fromarray(make_mask(3)).save(root / "masks" / "3.png")
     done = run()
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    (note,) = done.stderr.splitlines()
+    assert note.startswith("folder: masks are found as masks/")
+
+
+def test_file_names_that_are_no_text(root, tmp_path, capsys):
+    (root / "masks" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    (root / "images" / "0.png").rename(root / "images" / os.fsdecode(b"caf\xe9.png"))
+    (tmp_path / "config.py").write_text(CONFIG)
+    flags = [f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}", f"--config.data.root={root}"]
+    assert main(["main.py", *flags, "--mode=lint"]) == 1
+    assert r"masks/caf\udce9.png: is empty; copy the file again" in capsys.readouterr().out
+    assert any(finding["file"].endswith("caf\udce9.png") for finding in read(tmp_path / "run")["findings"])
