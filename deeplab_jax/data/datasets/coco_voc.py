@@ -170,7 +170,7 @@ def _reduce(item: dict[str, Any]) -> Any:
             return None
         region = item["segmentation"]
         is_crowd = isinstance(region, dict)
-        polygons = () if is_crowd else tuple(np.array(part, np.float32).reshape(-1, 2) for part in region)
+        polygons = () if is_crowd else tuple(np.array(part, np.float64).reshape(-1, 2) for part in region)
         return Instance(item["image_id"], class_id, item["area"], polygons, region["counts"] if is_crowd else None)
     if "file_name" in item:
         return item["id"], AnnotatedImage(image_name(item["file_name"]), (item["height"], item["width"]), [])
