@@ -7,9 +7,12 @@ import io
 
 from PIL import Image
 
+from deeplab_jax.data.sources.decoder_warnings import say_once
 from deeplab_jax.data.sources.file_formats import HEIF, JPEG, NPY, PNG, FileFormat, find_format
 from deeplab_jax.data.sources.image_sizes import SizeLimit, TooLargeError, announced_size, check_size
 from deeplab_jax.types import UserError
+
+say_once()
 
 _END_OF_PNG = b"IEND\xaeB`\x82"
 _START_OF_SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"  # neither occurs within a scan
