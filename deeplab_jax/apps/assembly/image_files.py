@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from deeplab_jax.apps.assembly.segment_files import result_paths
-from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
+from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES, image_files
 from deeplab_jax.data.sources.submission import Submission
 from deeplab_jax.types import UserError
 
@@ -74,7 +74,7 @@ def name_results(paths: Sequence[pathlib.Path], folder: pathlib.Path) -> list[pa
 def _expand(part: str) -> list[pathlib.Path]:
     path = pathlib.Path(part)
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(image_files(file for file in path.iterdir() if file.is_file()))
         if not found:
             raise UserError(f"--images={part}: no image in this folder (looked for {', '.join(IMAGE_SUFFIXES)})")
         return found

@@ -12,11 +12,12 @@ import imagecodecs
 import numpy as np
 from jaxtyping import Num
 
-from deeplab_jax.data.sources.file_formats import JPEG2000, PNG, TIFF, find_format
-from deeplab_jax.data.sources.image_sizes import TooLargeError
+from deeplab_jax.data.sources.file_formats import JPEG2000, NPY, PNG, TIFF, find_format
+from deeplab_jax.data.sources.image_sizes import MAX_CHANNELS, TooLargeError
 from deeplab_jax.data.sources.images import decode_image
+from deeplab_jax.data.sources.npy_files import read_npy
 from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture
-from deeplab_jax.data.sources.tiff_files import MAX_CHANNELS, TiffChannelsError, read_tiff, tiff_format
+from deeplab_jax.data.sources.tiff_files import TiffChannelsError, read_tiff, tiff_format
 from deeplab_jax.types import DatasetInfo, UserError
 
 __all__ = ["DTYPES", "MAX_CHANNELS", "FormatError", "decode_pixels", "describe_format", "stored_format"]
@@ -48,7 +49,7 @@ def decode_pixels(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, 
     except TooLargeError:
         raise
     except UserError:
-        found = stored_format(data) if find_format(data) is TIFF else None
+        found = stored_format(data) if find_format(data) in (TIFF, NPY) else None
         if found is None:
             raise
         if found in ((1, "uint8"), (3, "uint8")):  # of a layout that Pillow does not read
@@ -60,10 +61,16 @@ def decode_pixels(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, 
 
 
 def stored_format(data: bytes) -> tuple[int, str] | None:
-    """(channels, type) of a TIFF or PNG, read from the header only; None: another format, or damaged."""
+    """(channels, type) of a TIFF, PNG or NumPy file; None: another format, or damaged."""
     if find_format(data) is TIFF:
         found = tiff_format(data)
         return None if found is None else (found.channels, _type_for(found.dtype))
+    if find_format(data) is NPY:
+        try:
+            values = read_npy(data, "")  # a view: nothing is decoded
+        except UserError:
+            return None
+        return values.shape[2], _type_for(values.dtype.name)
     if find_format(data) is PNG and len(data) > 25:
         channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25])
         return None if channels is None else (channels, "uint16" if data[24] == 16 else "uint8")
@@ -82,8 +89,10 @@ def _read_tiff(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, "h 
 
 
 def _read_others(data: bytes, name: str, info: DatasetInfo) -> Num[np.ndarray, "h w bands"]:
-    picture = open_picture(data, name)
     file_format = find_format(data)
+    if file_format is NPY:
+        return read_npy(data, name)
+    picture = open_picture(data, name)
     pixels = None
     if file_format is JPEG2000:
         pixels = _or_none(imagecodecs.jpeg2k_decode, data)

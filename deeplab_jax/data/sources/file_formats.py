@@ -6,7 +6,11 @@ those start other programs (PostScript), and many are hardly ever tested.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+Path = TypeVar("Path", bound=pathlib.PurePath)
 
 
 class FileFormat(NamedTuple):
@@ -29,14 +33,20 @@ JPEG2000 = FileFormat(
 )
 AVIF = FileFormat("AVIF", (".avif",))
 HEIF = FileFormat("HEIF", (".heic", ".heif"))  # if pillow-heif is installed
-NPY = FileFormat("NPY", (".npy",), (b"\x93NUMPY",))  # masks only
+NPY = FileFormat("NPY", (".npy",), (b"\x93NUMPY",))
 
 PICTURES = (PNG, JPEG, TIFF, BMP, GIF, WEBP, PNM, JPEG2000, AVIF, HEIF)
-IMAGE_SUFFIXES = tuple(sorted(suffix for each in PICTURES for suffix in each.suffixes))
-MASK_SUFFIXES = (*IMAGE_SUFFIXES, *NPY.suffixes)
+IMAGE_SUFFIXES = (*sorted(suffix for each in PICTURES for suffix in each.suffixes), *NPY.suffixes)
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """Those that are images or masks by their suffix; of an array and a picture of one name, the picture."""
+    found = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = {path.with_suffix("") for path in found if path.suffix.lower() not in NPY.suffixes}
+    return [path for path in found if path.suffix.lower() not in NPY.suffixes or path.with_suffix("") not in pictures]
 
 
 def find_format(data: bytes) -> FileFormat | None:

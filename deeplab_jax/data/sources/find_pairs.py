@@ -9,10 +9,11 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from deeplab_jax.data.sources.class_files import load_json
+from deeplab_jax.data.sources.file_formats import image_files
 from deeplab_jax.data.sources.match_masks import Pairs, pair_places
 from deeplab_jax.data.sources.pairing_patterns import places_by_pattern
 from deeplab_jax.data.sources.path_words import Place, place_of
-from deeplab_jax.data.sources.samples import IMAGE_SUFFIXES, Sample
+from deeplab_jax.data.sources.samples import Sample
 from deeplab_jax.data.sources.split_lists import find_lists, read_split
 from deeplab_jax.data.sources.text_files import printable
 from deeplab_jax.data.sources.walk_folder import walk
@@ -34,7 +35,7 @@ def find_splits(folder: pathlib.Path) -> FoundSamples:
     Raises:
       UserError: if there is no image, no mask, or more than one way to read the folder.
     """
-    paths = [path for path in walk(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    paths = image_files(walk(folder))
     settings = folder / "classes.json"
     content = load_json(settings) if settings.is_file() else {}
     places = places_by_pattern(content, settings, paths) or [place_of(path) for path in paths]

@@ -12,6 +12,7 @@ from deeplab_jax.data.sources.file_formats import JPEG, JPEG2000, PNG, WEBP, Fil
 from deeplab_jax.types import UserError
 
 MAX_PIXELS = 89_478_485  # a quarter of a gigabyte of RGB; Pillow's own limit
+MAX_CHANNELS = 128  # OpenCV resizes at most this many at once
 
 _CODESTREAM = b"\xff\x4f\xff\x51"  # JPEG 2000: start of the codestream, then its size
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})

@@ -8,12 +8,13 @@ from __future__ import annotations
 import cv2
 import imagecodecs
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from deeplab_jax.data.sources.file_formats import JPEG, PNG, find_format
+from deeplab_jax.data.sources.file_formats import JPEG, NPY, PNG, find_format
 from deeplab_jax.data.sources.image_sizes import SizeLimit
-from deeplab_jax.data.sources.orientation import exif_orientation, turned
+from deeplab_jax.data.sources.npy_files import read_npy
+from deeplab_jax.data.sources.orientation import UPRIGHT, exif_orientation, turned
 from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture
 from deeplab_jax.types import UserError
 
@@ -38,18 +39,26 @@ def decode_image(data: bytes, name: str, *, limit: SizeLimit | None = None) -> U
       TooLargeError: when it is above the limit; nothing is decoded then.
       UserError: when it is not an image, damaged, or of a pixel format that 8-bit RGB cannot represent.
     """
+    if find_format(data) is NPY:
+        return _rgb_of_array(read_npy(data, name, limit), name)
     picture = open_picture(data, name, limit)
     return turned(_decode_rgb(picture, data, name), exif_orientation(picture))
 
 
 def image_orientation(data: bytes, name: str) -> int:
     """The EXIF orientation of an image file, of which only the header is read."""
-    return exif_orientation(open_picture(data, name))
+    return UPRIGHT if find_format(data) is NPY else exif_orientation(open_picture(data, name))
 
 
 def convert_picture(picture: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
     """As `decode_image`, for a Pillow image."""
     return turned(_convert(picture, name), exif_orientation(picture))
+
+
+def _rgb_of_array(values: Shaped[np.ndarray, "h w bands"], name: str) -> UInt8[np.ndarray, "h w 3"]:
+    if values.dtype != np.uint8 or values.shape[2] not in (1, 3):
+        raise UserError(f"{name}: holds {values.shape[2]} channels of {values.dtype}, not 8-bit RGB; save it as uint8")
+    return np.array(np.broadcast_to(values, (*values.shape[:2], 3)))
 
 
 def _decode_rgb(picture: Image.Image, data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:

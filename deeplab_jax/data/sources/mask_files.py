@@ -5,7 +5,6 @@ What the values mean is the data set's to say.
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any, NamedTuple
 
@@ -30,8 +29,9 @@ from deeplab_jax.data.sources.file_formats import (
     find_format,
 )
 from deeplab_jax.data.sources.image_sizes import SizeLimit, announced_size, check_size, codestream_start
+from deeplab_jax.data.sources.npy_files import read_npy
 from deeplab_jax.data.sources.orientation import exif_orientation, turned
-from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture, reason, require_format
+from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture, require_format
 from deeplab_jax.data.sources.pnm_files import read_pnm
 from deeplab_jax.data.sources.tiff_files import num_pages, read_tiff
 from deeplab_jax.types import UserError
@@ -77,7 +77,7 @@ def read_stored(data: bytes, name: str, *, page: int | None = None) -> StoredMas
     if file_format is TIFF:
         return _read_tiff(data, name, page)
     if file_format is NPY:
-        return _of_array(_read_npy(data, name), None, None)
+        return _of_array(read_npy(data, name), None, None)
     if file_format is PNM:
         return _of_array(read_pnm(data, name, SizeLimit()), None, None)
     return _read_picture(data, name, page)
@@ -163,26 +163,6 @@ def _read_tiff(data: bytes, name: str, page: int | None) -> StoredMask:
     if not stored.is_lossless:
         raise LossyMaskError(f"{name}: is compressed with a loss, which does not keep class ids exact; {HOW_TO_SAVE}")
     return _of_array(stored.values, stored.missing, stored.palette)
-
-
-def _read_npy(data: bytes, name: str) -> Shaped[np.ndarray, "h w bands"]:
-    try:
-        file = io.BytesIO(data)
-        version = np.lib.format.read_magic(file)
-        read_header: Any = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
-        shape, fortran_order, dtype = read_header(file, max_header_size=1000)
-        start, count = file.tell(), math.prod(shape)
-        if dtype.kind not in "buif" or len(shape) not in (2, 3):
-            raise ValueError(f"holds {dtype} {list(shape)}")
-        check_size((shape[0], shape[1]), name, SizeLimit())
-        if len(data) - start < count * dtype.itemsize:
-            raise ValueError("ends before its last value")
-        values = np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran_order else "C")
-    except UserError:
-        raise
-    except Exception as error:  # a header is text that NumPy evaluates
-        raise UserError(f"{name}: is no array [height, width] of numbers ({reason(error)}); {HOW_TO_SAVE}") from None
-    return values if values.ndim == 3 else values[..., None]
 
 
 def _read_picture(data: bytes, name: str, page: int | None) -> StoredMask:

@@ -9,8 +9,9 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
+from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.path_words import Place, Role, folder_words, without_affix
-from deeplab_jax.data.sources.samples import IMAGE_SUFFIXES, Sample
+from deeplab_jax.data.sources.samples import Sample
 from deeplab_jax.data.sources.text_files import printable
 from deeplab_jax.types import UserError
 

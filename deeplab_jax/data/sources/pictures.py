@@ -31,7 +31,7 @@ def open_picture(data: bytes, name: str, limit: SizeLimit | None = None) -> Imag
     limit = limit or SizeLimit()
     file_format = require_format(data, name)
     if file_format is NPY:
-        raise UserError(f"{name}: is a NumPy file, which is read for masks only; save the image as TIFF or PNG")
+        raise UserError(f"{name}: is a NumPy file, not a picture; save it as PNG")
     if file_format is HEIF:
         _require_heif(name)
     size = announced_size(data, file_format, name)

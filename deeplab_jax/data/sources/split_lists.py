@@ -8,9 +8,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
+from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.match_masks import Pairs
 from deeplab_jax.data.sources.path_words import Place, folder_words, is_split, split_name
-from deeplab_jax.data.sources.samples import IMAGE_SUFFIXES, Sample, image_name
+from deeplab_jax.data.sources.samples import Sample, image_name
 from deeplab_jax.data.sources.text_files import printable, read_list
 from deeplab_jax.types import UserError
 

@@ -11,11 +11,9 @@ import tifffile
 from jaxtyping import Shaped, UInt8
 
 from deeplab_jax.data.sources.file_formats import find_format
-from deeplab_jax.data.sources.image_sizes import SizeLimit, announced_size, check_size
+from deeplab_jax.data.sources.image_sizes import MAX_CHANNELS, SizeLimit, announced_size, check_size
 from deeplab_jax.data.sources.orientation import UPRIGHT, turned
 from deeplab_jax.types import UserError
-
-MAX_CHANNELS = 128  # OpenCV resizes at most this many at once
 
 _MISSING_TAG = 42113  # GDAL_NODATA
 _ORIENTATION_TAG = 274

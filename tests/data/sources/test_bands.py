@@ -7,6 +7,7 @@ import io
 import json
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -157,6 +158,30 @@ def test_both_prepared_forms_give_the_same_batches(tmp_path, channels, dtype):
     outside = made[0].label == 255
     assert outside.any()
     np.testing.assert_array_equal(image[outside], np.broadcast_to(np.float32(pixel), image[outside].shape))
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(3, "uint8"), (5, "uint16"), (2, "float32")])
+def test_arrays_are_images_too(channels, dtype):
+    image, file = make_bands(0, channels, dtype), io.BytesIO()
+    np.save(file, image)
+    np.testing.assert_array_equal(decode_pixels(file.getvalue(), "a.npy", info_of(channels, dtype)), image)
+    with pytest.raises(FormatError, match=f"holds {channels} channels of {dtype}"):
+        decode_pixels(file.getvalue(), "a.npy", info_of(4, "uint8"))
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (1, "uint16"), (3, "uint16")])
+def test_jpeg_2000_keeps_its_depth(channels, dtype):
+    image = make_bands(0, channels, dtype)
+    data = imagecodecs.jpeg2k_encode(image if channels > 1 else image[..., 0], level=0, reversible=True)
+    np.testing.assert_array_equal(decode_pixels(data, "a.jp2", info_of(channels, dtype)), image)
+
+
+@pytest.mark.parametrize("options", [{"planarconfig": "separate"}, {"bigtiff": True}, {"compression": "zstd"}], ids=str)
+def test_rgb_of_every_layout_of_tiff(options):
+    image = make_bands(0, 3, "uint8")
+    stored = image.transpose(2, 0, 1) if "planarconfig" in options else image
+    data = tiff(stored, photometric="rgb", **options)
+    np.testing.assert_array_equal(decode_pixels(data, "a.tif", INFO), image)
 
 
 def test_rgb_files_are_read_as_ever(tmp_path):
