@@ -150,7 +150,7 @@ def read_weights(path: str, layout_name: str) -> Imported:
     file = read_file(path, layout_name)
     if "head" not in file.layout.model:
         raise UserError(
-            f"{path}: has a backbone alone ({file.layout.model['backbone']['name']}); start training from it with "
+            f"{path}: holds only a backbone ({file.layout.model['backbone']['name']}); start training from it with "
             f"--config.model.pretrained.source={path} --config.model.pretrained.layout={file.layout_name}"
         )
     config = model_config(file.layout.model)

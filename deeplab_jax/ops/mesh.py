@@ -1,4 +1,4 @@
-"""A mesh of devices with two axes: 'data' splits the batch, 'space' the height of images; the state is replicated."""
+"""A mesh of devices with two axes: 'data' splits the batch, 'space' the height of images."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def test_a_backbone_alone_is_no_network(foreign, tmp_path):
     arrays = {name: array for name, array in theirs.items() if not name.startswith("segmentation_head")}
     path = tmp_path / "backbone.npz"
     np.savez(path, **arrays)
-    with pytest.raises(UserError, match=r"has a backbone alone .*pretrained\.source="):
+    with pytest.raises(UserError, match=r"holds only a backbone .*pretrained\.source="):
         import_checkpoint(str(path), layout="transformers")
 
 

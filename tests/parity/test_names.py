@@ -115,7 +115,7 @@ def test_a_wrong_layout_is_answered_with_the_right_one(tmp_path):
 
 def test_a_backbone_alone_is_no_network(tmp_path):
     path = _write(tmp_path / "weights.npz", "torchvision_mobilenet_v2")
-    with pytest.raises(UserError, match=r"has a backbone alone .*pretrained\.layout=torchvision"):
+    with pytest.raises(UserError, match=r"holds only a backbone .*pretrained\.layout=torchvision"):
         import_checkpoint(path, layout="")
 
 

@@ -122,7 +122,7 @@ def test_a_backbone_alone_says_where_it_starts_training(tmp_path):
     assert "pretrained.layout=timm" in card.read_text()
     peer = find_peer(network.config, 3, "timm")
     assert is_same(read_file(str(tmp_path / "theirs"), "").arrays, _flat(network.variables), peer)
-    with pytest.raises(UserError, match="has a backbone alone"):
+    with pytest.raises(UserError, match="holds only a backbone"):
         read_network(str(tmp_path / "theirs"))
 
 

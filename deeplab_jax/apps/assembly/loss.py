@@ -51,7 +51,7 @@ def _bind(
     mines = "top_k_fraction" in registry.defaults(loss)
     if config.top_k_fraction < 1 and not mines and name == config.name:
         raise UserError(
-            f"config.loss.top_k_fraction={config.top_k_fraction}: '{name}' mines no hard pixels; set it to 1"
+            f"config.loss.top_k_fraction={config.top_k_fraction}: '{name}' has no hard-pixel mining; set it to 1"
         )
     taken = sorted({"logits", "label", "ignore_label", "class_weights", "top_k_fraction"} & set(args))
     if taken:

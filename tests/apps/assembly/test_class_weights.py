@@ -166,7 +166,7 @@ def test_mistakes_that_show_in_the_config_alone(config, message):
         (LossConfig(args={"label_smoothing": 2.0}), f"config.loss: '{CROSS_ENTROPY}': label_smoothing=2.0: must be"),
         (LossConfig(args={"label_smoothing": "much"}), f"config.loss: '{CROSS_ENTROPY}': '<=' not supported"),
         (LossConfig(args={"ignore_label": 0}), "must not hold 'ignore_label', which is set by other fields"),
-        (LossConfig(DICE, top_k_fraction=0.5), f"config.loss.top_k_fraction=0.5: '{DICE}' mines no hard pixels"),
+        (LossConfig(DICE, top_k_fraction=0.5), f"config.loss.top_k_fraction=0.5: '{DICE}' has no hard-pixel mining"),
     ],
 )
 def test_mistakes_that_show_when_the_loss_is_tried_out(config, message):
