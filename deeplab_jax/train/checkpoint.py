@@ -1,7 +1,8 @@
 """Checkpoints of a run: saved in the background, whole or not at all; the newest and the best are kept.
 
 One checkpoint is a folder `checkpoints/STEP` with the items state, data (the loader's position), config, scores
-(where the step was evaluated) and metrics (mean IoU, by which the best is found).
+(where the step was evaluated) and metrics (mean IoU, by which the best is found), and a manifest by which damage is
+found (see train/manifest.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import math
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
@@ -17,15 +19,14 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from deeplab_jax.train.checkpoint_errors import check_same_network, disk_reason
+from deeplab_jax.train import manifest
+from deeplab_jax.train.checkpoint_errors import check_finite, check_same_network, disk_reason
+from deeplab_jax.train.intact import FOLDER, Say, find_intact, require_intact, set_aside_damaged
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.types import UserError, Variables
-
-FOLDER = "checkpoints"  # inside a workdir
 
 
 class _NoRoomError(UserError):
@@ -36,16 +37,23 @@ class Checkpointer:
     """The checkpoints of one run; closing it (or leaving its `with`) waits for the last save."""
 
     def __init__(self, directory: pathlib.Path, *, keep: int, config: Mapping[str, Any]) -> None:
-        """Opens `directory`, creating it if necessary, and removes leftovers of interrupted saves.
+        """Opens `directory`, creating it if necessary; removes leftovers of saves, moves damaged checkpoints aside.
 
         Args:
           keep: number of most recent checkpoints to keep, in addition to the best one.
           config: plain nested dicts, saved with each checkpoint.
+
+        Raises:
+          UserError: if the directory cannot be written, or all its checkpoints are damaged.
         """
         self._directory = directory.absolute()
         self._config, self._keep = dict(config), keep
         with self._user_errors("open"):
             self._directory.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                set_aside_damaged(self._directory, _print)
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices("damaged checkpoints are aside")
             self._manager = _open_manager(self._directory, keep=keep)
 
     def __enter__(self) -> Checkpointer:
@@ -96,8 +104,10 @@ class Checkpointer:
           None; or, if the save is not required, why this state or the previous one could not be saved.
 
         Raises:
-          UserError: if this save or the previous one failed for lack of space or permission.
+          UserError: if the state is not finite, or this save or the previous one failed for lack of space or
+            permission.
         """
+        check_finite(state.variables, f"cannot save step {step}", self.latest_step)
         refusal: UserError | None = None
         while True:
             try:
@@ -215,7 +225,11 @@ class Checkpointer:
 
 
 def restore_variables(
-    path: pathlib.Path, target: Variables | None = None, *, prefer: Literal["best", "latest"] = "best"
+    path: pathlib.Path,
+    target: Variables | None = None,
+    *,
+    prefer: Literal["best", "latest"] = "best",
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """The variables of a checkpoint, {'params', 'batch_stats'}: their moving average if one was kept.
 
@@ -223,32 +237,25 @@ def restore_variables(
       path: a workdir, its checkpoint folder, or a single checkpoint in it.
       target: shapes, dtypes and shardings of the variables, from `abstract_variables`; None: whatever was saved, on
         the host's first device.
-      prefer: which of several checkpoints; the latest if none was evaluated.
+      prefer: which of several checkpoints; the latest if none was evaluated. Damaged ones are passed over.
+      say: receives one line if a damaged checkpoint was passed over; None: it is printed to stderr.
 
     Raises:
-      UserError: if there is no checkpoint, or it holds a different network.
+      UserError: if there is no intact checkpoint, or it holds a different network.
     """
-    directory, step = _locate(path.absolute())
-    with _without_notices():
-        manager = _open_manager(directory, read_only=True)
-    try:
-        if step is None:
-            step = (manager.best_step() if prefer == "best" else None) or manager.latest_step()
-        if step is None or step not in manager.all_steps():
-            raise UserError(f"no checkpoint in {path}: train first, or give --checkpoint=PATH")
-        saved = manager.item_metadata(step)["state"].tree
+    folder = _locate(path.absolute(), prefer, say or _print)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        saved = reader.metadata(folder / "state").item_metadata.tree
         averaged = bool(saved.get("ema"))
         network = saved["ema"] if averaged else saved
         source = network if target is None else target
         wanted = {name: source[name] for name in ("params", "batch_stats") if source.get(name)}
         if target is None:
             wanted = jax.tree.map(_on_first_device, wanted)
-        check_same_network(network, wanted, str(directory / str(step)))
+        check_same_network(network, wanted, str(folder))
         item = {"ema": wanted} if averaged else wanted
-        restored = manager.restore(step, args=ocp.args.Composite(state=_restore_args(item, partial=True)))["state"]
+        restored = reader.restore(folder / "state", _restore_args(item, partial=True))
         return restored["ema"] if averaged else restored
-    finally:
-        manager.close()
 
 
 def _on_first_device(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -256,7 +263,12 @@ def _on_first_device(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
 
-def _open_manager(directory: pathlib.Path, *, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
+def _open_manager(directory: pathlib.Path, *, keep: int) -> ocp.CheckpointManager:
+    def write_manifest() -> None:
+        """Called in the background once all files of a save are complete, before it is given its name."""
+        for folder in directory.glob("*.orbax-checkpoint-tmp"):
+            manifest.write_manifest(folder)
+
     handlers = {name: ocp.JsonCheckpointHandler() for name in ("data", "config", "scores")}
     newest = checkpoint_managers.LatestN(keep)
     # Not `max_to_keep` with `best_fn`: together they delete the latest step unless it is the best.
@@ -267,22 +279,11 @@ def _open_manager(directory: pathlib.Path, *, keep: int = 1, read_only: bool = F
         options=ocp.CheckpointManagerOptions(
             best_fn=_rank,
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
-            cleanup_tmp_directories=not read_only,
+            cleanup_tmp_directories=True,
             create=False,
-            read_only=read_only,
+            async_options=ocp.AsyncOptions(post_finalization_callback=write_manifest),
         ),
     )
-
-
-@contextlib.contextmanager
-def _without_notices() -> Iterator[None]:
-    """Orbax warns that a folder opened for reading will not be written."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(min(verbosity, logging.ERROR))
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _rank(scores: Mapping[str, Any]) -> float:
@@ -295,10 +296,18 @@ def _restore_args(target: Any, *, partial: bool = False) -> ocp.args.PyTreeResto
     return ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
 
 
-def _locate(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
-    """(checkpoint folder, step if `path` is a single checkpoint)."""
-    if (path / FOLDER).is_dir():
-        return path / FOLDER, None
-    if not path.is_dir():
-        raise UserError(f"no checkpoint in {path}: there is no such folder; train first, or give --checkpoint=PATH")
-    return (path.parent, int(path.name)) if path.name.isdecimal() else (path, None)
+def _locate(path: pathlib.Path, prefer: Literal["best", "latest"], say: Say) -> pathlib.Path:
+    """An intact checkpoint in a workdir, in a checkpoint folder, or the one that `path` is."""
+    if path.is_dir() and path.name.isdecimal() and not (path / FOLDER).is_dir():
+        return require_intact(path)
+    directory = path / FOLDER if (path / FOLDER).is_dir() else path
+    found = find_intact(directory, prefer=prefer, say=say) if path.is_dir() else None
+    if found is None:
+        reason = "" if path.is_dir() else "there is no such folder; "
+        raise UserError(f"no checkpoint in {path}: {reason}train first, or give --checkpoint=PATH")
+    return found
+
+
+def _print(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One-line error messages for mismatched checkpoints and failing disks, in place of the libraries' own."""
+"""One-line error messages for states and checkpoints that cannot be used and for failing disks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from flax import traverse_util
 
 from deeplab_jax.types import UserError
@@ -31,6 +32,21 @@ def check_same_network(saved: Mapping[str, Any], wanted: Mapping[str, Any], wher
         f"{where}: tensor '{name}' has shape {have[name]}, this config needs {want[name]}; "
         "use the config it was trained with, or a new --workdir"
     )
+
+
+def check_finite(variables: Mapping[str, Any], action: str, last_step: int | None) -> None:
+    """Raises UserError, with the tensor's name, unless all variables are finite: nothing good follows from others.
+
+    Args:
+      action: what is refused, for the message.
+      last_step: of the last checkpoint.
+    """
+    for name, leaf in _flatten(variables).items():
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise UserError(
+                f"{action}: '{name}' holds values that are not finite; lower config.optimizer.learning_rate or set "
+                f"config.optimizer.clip_norm (last checkpoint: {last_step or 'none'})"
+            )
 
 
 def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

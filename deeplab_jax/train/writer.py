@@ -115,8 +115,8 @@ def _drop_lines_after(path: pathlib.Path, step: int) -> None:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # cut off, or not written by us
         return math.inf
 
 
