@@ -1,6 +1,6 @@
 """A hostile JAX for every test: eight host devices, no silent broadcasting, exact matrix products.
 
-With CHECK_TYPES=1 every call of the package is checked against its annotations too, shapes and dtypes included.
+Every call of the package is checked against its annotations, shapes and dtypes included; CHECK_TYPES=0 leaves that out.
 Warnings are errors (pyproject.toml). Compilations are kept between runs, since they are most of the time.
 """
 
@@ -15,7 +15,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-if os.environ.get("CHECK_TYPES"):
+if os.environ.get("CHECK_TYPES") != "0":
     # NumPy's arrays serve where JAX's are asked for, and a shape where nothing is computed.
     jaxtyping.Array = jax.Array | np.ndarray | jax.ShapeDtypeStruct
     jaxtyping.install_import_hook("deeplab_jax", "checked_types.check")  # before anything of the package is imported

@@ -13,7 +13,7 @@ from jax import export
 from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
 from deeplab_jax.ops.resize import resize_nearest
 
-pytestmark = pytest.mark.skipif(not os.environ.get("CHECK_TYPES"), reason="the checker is on with CHECK_TYPES=1")
+pytestmark = pytest.mark.skipif(os.environ.get("CHECK_TYPES") == "0", reason="CHECK_TYPES=0")
 
 
 def loss_of(label):

@@ -193,7 +193,8 @@ class Checkpointer:
 
     def _free_bytes(self) -> int:
         """Free disk space as process 0 sees it: all processes must reach the same decision."""
-        free = shutil.disk_usage(self._directory).free
+        with self._user_errors("save in"):
+            free = shutil.disk_usage(self._directory).free
         if jax.process_count() == 1:
             return free
         return int(multihost_utils.broadcast_one_to_all(np.asarray(free // 2**20, np.int32))) * 2**20

@@ -83,6 +83,7 @@ def train_loop(
         batch = shard_batch(next(loader), mesh)
         window.add_times(data=idle.since(asked), host=idle.before(asked))
         state, metrics = train_step(state, augment(batch))
+        stop.begin()
         idle.watch(metrics)
         look_back()
         pending = (step, metrics)

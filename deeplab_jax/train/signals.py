@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -10,10 +14,11 @@ import jax
 from jax.experimental import multihost_utils
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_NUM_PATIENT = 2  # `timeout` sends SIGTERM to its child and to the child's group: the save must survive both
 
 
 class StopSignal:
-    """Within its `with`, records the first such signal; a second one has its usual effect.
+    """Within its `with`, records the first such signal and ignores the second; the third has its usual effect.
 
     With several processes, JAX's preemption service handles a SIGTERM to any of them, from `jax.distributed`'s
     initialisation on: it notifies the others, and they agree on a step that none of them has passed. SIGINT is
@@ -23,21 +28,37 @@ class StopSignal:
       received: the signal, or None; with several processes, set from the step at which all stop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Callable[[signal.Signals], None] | None = None) -> None:
+        """A stop signal that nothing has been received by.
+
+        Args:
+          leave: called in a thread at a signal that arrives before `begin`, when there is nothing to save, and is to
+            end the process: the main thread may be compiling for minutes. Not used with several processes.
+        """
         self.received: signal.Signals | None = None
         self._noted: signal.Signals | None = None
+        self._num_noted = 0
         self._shared = jax.process_count() > 1
+        self._leave = None if self._shared else leave
         self._previous: dict[signal.Signals, Any] = {}
+        self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> StopSignal:
         caught = (signal.SIGINT,) if self._shared else _STOP_SIGNALS
         self._previous = {number: signal.signal(number, self._note) for number in caught}
+        self._cleanup.callback(self._restore)
+        if self._leave:
+            self._watch()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._restore()
+        self._cleanup.close()
+
+    def begin(self) -> None:
+        """From now on there is something to save; call it after the first step."""
+        self._leave = None
 
     def requested(self, step: int) -> bool:
         """Whether to stop after this step; call it exactly once per step."""
@@ -47,11 +68,29 @@ class StopSignal:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted = signal.Signals(number)
-        self._restore()
-        if self._shared:
-            signal.raise_signal(signal.SIGTERM)
-        else:
+        self._num_noted += 1
+        if self._num_noted == _NUM_PATIENT:
+            self._restore()
+        if not self._shared:
             self.received = self._noted
+        elif self._num_noted == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    def _watch(self) -> None:
+        """Reads in a thread the signals that arrive: a handler would have to wait for the main thread's compiler."""
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        previous = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+        def watch() -> None:
+            for number in iter(lambda: os.read(reading, 1), b""):
+                if self._leave and number[0] in _STOP_SIGNALS:
+                    self._leave(signal.Signals(number[0]))
+            os.close(reading)
+
+        threading.Thread(target=watch, name="stop-signals", daemon=True).start()
+        self._cleanup.callback(os.close, writing)  # ends the thread
+        self._cleanup.callback(signal.set_wakeup_fd, previous)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -75,8 +75,9 @@ class MetricWriter:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write_scalars(self, step: int, values: Mapping[str, float], group: str) -> None:
-        if self._waiting or shutil.disk_usage(self._path.parent).free < _BOARD_BYTES:
-            return
+        with write_errors(self._path):
+            if self._waiting or shutil.disk_usage(self._path.parent).free < _BOARD_BYTES:
+                return
         board = self._board = self._board or self._open_board()
         for name, value in values.items():
             if math.isfinite(value):

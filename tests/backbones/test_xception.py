@@ -95,6 +95,7 @@ def test_the_stem_may_be_padded_in_its_own_way(stem_padding, edges):
     ("arguments", "words"),
     [({"multi_grid": (1, 2)}, "3 factors"), ({"low_level_tap": "unit"}, "'linear' or 'relu'")],
 )
+@pytest.mark.usefixtures("unchecked_types")
 def test_options_that_do_not_exist_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         xception41(output_stride=16, **arguments).feature_info  # noqa: B018

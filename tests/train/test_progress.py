@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -138,15 +140,36 @@ def test_other_processes_say_nothing(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_the_first_signal_is_a_wish_and_the_second_acts_as_always():
-    heard = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-    try:
-        with StopSignal() as stop:
-            assert stop.received is None
+@pytest.fixture
+def heard():
+    """The signals that no `StopSignal` takes."""
+    numbers = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_the_second_signal_waits_as_the_first_and_the_third_acts_as_always(heard):
+    with StopSignal() as stop:
+        assert stop.received is None
+        for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
             assert (stop.received, heard) == (signal.SIGTERM, [])
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert heard == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+
+
+def test_before_the_first_step_a_signal_is_answered_while_the_main_thread_is_busy(heard):
+    answered = []
+    with StopSignal(lambda number: answered.append((number, time.perf_counter()))) as stop:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)  # seconds in which no handler runs, as in a compiler
+        returned = time.perf_counter()
+        ((number, moment),) = answered
+        assert number is signal.SIGTERM
+        assert moment < returned
+        stop.begin()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        assert len(answered) == 1
+    assert heard == []

@@ -8,6 +8,7 @@ import pathlib
 
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
+from deeplab_jax.apps.assembly.run_lock import locked
 from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
 from deeplab_jax.apps.import_weights import IMPORT_FILE, assumed_info, read_weights
 from deeplab_jax.apps.request import Flag, Needs, Request
@@ -26,7 +27,8 @@ NEEDS = Needs.CONFIG
 
 
 def run(request: Request) -> int:
-    import_weights(request.config, request.workdir, request.flags["source"], request.flags["layout"])
+    with locked(request.workdir):
+        import_weights(request.config, request.workdir, request.flags["source"], request.flags["layout"])
     return 0
 
 

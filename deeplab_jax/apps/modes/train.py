@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import pathlib
 import signal
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from deeplab_jax.apps.assembly.evaluation import announce_shape, make_evaluator,
 from deeplab_jax.apps.assembly.memory_report import describe_memory, explain_out_of_memory
 from deeplab_jax.apps.assembly.open_data import make_device_augment, open_loader
 from deeplab_jax.apps.assembly.processes import explain_lost_process, join_processes
+from deeplab_jax.apps.assembly.run_lock import locked
 from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
 from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.pages.run_report import report
@@ -68,7 +70,7 @@ def train(config: Config, workdir: pathlib.Path) -> int:
     mesh = make_mesh(config)
     check_batch(config, mesh)
     needs: list[StepMemory] = []
-    with explain_lost_process(), explain_out_of_memory(config, mesh, needs):
+    with explain_lost_process(), explain_out_of_memory(config, mesh, needs), locked(workdir):
         step, received = _train(config, workdir, mesh, needs)
     if received is not None and step < config.train.num_steps:
         _say(f"{received.name}: saved step {step}; the same command continues from there")
@@ -95,7 +97,7 @@ def _train(
 
     _say(_describe(config, dataset, mesh, step.state.params))
     with (
-        StopSignal() as stop,
+        StopSignal(_leave) as stop,
         contextlib.closing(open_loader(config, dataset)) as loader,
         Checkpointer(workdir / FOLDER, keep=config.train.keep_checkpoints, config=to_dict(config)) as checkpointer,
     ):
@@ -164,6 +166,12 @@ def _load_pretrained(
     images = (augment(shard_batch(batch, mesh)).image for batch in itertools.islice(loader, num_batches))
     _say(f"estimating the statistics of its batch norms on {num_batches} batches")
     return jax.device_put(calibrate_batch_norm(model.apply, loaded, images), replicated(mesh))
+
+
+def _leave(received: signal.Signals) -> None:
+    """Ends the process before the first step: no thread of it holds anything that is not saved."""
+    _say(f"{received.name}: no step taken yet; the same command starts again")
+    os._exit(128 + signal.SIGINT if received is signal.SIGINT else 0)
 
 
 def _make_evaluate(

@@ -110,6 +110,7 @@ def test_batches_depend_on_seed_and_position_alone():
         (PartConfig("flip.vertical", {"probability": 2}), r"augment\[0\]: 'flip.vertical': probability=2 must be in"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_types")
 def test_what_goes_wrong_names_the_part(part, words):
     with pytest.raises(UserError, match=words):
         take(4, part, crop_size=(9, 17))
