@@ -10,7 +10,8 @@ Folders may have other names (imgs/ and labels/, JPEGImages/ and SegmentationCla
 NAME_label.png or NAME_gt.png, and images and masks may share a folder; what was found is printed. A name in sub-folders
 includes them: site_a/000. Where this does not tell images from masks, classes.json says it with patterns:
 {"images": "photos/{name}.jpg", "masks": "trimaps/{name}_final.png"}. In place of a classes file, that of an annotation
-tool is read (sources/class_files.py).
+tool is read (sources/class_files.py). Instead of masks there may be annotations of COCO, labelme, CVAT, VIA or
+Supervisely, which are drawn as the tool draws them (sources/annotations).
 
 Images are read as 8-bit RGB. Others (satellite bands, 16-bit grey, floats) must be declared in classes.json and are
 then read in their stored type: {"channels": 13, "dtype": "uint16", "class_names": [...]}, with dtype 'uint8', 'uint16'
@@ -30,6 +31,7 @@ from __future__ import annotations
 import pathlib
 
 from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.sources.annotations.open_annotated import open_annotated
 from deeplab_jax.data.sources.bands import DTYPES, MAX_CHANNELS
 from deeplab_jax.data.sources.class_files import load_json, read_classes
 from deeplab_jax.data.sources.file_dataset import file_dataset
@@ -50,8 +52,11 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     if not root:
         raise UserError("config.data.root is empty; give the folder with images/, masks/ and classes.json")
     folder = inner_folder(require_folder(pathlib.Path(root).expanduser(), "data.root"))
-    classes = read_classes(folder)
     channels, dtype = read_format(folder)
+    annotated = open_annotated(folder, prepared_dir, channels=channels, dtype=dtype)
+    if annotated is not None:
+        return annotated
+    classes = read_classes(folder)
     info = DatasetInfo(
         "folder", len(classes.names), classes.ignore_label, classes.names, classes.palette, {}, channels, dtype
     )

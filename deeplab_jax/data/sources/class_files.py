@@ -28,6 +28,9 @@ _TOOL_FILES = (
 )
 _LISTS = ("class_names", "classes", "categories", "labels", "names", "id2label")  # fields that hold the classes
 
+# Fields of a classes.json that need no classes beside them.
+_SETTINGS = {"images", "masks", "task", "values", "threshold", "mask_palette", "ignore_label"}
+
 
 class Classes(NamedTuple):
     """What a classes file says."""
@@ -39,11 +42,16 @@ class Classes(NamedTuple):
     notes: tuple[str, ...] = ()  # what was assumed
 
 
+class NoClassesFileError(UserError):
+    """A folder does not say which classes its masks hold."""
+
+
 def read_classes(folder: pathlib.Path) -> Classes:
     """Reads classes.json or classes.txt, or else the file in which an annotation tool lists the classes.
 
     Raises:
-      UserError: if there is none, its content is invalid, or two tools' files disagree.
+      NoClassesFileError: if there is none.
+      UserError: if its content is invalid, or two tools' files disagree.
     """
     json_path, text_path = folder / "classes.json", folder / "classes.txt"
     if json_path.is_file() and "class_names" in load_json(json_path):
@@ -53,7 +61,7 @@ def read_classes(folder: pathlib.Path) -> Classes:
     folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
     found = [(path, _read(path)) for name in _TOOL_FILES for inner in folders if (path := inner / name).is_file()]
     if not found:
-        raise UserError(
+        raise NoClassesFileError(
             f"{json_path}: does not exist, nor does classes.txt; write one class name per line into classes.txt"
         )
     (path, classes), *others = found
@@ -82,8 +90,8 @@ def load_json(path: pathlib.Path) -> dict[str, Any]:
     field = next((name for name in _LISTS if name in settings), None)
     listed = _class_list(settings[field] if field else content, is_open=field is None)
     if listed is None:
-        if field is None and settings.keys() & {"images", "masks"}:
-            return settings  # patterns of file names alone
+        if field is None and settings.keys() & _SETTINGS:
+            return settings
         raise UserError(f'{path}: has no list "class_names"; write {{"class_names": ["background", ...]}}')
     names, colors, ids = listed
     if ids is not None and sorted(ids) != list(range(len(ids))):

@@ -29,23 +29,21 @@ class FoundSamples(NamedTuple):
     notes: tuple[str, ...]
 
 
-def find_splits(folder: pathlib.Path) -> FoundSamples:
+def find_splits(folder: pathlib.Path, pairs: Pairs | None = None) -> FoundSamples:
     """The samples of each split, as described in datasets/folder.py.
+
+    Args:
+      pairs: the images with their masks, if that is known; None: found by their paths.
 
     Raises:
       UserError: if there is no image, no mask, or more than one way to read the folder.
     """
     paths = image_files(walk(folder))
-    settings = folder / "classes.json"
-    content = load_json(settings) if settings.is_file() else {}
-    places = places_by_pattern(content, settings, paths) or [place_of(path) for path in paths]
     lists = find_lists(folder)
-    try:
-        pairs = pair_places(folder, places)
-    except UserError as error:
-        if not lists:
-            raise
-        pairs = Pairs(folder, {}, error)  # the lists may name masks themselves
+    if pairs is None:
+        pairs, places = _find_pairs(folder, paths, bool(lists))
+    else:
+        places = [mask for mask in pairs.masks.values() if mask]
     if lists:
         splits = {split: read_split(path, pairs, places) for split, path in lists.items()}
         how = f"listed in {', '.join(str(path.relative_to(folder)) for path in lists.values())}"
@@ -54,6 +52,21 @@ def find_splits(folder: pathlib.Path) -> FoundSamples:
     used = {path for samples in splits.values() for sample in samples for path in (sample.image, sample.mask)}
     notes = [_describe(splits, how, folder), _unused(folder, paths, used, listed=bool(lists))]
     return FoundSamples(splits, tuple(note for note in notes if note))
+
+
+def _find_pairs(
+    folder: pathlib.Path, paths: Sequence[pathlib.PurePath], has_lists: bool
+) -> tuple[Pairs, Sequence[Place]]:
+    """(images with their masks, all places)."""
+    settings = folder / "classes.json"
+    content = load_json(settings) if settings.is_file() else {}
+    places = places_by_pattern(content, settings, paths) or [place_of(path) for path in paths]
+    try:
+        return pair_places(folder, places), places
+    except UserError as error:
+        if not has_lists:
+            raise
+        return Pairs(folder, {}, error), places  # the lists may name masks themselves
 
 
 def _splits_of(pairs: Pairs) -> tuple[dict[str, list[Sample]], str]:

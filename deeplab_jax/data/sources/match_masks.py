@@ -74,7 +74,7 @@ def pair_places(folder: pathlib.Path, places: Sequence[Place]) -> Pairs:
             f"{folder}: holds {len(images)} images ({images[0].path}, ...) and nothing that can be told to be their "
             f"masks; put these into {folder / 'masks'} under the same names, or {PATTERN_REMEDY}"
         )
-    images, masks = _nearest_to_root(_without_common(images), _without_common(masks))
+    images, masks = _nearest_to_root(without_common(images), without_common(masks))
     pairs = Pairs(folder, _match(folder, images, masks))
     if not any(pairs.masks.values()):
         raise UserError(
@@ -135,7 +135,7 @@ def _identity(place: Place, name: str) -> tuple[str, ...]:
     return (place.split, *place.above, *place.below, name)
 
 
-def _without_common(places: Sequence[Place]) -> list[Place]:
+def without_common(places: Sequence[Place]) -> list[Place]:
     """The same, without the folders above, or below, that all of them share."""
     above, below = _num_shared([place.above for place in places]), _num_shared([place.below for place in places])
     return [place._replace(above=place.above[above:], below=place.below[below:]) for place in places]

@@ -103,7 +103,7 @@ def test_json(tmp_path, content):
     [
         ({"categories": [{"id": 1, "name": "a"}, {"id": 5, "name": "b"}]}, "numbers its categories 1, 5, with gaps"),
         ({"1": "a", "2": "b"}, "numbers its classes 1, 2; ids must be 0 to 1 without gaps"),
-        ({"task": "binary"}, 'has no list "class_names"'),
+        ({"title": "my data"}, 'has no list "class_names"'),
     ],
 )
 def test_json_that_leaves_ids_open(tmp_path, content, problem):
