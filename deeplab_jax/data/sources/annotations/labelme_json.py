@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from deeplab_jax.data.sources.annotations.outlines import (
@@ -65,5 +66,5 @@ def _area(shape: dict[str, Any]) -> Callable[[Size], Area]:
     raise ValueError(f"a shape of type '{kind}' with {len(points)} points")
 
 
-def _around(center: Points, radius: float) -> Points:
+def _around(center: Float[np.ndarray, "2"], radius: float) -> Points:
     return np.array([center - radius, center + radius])
