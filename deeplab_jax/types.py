@@ -22,7 +22,9 @@ else:
 Image = UInt8[Array, "b h w bands"] | UInt16[Array, "b h w bands"] | Float[Array, "b h w bands"]
 Pixels = Num[np.ndarray, "h w bands"]  # one image, in the data set's type
 Pixel = tuple[float, ...]  # one value for each channel
-Label = Integer[Array, "b h w"]  # class ids, or the data set's ignore label
+Label = Integer[
+    Array, "b h w *maps"
+]  # class ids; in a multilabel task a map for each class, 0 or 1; or the ignore label
 Logits = Float[Array, "b h w classes"]  # float32 whatever the compute dtype
 Features = Mapping[str, Float[Array, "b _h _w _c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
@@ -120,6 +122,11 @@ class DatasetInfo:
         return 1 if self.task == "binary" else self.num_classes
 
     @property
+    def label_maps(self) -> tuple[int, ...]:
+        """A label's shape beyond height and width: a map for each class where classes may overlap, else ()."""
+        return (self.num_classes,) if self.task == "multilabel" else ()
+
+    @property
     def is_rgb(self) -> bool:
         """Whether its images are uint8 RGB, for which published weights and most settings are made."""
         return self.channels == 3 and self.dtype == "uint8"
@@ -169,7 +176,7 @@ class Batch(NamedTuple):
     """One batch, as the loader returns it (NumPy) and the step takes it (sharded)."""
 
     image: Num[Array | np.ndarray, "b h w bands"]  # in the data set's type; the model normalises them
-    label: UInt8[Array | np.ndarray, "b h w"]  # class ids, or ignore_label
+    label: UInt8[Array | np.ndarray, "b h w *maps"]  # class ids, or 0 and 1 for each class; or ignore_label
     valid: Bool[Array | np.ndarray, " b"]  # False for rows that pad the last batch
 
 
@@ -180,7 +187,7 @@ class WindowBatch(NamedTuple):
     """
 
     image: Num[Array | np.ndarray, "b h w bands"]
-    label: UInt8[Array | np.ndarray, "b h w"]
+    label: UInt8[Array | np.ndarray, "b h w *maps"]
     valid: Bool[Array | np.ndarray, " b"]
     geometry: Int[Array | np.ndarray, "b 5"]  # int32: window's height and width, its size in the crop, 1 if mirrored
     # float32: brightness, contrast, saturation, hue (in 2 degrees), 1 if contrast comes first
@@ -192,7 +199,7 @@ class Example(NamedTuple):
 
     name: str
     image: Num[np.ndarray, "h w bands"]
-    label: UInt8[np.ndarray, "h w"]
+    label: UInt8[np.ndarray, "h w *maps"]
 
 
 @runtime_checkable

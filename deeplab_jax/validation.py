@@ -12,6 +12,7 @@ from deeplab_jax import registry
 from deeplab_jax.canvas import make_canvas
 from deeplab_jax.config import Config, PartConfig
 from deeplab_jax.fields import check, shown
+from deeplab_jax.losses.settings import CROSS_ENTROPIES
 from deeplab_jax.types import UserError
 
 
@@ -62,7 +63,7 @@ def _parts(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
         yield "model.auxiliary", "heads", model.auxiliary
     if model.crf.name:
         yield "model.crf", "models", model.crf
-    yield "loss", "losses", PartConfig(loss.name, loss.args)
+    yield "loss", "losses", PartConfig(loss.name or _cross_entropy(config), loss.args)
     for position, each in enumerate(loss.added):
         yield f"loss.added[{position}]", "losses", PartConfig(each.name, each.args)
     for position, part in enumerate(config.data.augment):
@@ -74,6 +75,15 @@ def _parts(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
             "weights.layouts",
             PartConfig(registry.entry(model.pretrained.layout, "recognize")),
         )
+
+
+def _cross_entropy(config: Config) -> str:
+    """The task's; while the task is not known, the one that takes the arguments."""
+    names = [CROSS_ENTROPIES[config.data.task]] if config.data.task else sorted(set(CROSS_ENTROPIES.values()))[::-1]
+    accepted = (registry.defaults(registry.resolve("losses", name)) for name in names)
+    return next(
+        (name for name, known in zip(names, accepted, strict=True) if config.loss.args.keys() <= known.keys()), names[0]
+    )
 
 
 def _require(condition: bool, path: str, value: Any, wanted: str) -> None:

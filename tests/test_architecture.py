@@ -22,7 +22,7 @@ ALLOWED = {
     "fields": {"types"},
     "canvas": {"types"},
     "config": {"data", "export", "inference", "losses", "models", "nn", "ops", "serving", "train"},  # their settings
-    "validation": {"types", "canvas", "fields", "config", "registry"},
+    "validation": {"types", "canvas", "fields", "config", "registry", "losses"},  # the latter's settings
     "presets": {"types"},
     "ops": {"fields", "registry", "ops"},
     "nn": {"types", "fields", "ops", "nn"},

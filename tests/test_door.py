@@ -386,6 +386,7 @@ def test_lists_name_what_create_and_config_take():
     assert {"v3plus", "aspp", "fcn8s", "lr_aspp"} <= set(dl.list_heads())
     assert {"v1", "v2", "v3", "v3plus"} <= set(dl.list_models())
     losses = {"softmax_cross_entropy", "softmax_focal", "soft_dice", "soft_tversky", "lovasz_softmax"}
+    losses |= {"sigmoid_cross_entropy", "sigmoid_focal", "sigmoid_dice", "sigmoid_tversky", "lovasz_hinge"}
     assert losses <= set(dl.list_losses()) & set(dir(dl.losses))
     assert {"voc", "folder", "shapes"} <= set(dl.list_datasets())
     assert {"torchvision", "smp", "tf_deeplab"} <= set(dl.list_layouts())

@@ -54,8 +54,8 @@ def list_losses() -> tuple[str, ...]:
 
     Example:
       >>> import deeplab_jax as dl
-      >>> dl.list_losses()
-      ('lovasz_softmax', 'soft_dice', 'soft_tversky', 'softmax_cross_entropy', 'softmax_focal')
+      >>> [name for name in dl.list_losses() if name.startswith("soft")]
+      ['soft_dice', 'soft_tversky', 'softmax_cross_entropy', 'softmax_focal']
     """
     return _part_names("losses")
 

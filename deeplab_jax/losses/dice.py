@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jaxtyping import Array, Float
 
-from deeplab_jax.losses.tversky import soft_tversky
+from deeplab_jax.losses.tversky import sigmoid_tversky, soft_tversky
 from deeplab_jax.types import Label, Logits
 
 
@@ -49,5 +49,38 @@ def soft_dice(
       0.0634
     """
     return soft_tversky(
+        logits, label, ignore_label=ignore_label, class_weights=class_weights, alpha=0.5, beta=0.5, smooth=smooth
+    )
+
+
+def sigmoid_dice(
+    logits: Logits,
+    label: Label,
+    *,
+    ignore_label: int,
+    class_weights: Sequence[float] | None = None,
+    smooth: float = 0.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """As `soft_dice`, p the sigmoid of the logits, and the unit an image's map of one class: see `sigmoid_tversky`.
+
+    Args:
+      logits, label, ignore_label, class_weights: as for `sigmoid_tversky`.
+      smooth: as for `soft_dice`.
+
+    Raises:
+      ValueError: as `sigmoid_tversky`.
+
+    Source: V-Net (1606.04797), sec. 3; without squares: 1707.03237, sec. 2
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> logits = jnp.array([[[[2.0], [0.0]]]])  # one image of 1 x 2 pixels
+      >>> label = jnp.array([[[1, 255]]], jnp.uint8)  # the object; the second pixel does not count
+      >>> total, weight = dl.losses.sigmoid_dice(logits, label, ignore_label=255)
+      >>> print(f"{total / weight:.4f}")
+      0.0634
+    """
+    return sigmoid_tversky(
         logits, label, ignore_label=ignore_label, class_weights=class_weights, alpha=0.5, beta=0.5, smooth=smooth
     )

@@ -7,6 +7,11 @@ from typing import Any
 
 from deeplab_jax.fields import above, at_least, checked, within
 
+CROSS_ENTROPIES = {
+    "multiclass": "cross_entropy.softmax_cross_entropy",
+    "binary": "cross_entropy.sigmoid_cross_entropy",
+    "multilabel": "cross_entropy.sigmoid_cross_entropy",
+}  # by task
 WEIGHTINGS = ("balanced", "effective_number")  # class weights that follow from the training split
 
 
@@ -32,7 +37,7 @@ class AddedLoss:
 class LossConfig:
     """A weighted sum of losses."""
 
-    name: str = "cross_entropy.softmax_cross_entropy"  # in deeplab_jax/losses
+    name: str = ""  # in deeplab_jax/losses; '': the cross-entropy of the task, of a softmax or of sigmoids
     args: dict[str, Any] = field(default_factory=dict)  # of this loss only, e.g. {"label_smoothing": 0.1}
     factor: float = above(0, default=1.0)  # weight of this loss in the sum
     added: tuple[AddedLoss, ...] = ()  # the other losses of the sum; they share the fields below

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from deeplab_jax.losses.regions import soft_regions, sum_over_images
+from deeplab_jax.losses.regions import Regions, sigmoid_regions, soft_regions, sum_over_images
 from deeplab_jax.types import Label, Logits
 
 
@@ -53,16 +53,54 @@ def soft_tversky(
       >>> print(f"{total / weight:.4f}")
       0.0865
     """
+    regions = soft_regions(logits, label, ignore_label=ignore_label)
+    return sum_over_images(_tversky_loss(regions, alpha, beta, smooth), regions, class_weights)
+
+
+def sigmoid_tversky(
+    logits: Logits,
+    label: Label,
+    *,
+    ignore_label: int,
+    class_weights: Sequence[float] | None = None,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 0.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """As `soft_tversky`, p the sigmoid of the logits, and the unit an image's map of one class that is in its label.
+
+    In a binary task that class is the object: an image without it adds nothing, neither to the sum nor to the weight,
+    so that false alarms there are left to a pixel loss beside this one.
+
+    Args:
+      logits: f32 or narrower, [b, h, w, 1] (binary) or [b, h, w, c] (multilabel); computed in float32.
+      label: 0, 1 or `ignore_label`, [b, h, w] or [b, h, w, c]; any other value makes the sum NaN.
+      class_weights: multilabel: of each class; binary: without effect, since there is one. None: all 1.
+      alpha, beta, smooth: as for `soft_tversky`.
+
+    Returns:
+      (sum, weight), two float32 scalars; both 0 where no class is in a label.
+
+    Raises:
+      ValueError: if `class_weights` does not have one entry per class, a parameter is out of range, or the shapes are
+        others.
+
+    Source: Tversky loss function for image segmentation (1706.05721), eq. 4
+    """
+    regions = sigmoid_regions(logits, label, ignore_label=ignore_label, weights=class_weights)
+    return sum_over_images(_tversky_loss(regions, alpha, beta, smooth), regions)
+
+
+def _tversky_loss(regions: Regions, alpha: float, beta: float, smooth: float) -> Float[Array, "b c"]:
+    """1 - T of each image and class; any finite number where the class is not in the label."""
     if alpha < 0 or beta <= 0 or smooth < 0:
         raise ValueError(f"alpha={alpha}, beta={beta}, smooth={smooth}: beta must be positive, the others 0 or more")
-    regions = soft_regions(logits, label, ignore_label=ignore_label)
     hit = jnp.sum(regions.probability * regions.truth, axis=1)
     false_positive = jnp.sum(regions.probability, axis=1) - hit
     num_true = jnp.sum(regions.truth, axis=1)
     false_negative = num_true - hit
     union = hit + alpha * false_positive + beta * false_negative + smooth
-    index = (hit + smooth) / jnp.where(num_true > 0, union, 1.0)
-    return sum_over_images(1.0 - index, regions, class_weights)
+    return 1.0 - (hit + smooth) / jnp.where(num_true > 0, union, 1.0)
 
 
 tversky = soft_tversky  # spelled as configs spell it

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import IGNORE, TWINS, softmax
+from twins import IGNORE, SIGMOID_TWINS, TWINS, softmax
 
 from deeplab_jax import registry
 
@@ -50,7 +50,7 @@ def test_every_loss_has_its_twin():
         and (function.__module__, function.__name__) == (f"deeplab_jax.losses.{module}", name)
         if list(inspect.signature(function).parameters)[:4] == ["logits", "label", "ignore_label", "class_weights"]
     }
-    assert found == set(TWINS)
+    assert found == {*TWINS, *SIGMOID_TWINS}
 
 
 @pytest.mark.parametrize("class_weights", [None, WEIGHTS])
@@ -139,6 +139,15 @@ def test_class_weights_must_match_the_classes(example, name):
     logits, label = example
     with pytest.raises(ValueError, match="2 class weights for 5 classes"):
         make(name, class_weights=(1.0, 2.0))(logits, jnp.asarray(label))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_logit_or_a_label_for_each_class_is_refused(example, name):
+    logits, label = example
+    with pytest.raises(ValueError, match="for classes that exclude each other"):
+        make(name)(logits[..., :1], jnp.asarray(label))
+    with pytest.raises(ValueError, match="for classes that exclude each other"):
+        make(name)(logits, jnp.zeros(logits.shape, jnp.uint8))
 
 
 @pytest.mark.parametrize(

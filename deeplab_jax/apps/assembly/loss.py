@@ -12,11 +12,16 @@ from jaxtyping import Array, Float, Int
 
 from deeplab_jax import registry
 from deeplab_jax.apps.assembly.class_weights import class_weights
+from deeplab_jax.apps.listing import ARGUMENTS
 from deeplab_jax.config import LossConfig
 from deeplab_jax.data.inspection.class_counts import ClassCounts
 from deeplab_jax.losses.combined import add_losses
+from deeplab_jax.losses.pixels import WrongTaskError
+from deeplab_jax.losses.settings import CROSS_ENTROPIES
 from deeplab_jax.train.step import StepLoss
 from deeplab_jax.types import DatasetInfo, Label, Logits, UserError
+
+_OF_REGIONS = ("dice", "tversky", "lovasz")  # losses of a ratio of areas; those of a binary task have one class
 
 
 def make_loss(config: LossConfig, info: DatasetInfo, counts: Callable[[], ClassCounts] | None = None) -> StepLoss:
@@ -29,7 +34,13 @@ def make_loss(config: LossConfig, info: DatasetInfo, counts: Callable[[], ClassC
       UserError: if the number of class weights differs from the number of classes, or a loss rejects its arguments.
     """
     weights = class_weights(config.class_weights, info, counts)
-    parts = [(config.factor, config.name, config.args), *((each.factor, each.name, each.args) for each in config.added)]
+    name = config.name or CROSS_ENTROPIES[info.task]
+    parts = [(config.factor, name, config.args), *((each.factor, each.name, each.args) for each in config.added)]
+    if weights and info.task == "binary" and all(name.partition(".")[0] in _OF_REGIONS for _, name, _ in parts):
+        raise UserError(
+            f"config.loss.class_weights: '{name}' of a binary task has one class, the object, so that weights change "
+            "nothing; leave them out, or add a cross-entropy"
+        )
     losses = [(factor, _bind(name, args, config, info, weights)) for factor, name, args in parts]
 
     def step_loss(logits: Logits, label: Label, step: Int[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -61,10 +72,18 @@ def _bind(
         mining = {"top_k_fraction": fraction} if mines else {}
         return loss(logits, label, ignore_label=info.ignore_label, class_weights=weights, **mining, **args)
 
-    logits = jax.ShapeDtypeStruct((1, 2, 2, info.num_classes), jnp.float32)
-    label = jax.ShapeDtypeStruct((1, 2, 2), jnp.int32)
+    logits = jax.ShapeDtypeStruct((1, 2, 2, info.num_outputs), jnp.float32)
+    label = jax.ShapeDtypeStruct((1, 2, 2, *info.label_maps), jnp.int32)
     try:
         jax.eval_shape(functools.partial(bound, fraction=config.top_k_fraction), logits, label)
+    except WrongTaskError:
+        module = name.partition(".")[0]
+        known = registry.factories("losses", ARGUMENTS["losses"]).values()
+        others = [f"'{each}'" for each in known if each.partition(".")[0] == module and each != name]
+        raise UserError(
+            f"config.loss: '{name}' is for another task, data set {info.name} is {info.task}: take "
+            f"{' or '.join(others) or CROSS_ENTROPIES[info.task]}"
+        ) from None
     except (TypeError, ValueError) as error:
         raise UserError(f"config.loss: '{name}': {' '.join(str(error).split())}; correct its args") from None
     return bound

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -12,11 +13,12 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from deeplab_jax import registry
 from deeplab_jax.apps.assembly.class_weights import COUNTS_FILE, class_weights, training_counts
 from deeplab_jax.apps.assembly.loss import make_loss
 from deeplab_jax.apps.modes import train
-from deeplab_jax.config import AddedLoss, Config, LossConfig
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.config import AddedLoss, Config, DataConfig, LossConfig
+from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.inspection.class_counts import ClassCounts, median_frequency_weights
 from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
 from deeplab_jax.losses.dice import soft_dice
@@ -191,3 +193,50 @@ def test_training_says_which_weights_it_has_found(dataset, tmp_path, capsys):
     config = Config(loss=LossConfig(class_weights="balanced"))
     train._count_classes(config, dataset[0], tmp_path)
     assert capsys.readouterr().out == "weights     balanced: ground 0.8333, red 1.25, green 1\n"
+
+
+def two_classes(task):
+    maps = task == "multilabel"
+    return dataclasses.replace(make_info("cells", ("background", "cell")), task=task), (2,) * maps
+
+
+@pytest.mark.parametrize(
+    ("task", "want"), [("multiclass", "softmax"), ("binary", "sigmoid"), ("multilabel", "sigmoid")]
+)
+def test_without_a_name_the_loss_is_the_cross_entropy_of_the_task(rng, task, want):
+    info, maps = two_classes(task)
+    logits = rng.normal(size=(1, 3, 4, info.num_outputs)).astype(np.float32)
+    label = jnp.asarray(rng.integers(0, 2, (1, 3, 4, *maps)).astype(np.uint8))
+    config = LossConfig(class_weights=(1.0, 3.0), args={"label_smoothing": 0.1})
+    validate(Config(loss=config))
+    loss = registry.resolve("losses", f"cross_entropy.{want}_cross_entropy")
+    total = loss(logits, label, ignore_label=255, class_weights=(1.0, 3.0), label_smoothing=0.1)
+    np.testing.assert_array_equal(make_loss(config, info)(logits, label, jnp.zeros((), jnp.int32)), total)
+
+
+def test_arguments_that_only_sigmoids_take_are_known_before_the_task_is():
+    validate(Config(loss=LossConfig(args={"pos_weight": 3.0})))
+    with pytest.raises(UserError, match=r"'cross_entropy\.softmax_cross_entropy' takes no argument 'pos_weigt'"):
+        validate(Config(loss=LossConfig(args={"pos_weigt": 3.0})))
+    with pytest.raises(UserError, match="'pos_weight'"):
+        validate(Config(loss=LossConfig(args={"pos_weight": 3.0}), data=DataConfig(task="multiclass")))
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "remedy"),
+    [
+        ("binary", "dice.soft_dice", "data set cells is binary: take 'dice.sigmoid_dice'"),
+        ("multilabel", "lovasz.lovasz_softmax", "data set cells is multilabel: take 'lovasz.lovasz_hinge'"),
+        ("multiclass", "focal.sigmoid_focal", "data set cells is multiclass: take 'focal.softmax_focal'"),
+    ],
+)
+def test_a_loss_of_another_task_is_refused_with_the_one_to_take(task, name, remedy):
+    with pytest.raises(UserError, match=remedy):
+        make_loss(LossConfig(added=(AddedLoss(name),)), two_classes(task)[0])
+
+
+def test_class_weights_that_change_nothing_are_refused():
+    binary = two_classes("binary")[0]
+    with pytest.raises(UserError, match="has one class, the object, so that weights change nothing"):
+        make_loss(LossConfig("dice.sigmoid_dice", class_weights=(1.0, 2.0)), binary)
+    make_loss(LossConfig(added=(AddedLoss("dice.sigmoid_dice"),), class_weights=(1.0, 2.0)), binary)
