@@ -4,8 +4,9 @@
 its parent), or the original archive, or the folder with the archive. Without a root the archive is downloaded. Each
 list in ImageSets/Segmentation is a split.
 
-`trainaug` consists of the 10,582 images of SBD (Hariharan et al. 2011), with masks in SegmentationClassAug and the list
-ImageSets/Segmentation/trainaug.txt (or train_aug.txt).
+`trainaug` consists of 10,582 images of VOC and SBD (Hariharan et al. 2011): from SBD as published, its folder
+benchmark_RELEASE or archive benchmark.tgz in `root` or beside the data; or from masks in SegmentationClassAug with the
+list ImageSets/Segmentation/trainaug.txt (or train_aug.txt).
 
 Source: Everingham et al. 2010, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 """
@@ -17,6 +18,7 @@ import pathlib
 from collections.abc import Sequence
 
 from deeplab_jax.data.dataset import Dataset, make_info
+from deeplab_jax.data.sources import sbd_masks
 from deeplab_jax.data.sources.archives import Archive, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.samples import Sample, image_name, list_samples
@@ -78,17 +80,35 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
             # Some lists contain "/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png".
             names = [image_name(line.split()[0]) for line in read_list(path)]
             splits["trainaug" if is_augmented else path.stem] = list_samples(names, folder / "JPEGImages", masks)
-    dataset = file_dataset(INFO, splits, prepared_dir=prepared_dir)
+    sbd = _find_sbd(root, folder, prepared_dir) if "trainaug" not in splits else None
+    if sbd is None:
+        dataset = file_dataset(INFO, splits, prepared_dir=prepared_dir)
+    else:
+        splits["trainaug"] = sbd_masks.trainaug_samples(folder, sbd)
+        dataset = file_dataset(INFO, splits, prepared_dir=prepared_dir, read_ids=sbd_masks.read_ids)
 
     def open_split(split: str) -> ExampleSource:
         if split == "trainaug" and split not in splits:
             raise UserError(
-                f"{folder}: has no split 'trainaug'; put the 10,582 masks of SBD into SegmentationClassAug/ "
-                f"and their names into {_LISTS / 'trainaug.txt'}"
+                f"{folder}: has no split 'trainaug'; put SBD's {sbd_masks.ARCHIVE.name} or benchmark_RELEASE/ there, "
+                f"or its 10,582 masks into SegmentationClassAug/ and their names into {_LISTS / 'trainaug.txt'}"
             )
         return dataset.open_split(split)
 
     return dataclasses.replace(dataset, open_split=open_split)
+
+
+def _find_sbd(root: str, devkit: pathlib.Path, prepared_dir: str) -> pathlib.Path | None:
+    """SBD's folder in `root`, in the devkit or beside it, unpacked from its archive if need be."""
+    given = [pathlib.Path(root).expanduser()] if root else []
+    folders = list(dict.fromkeys([*(path.parent if path.is_file() else path for path in given), devkit, devkit.parent]))
+    found = sbd_masks.find_sbd(folders)
+    packed = next((path for folder in folders if (path := folder / sbd_masks.ARCHIVE.name).is_file()), None)
+    if found or packed is None:
+        return found
+    remedy = f"get {sbd_masks.ARCHIVE.url}"
+    archives = [sbd_masks.ARCHIVE]
+    return locate(str(packed), prepared_dir, archives=archives, find=sbd_masks.find_sbd, title="SBD", remedy=remedy)
 
 
 def _find_devkit(folders: Sequence[pathlib.Path]) -> pathlib.Path | None:

@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 import pytest
+import scipy.io
 from made_files import make_ids, pixels, write_image, write_mask
 
 from deeplab_jax.data.datasets import voc
@@ -143,12 +144,62 @@ def test_trainaug_takes_the_masks_of_sbd(devkit, prepared, line, list_name):
     assert not (dataset.open_split("train")[0].label == 15).all()
 
 
+@pytest.fixture
+def without_three(devkit):
+    """VOC has no mask of that image."""
+    (devkit / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "three.png").unlink()
+
+
+def write_sbd(folder: pathlib.Path) -> None:
+    """SBD as published: 'two' is VOC's for validation, 'one' has a mask of VOC's too."""
+    (folder / "cls").mkdir(parents=True)
+    for seed, name in enumerate(("one", "two", "three")):
+        ids = np.random.default_rng(seed).integers(0, 21, (20, 30), dtype=np.uint8)
+        content = {"Segmentation": ids, "Boundaries": np.zeros((3, 3)), "CategoriesPresent": np.unique(ids)}
+        scipy.io.savemat(folder / "cls" / f"{name}.mat", {"GTcls": content}, do_compression=True)
+    (folder / "train.txt").write_text("three\ntwo\n")
+    (folder / "val.txt").write_text("one\n")
+
+
+@pytest.mark.parametrize("place", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.usefixtures("without_three")
+def test_trainaug_from_sbd_as_published(devkit, prepared, tmp_path, place, packed):
+    if packed:
+        write_sbd(tmp_path / "sbd" / "benchmark_RELEASE" / "dataset")
+        with tarfile.open(devkit / place / "benchmark.tgz", "w:gz") as tar:
+            tar.add(tmp_path / "sbd" / "benchmark_RELEASE", "benchmark_RELEASE")
+    else:
+        write_sbd(devkit / place / "benchmark_RELEASE" / "dataset")
+    dataset = voc.open_dataset(str(devkit), prepared)
+    assert dataset.info.splits == {"train": 1, "trainval": 2, "val": 1, "trainaug": 2}
+    source = dataset.open_split("trainaug")
+    assert source.names == ["one", "three"]
+    np.testing.assert_array_equal(source[0].label, make_ids(seed=0, num_classes=21))  # VOC's own
+    np.testing.assert_array_equal(source[1].label, np.random.default_rng(2).integers(0, 21, (20, 30), dtype=np.uint8))
+    np.testing.assert_array_equal(dataset.open_split("val")[0].label, make_ids(seed=1, num_classes=21))
+
+
+@pytest.mark.parametrize("damage", ["half", "another"])
+@pytest.mark.usefixtures("without_three")
+def test_damaged_mat_file(devkit, prepared, damage):
+    folder = devkit / "benchmark_RELEASE" / "dataset"
+    write_sbd(folder)
+    path = folder / "cls" / "three.mat"
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        scipy.io.savemat(path, {"GTcls": {"Segmentation": np.zeros((2, 3))}})
+    with pytest.raises(UserError, match=r"three\.mat: is no mask of SBD \(.*\); unpack benchmark\.tgz again"):
+        voc.open_dataset(str(devkit), prepared).open_split("trainaug")
+
+
 @pytest.mark.parametrize("has_list", [False, True])
 def test_absent_trainaug_says_what_is_missing(devkit, prepared, has_list):
     if has_list:
         (devkit / "VOCdevkit/VOC2012/ImageSets/Segmentation/trainaug.txt").write_text("one\n")
     with pytest.raises(
-        UserError, match=r"has no split 'trainaug'; put the 10,582 masks of SBD into Segmentation.*Aug/"
+        UserError, match=r"has no split 'trainaug'; put SBD's benchmark\.tgz or benchmark_RELEASE/ there, or its 10,582"
     ):
         voc.open_dataset(str(devkit), prepared).open_split("trainaug")
 
