@@ -9,7 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from deeplab_jax.data.sources.samples import IdTable, Sample
+from deeplab_jax.data.sources.legend import Legend
+from deeplab_jax.data.sources.samples import ReadCodes, Sample
+from deeplab_jax.data.sources.stored_labels import LabelPixels
 from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import DatasetInfo, ExampleSource
 
@@ -32,8 +34,8 @@ class Originals:
     """The files that a data set is built from, for the linter."""
 
     samples: Mapping[str, Sequence[Sample]]  # by split
-    table: IdTable  # what the values in the masks mean
-    read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]]  # the values in a sample's mask; raises UserError
+    legend: Legend  # what the masks hold
+    read_codes: ReadCodes | None  # the codes in a sample's mask; raises UserError. None: its mask is a file of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,14 @@ class LabelSource(Protocol):
     """A source that decodes labels without their images."""
 
     def label(self, index: int) -> UInt8[np.ndarray, "h w"]: ...
+
+
+@runtime_checkable
+class CountedSource(Protocol):
+    """A source that knows the pixels of its labels without reading them."""
+
+    @property
+    def label_pixels(self) -> LabelPixels: ...
 
 
 def image_sizes(source: ExampleSource) -> list[tuple[int, int]]:

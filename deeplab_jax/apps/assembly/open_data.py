@@ -16,6 +16,7 @@ from deeplab_jax.apps.assembly.workdir import DATASET_FILE, has_checkpoints, rea
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.inspection.channel_statistics import with_statistics
+from deeplab_jax.data.inspection.vanished_class import require_classes
 from deeplab_jax.data.loading.loader import TrainLoader, make_loader
 from deeplab_jax.data.sources.raw_copy import with_raw_copies
 from deeplab_jax.train.device_augment import make_augment
@@ -146,10 +147,16 @@ def numbered_classes(name: str, num_classes: int) -> DatasetInfo:
 
 
 def open_loader(config: Config, dataset: Dataset) -> TrainLoader:
-    """This process's loader of training batches, at position 0."""
+    """This process's loader of training batches, at position 0.
+
+    Raises:
+      UserError: if nothing can be learned from the training split's labels, or as `make_loader`.
+    """
+    source = dataset.open_split(config.data.train_split)
+    require_classes(source, dataset, config.data.train_split)
     return make_loader(
         config.data,
-        dataset.open_split(config.data.train_split),
+        source,
         dataset.info,
         seed=config.seed,
         pad_pixel=pad_pixel(config, dataset.info),

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Int, Num, UInt8
 
 from deeplab_jax.data.dataset import LabelSource
-from deeplab_jax.data.inspection.class_counts import ClassCounts, count_label, median_frequency_weights
+from deeplab_jax.data.inspection.class_counts import ClassCounts, median_frequency_weights
+from deeplab_jax.data.sources.stored_labels import LabelPixels, count_label
 from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
 
@@ -67,7 +68,7 @@ def _count_each(
     counts = ClassCounts.zeros(info.num_classes)
     pixels = np.zeros((len(source), info.num_classes), np.int64)
 
-    def count(index: int) -> tuple[Int[np.ndarray, "c"], int]:
+    def count(index: int) -> LabelPixels:
         return count_label(_label_of(source, index), info)
 
     for index, row in enumerate(each(count, range(len(source)), title="rare classes", num_workers=num_workers)):

@@ -13,6 +13,15 @@ includes them: site_a/000. Where this does not tell images from masks, classes.j
 tool is read (sources/class_files.py). Instead of masks there may be annotations of COCO, labelme, CVAT, VIA or
 Supervisely, which are drawn as the tool draws them (sources/annotations).
 
+What masks hold is told from the masks themselves (sources/settle_masks.py) and printed: class ids; 0 and 255, or set
+bits, of one object, which is a binary task; colours, if the classes' are given. With one class named, or no classes
+file, they must show one object. What can be understood in several ways is refused until classes.json says more:
+
+    "task": "binary"                            one object and its background; or "multiclass"
+    "values": {"0": "ground", "128": "tree", "200,0,0": "house", "255": "ignore"}    grey values, indices or colours
+    "threshold": 0.5                            soft masks: the share of the largest value that makes a pixel the object
+    "mask_palette": "color"                     palette images are read by their colours; or by "index"
+
 Images are read as 8-bit RGB. Others (satellite bands, 16-bit grey, floats) must be declared in classes.json and are
 then read in their stored type: {"channels": 13, "dtype": "uint16", "class_names": [...]}, with dtype 'uint8', 'uint16'
 or 'float32'; TIFF, or PNG with up to 4 channels.
@@ -30,21 +39,26 @@ from __future__ import annotations
 
 import pathlib
 
-from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.dataset import IGNORE_LABEL, Dataset
 from deeplab_jax.data.sources.annotations.open_annotated import open_annotated
 from deeplab_jax.data.sources.bands import DTYPES, MAX_CHANNELS
-from deeplab_jax.data.sources.class_files import load_json, read_classes
+from deeplab_jax.data.sources.class_files import Classes, NoClassesFileError, load_json, read_classes
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.find_pairs import find_splits
+from deeplab_jax.data.sources.mask_declaration import read_declaration
 from deeplab_jax.data.sources.samples import require_folder
+from deeplab_jax.data.sources.settle_masks import settle_masks
 from deeplab_jax.data.sources.walk_folder import inner_folder
 from deeplab_jax.types import DatasetInfo, UserError
 
 INFO = None  # the classes are declared in the folder's files
 
 
-def open_dataset(root: str, prepared_dir: str) -> Dataset:
+def open_dataset(root: str, prepared_dir: str, task: str = "") -> Dataset:
     """Opens the images and masks in `root`.
+
+    Args:
+      task: one of `TASKS`; '': what classes.json says, or the masks tell.
 
     Raises:
       UserError: if the folder, its classes file or its images are missing or invalid.
@@ -56,12 +70,26 @@ def open_dataset(root: str, prepared_dir: str) -> Dataset:
     annotated = open_annotated(folder, prepared_dir, channels=channels, dtype=dtype)
     if annotated is not None:
         return annotated
-    classes = read_classes(folder)
-    info = DatasetInfo(
-        "folder", len(classes.names), classes.ignore_label, classes.names, classes.palette, {}, channels, dtype
-    )
+    try:
+        declared = read_classes(folder)
+    except NoClassesFileError:
+        declared = Classes((), (), IGNORE_LABEL)  # masks of one object tell enough
     found = find_splits(folder)
-    return file_dataset(info, found.splits, prepared_dir=prepared_dir, notes=(*classes.notes, *found.notes))
+    masks = settle_masks(folder, declared, read_declaration(folder, declared, task), found.splits)
+    classes = masks.classes
+    info = DatasetInfo(
+        name="folder",
+        num_classes=len(classes.names),
+        ignore_label=classes.ignore_label,
+        class_names=classes.names,
+        palette=classes.palette,
+        splits={},
+        channels=channels,
+        dtype=dtype,
+        task=masks.task,
+    )
+    notes = (*declared.notes, *found.notes, *masks.notes)
+    return file_dataset(info, found.splits, prepared_dir=prepared_dir, legend=masks.legend, notes=notes)
 
 
 def read_format(folder: pathlib.Path) -> tuple[int, str]:

@@ -28,7 +28,8 @@ from jaxtyping import UInt8
 from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources.archives import Archive, first_folder, locate
 from deeplab_jax.data.sources.file_dataset import file_dataset
-from deeplab_jax.data.sources.samples import Sample, image_name, read_bytes, read_mask
+from deeplab_jax.data.sources.mask_files import decode_mask
+from deeplab_jax.data.sources.samples import Sample, image_name, read_bytes
 from deeplab_jax.data.sources.text_files import read_list
 from deeplab_jax.types import DatasetInfo, UserError
 
@@ -135,7 +136,7 @@ def read_ids(sample: Sample) -> UInt8[np.ndarray, "h w"]:
       UserError: if the file cannot be read or is not a label map.
     """
     if sample.mask.suffix != ".mat":
-        return read_mask(sample)
+        return decode_mask(read_bytes(sample.mask), str(sample.mask))
     try:
         labels = scipy.io.loadmat(io.BytesIO(read_bytes(sample.mask)))["LabelMap"]
     except UserError:

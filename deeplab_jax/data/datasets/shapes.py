@@ -13,8 +13,7 @@ import numpy as np
 from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.sources import rendering
 from deeplab_jax.data.sources.file_dataset import require_split
-from deeplab_jax.data.sources.mask_files import encode_mask
-from deeplab_jax.data.sources.prepare import PreparedSource, Record, prepare
+from deeplab_jax.data.sources.prepare import PreparedSource, Record, make_record, prepare
 
 IMAGE_SIZE = (128, 160)
 _SEED = 2018
@@ -45,7 +44,7 @@ def _render(split: str, index: int) -> Record:
     rng = np.random.default_rng([_SEED, list(INFO.splits).index(split), index])
     image, label = rendering.render_scene(rng, IMAGE_SIZE)
     jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
-    return Record(f"{split}_{index:03d}", jpeg, encode_mask(label), IMAGE_SIZE)
+    return make_record(f"{split}_{index:03d}", jpeg, label, INFO)
 
 
 def _fingerprint() -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
+from deeplab_jax.data.sources.stored_labels import LabelPixels, count_label
 from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, ExampleSource
 
@@ -47,19 +48,11 @@ class ClassCounts:
         return cls(**arrays, num_ignored=content["num_ignored"], num_images=content["num_images"])
 
 
-def count_label(label: UInt8[np.ndarray, "h w"], info: DatasetInfo) -> tuple[Int[np.ndarray, "c"], int]:
-    """(pixels of each class, ignored pixels) of one label; other values count in neither."""
-    counts = np.bincount(label.ravel(), minlength=256)
-    num_ignored = int(counts[info.ignore_label])
-    counts[info.ignore_label] = 0
-    return counts[: info.num_classes], num_ignored
-
-
 def count_classes(source: ExampleSource, info: DatasetInfo, *, num_workers: int, title: str) -> ClassCounts:
     """Counts the classes in all labels of a split, in threads (0: one for each core), with a progress bar."""
     counts = ClassCounts.zeros(info.num_classes)
 
-    def count(index: int) -> tuple[Int[np.ndarray, "c"], int]:
+    def count(index: int) -> LabelPixels:
         return count_label(source[index].label, info)
 
     for pixels, num_ignored in each(count, range(len(source)), title=title, num_workers=num_workers):

@@ -8,20 +8,21 @@ import pathlib
 import zlib
 
 import numpy as np
-from jaxtyping import Int, Num, UInt8
+from jaxtyping import Int, Num
 
 from deeplab_jax.data.dataset import Originals
 from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
-from deeplab_jax.data.inspection.class_counts import count_label
 from deeplab_jax.data.inspection.lint_findings import Finding
-from deeplab_jax.data.inspection.lint_masks import CheckedMask, check_mask, invalid_value_finding, invalid_values
+from deeplab_jax.data.inspection.lint_masks import CheckedMask, check_mask, invalid_value_finding
 from deeplab_jax.data.sources.bands import FormatError, decode_pixels, describe_format, stored_format
 from deeplab_jax.data.sources.file_formats import PNG, find_format
 from deeplab_jax.data.sources.images import image_orientation
+from deeplab_jax.data.sources.legend import UNKNOWN_ID, Codes, Legend
 from deeplab_jax.data.sources.mask_files import encode_mask
 from deeplab_jax.data.sources.mask_orientation import fits_stored_only
 from deeplab_jax.data.sources.orientation import UPRIGHT
-from deeplab_jax.data.sources.samples import UNKNOWN_ID, IdTable, Sample, read_bytes, read_mask
+from deeplab_jax.data.sources.samples import Sample, read_bytes
+from deeplab_jax.data.sources.stored_labels import count_label
 from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
@@ -62,18 +63,18 @@ def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> Che
         checked.findings.append(Finding("size_mismatch", str(sample.mask), message))
     if mask.converted is not None:
         checked.converted = encode_mask(mask.converted)
-    values = mask.values if mask.converted is None else mask.converted
-    if values is not None:
-        _check_label(values, str(sample.mask), info, originals.table, checked)
+    codes = mask.codes if mask.converted is None else mask.converted
+    if codes is not None:
+        _check_label(codes, str(sample.mask), info, originals.legend, checked)
     return checked
 
 
-def check_example(example: Example, info: DatasetInfo, table: IdTable) -> CheckedSample:
+def check_example(example: Example, info: DatasetInfo, legend: Legend) -> CheckedSample:
     """The same for an example of a data set without original files."""
     checked = CheckedSample(example.name, example.name, [])
     _check_image(example.image, info, checked)
-    checked.findings += _check_read(example.label, example.name, info, table).findings
-    _check_label(example.label, example.name, info, table, checked)
+    checked.findings += _check_read(example.label, example.name, legend).findings
+    _check_label(example.label, example.name, info, legend, checked)
     return checked
 
 
@@ -83,12 +84,12 @@ def _read_mask(sample: Sample, originals: Originals, info: DatasetInfo, findings
         findings.append(_missing(sample.mask, sample.name))
         return unread
     try:
-        if originals.read_ids is read_mask:
+        if originals.read_codes is None:
             data = _read_whole(sample.mask)
-            mask = check_mask(data, str(sample.mask), info, originals.table)
+            mask = check_mask(data, str(sample.mask), info, originals.legend)
             findings += _check_suffix(data, sample.mask)
         else:
-            mask = _check_read(originals.read_ids(sample), str(sample.mask), info, originals.table)
+            mask = _check_read(originals.read_codes(sample), str(sample.mask), originals.legend)
     except UserError as error:
         findings.append(Finding("unreadable", str(sample.mask), str(error)))
         return unread
@@ -96,10 +97,10 @@ def _read_mask(sample: Sample, originals: Originals, info: DatasetInfo, findings
     return mask
 
 
-def _check_read(values: UInt8[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable) -> CheckedMask:
-    """Checks values that are not a mask file's pixels."""
-    findings = [invalid_value_finding(values, path, info, table)] if invalid_values(values, table) else []
-    return CheckedMask(values, values.shape, findings)
+def _check_read(codes: Codes, path: str, legend: Legend) -> CheckedMask:
+    """Checks codes that are not a mask file's pixels."""
+    findings = [invalid_value_finding(codes, path, legend)] if legend.unknown(codes) else []
+    return CheckedMask(codes, codes.shape, findings)
 
 
 def _read_image(
@@ -191,12 +192,11 @@ def _check_image(image: Num[np.ndarray, "h w bands"], info: DatasetInfo, checked
         checked.findings.append(Finding("cut_off_image", checked.file, message))
 
 
-def _check_label(
-    values: UInt8[np.ndarray, "h w"], path: str, info: DatasetInfo, table: IdTable, checked: CheckedSample
-) -> None:
+def _check_label(codes: Codes, path: str, info: DatasetInfo, legend: Legend, checked: CheckedSample) -> None:
     """Counts the classes; reports labels in which every pixel is ignored or of the first class."""
-    num_invalid = sum(invalid_values(values, table).values())
-    label = np.where(table == UNKNOWN_ID, info.ignore_label, table).astype(np.uint8)[values]
+    labels = legend.labels(codes)
+    num_invalid = int(np.sum(labels == UNKNOWN_ID))
+    label = np.where(labels == UNKNOWN_ID, info.ignore_label, labels).astype(np.uint8)
     checked.mask_hash = _hash(label)
     checked.pixels, num_ignored = count_label(label, info)
     checked.num_ignored = num_ignored - num_invalid

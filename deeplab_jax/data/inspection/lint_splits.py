@@ -12,7 +12,10 @@ from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
 from deeplab_jax.data.inspection.class_counts import ClassCounts
 from deeplab_jax.data.inspection.lint_findings import Finding
 from deeplab_jax.data.inspection.lint_samples import CheckedSample
+from deeplab_jax.data.inspection.vanished_class import describe_vanished
+from deeplab_jax.data.sources.legend import Legend
 from deeplab_jax.data.sources.samples import Sample
+from deeplab_jax.data.sources.stored_labels import LabelPixels
 from deeplab_jax.types import DatasetInfo
 
 Splits = tuple[str, ...]  # those that list a sample
@@ -60,15 +63,20 @@ def find_overlaps(listed: Sequence[Splits], train_split: str, eval_split: str) -
 
 
 def check_classes(
-    counts: Mapping[str, ClassCounts], info: DatasetInfo, train_split: str, eval_split: str
+    counts: Mapping[str, ClassCounts], info: DatasetInfo, train_split: str, eval_split: str, legend: Legend | None
 ) -> list[Finding]:
-    """Classes that are evaluated but never trained, and classes absent from a split."""
+    """Classes that training would never see, that are evaluated but never trained, or absent from a split."""
     absent = {
         split: {name for name, pixels in zip(info.class_names, counts[split].pixels, strict=True) if not pixels}
         for split in dict.fromkeys((train_split, eval_split))
         if split in counts and counts[split].num_images
     }
     findings = []
+    if train_split in absent:
+        found = counts[train_split]
+        pixels = LabelPixels(found.pixels, found.num_ignored)
+        if message := describe_vanished(pixels, info, train_split, legend):
+            findings.append(Finding("vanished_class", train_split, message, splits=(train_split,)))
     unseen = absent.get(train_split, set()) - absent.get(eval_split, set(info.class_names))
     if unseen:
         message = (

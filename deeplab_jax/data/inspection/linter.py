@@ -21,7 +21,8 @@ from deeplab_jax.data.inspection.lint_splits import (
     find_repeats,
 )
 from deeplab_jax.data.sources.file_dataset import require_split
-from deeplab_jax.data.sources.samples import Sample, id_table
+from deeplab_jax.data.sources.legend import legend_of_ids
+from deeplab_jax.data.sources.samples import Sample
 from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
 
@@ -83,7 +84,8 @@ def lint_dataset(
     findings += find_repeats(dataset.originals.samples) if dataset.originals else []
     findings += find_duplicates(checked, train_split, eval_split)
     findings += find_overlaps([task.splits for task in tasks], train_split, eval_split)
-    findings += check_classes(counts, info, train_split, eval_split)
+    legend = dataset.originals.legend if dataset.originals else None
+    findings += check_classes(counts, info, train_split, eval_split, legend)
     findings += check_channels(channels)
     order = list(KINDS)
     return LintReport(sorted(findings, key=lambda finding: order.index(finding.kind)), counts, len(tasks), channels)
@@ -115,10 +117,10 @@ def _file_tasks(originals: Originals, info: DatasetInfo) -> list[_Task]:
 def _example_tasks(dataset: Dataset, findings: list[Finding]) -> list[_Task]:
     """One task for each example; a split that cannot be opened is a finding."""
     tasks = []
-    table = id_table(dataset.info)
+    legend = legend_of_ids(dataset.info)
 
     def check(source: ExampleSource, index: int) -> CheckedSample:
-        return check_example(source[index], dataset.info, table)
+        return check_example(source[index], dataset.info, legend)
 
     for split in dataset.info.splits:
         try:

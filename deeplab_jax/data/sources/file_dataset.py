@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
-from jaxtyping import UInt8
+from collections.abc import Mapping, Sequence
 
 from deeplab_jax.data.dataset import Dataset, Originals
+from deeplab_jax.data.sources.legend import Legend, legend_of_ids
 from deeplab_jax.data.sources.prepare import PreparedSource, prepare
-from deeplab_jax.data.sources.samples import Sample, digest_of_samples, id_table, read_mask, read_sample
+from deeplab_jax.data.sources.samples import ReadCodes, Sample, digest_of_samples, read_sample
 from deeplab_jax.types import DatasetInfo, UserError
 
 
@@ -21,7 +19,8 @@ def file_dataset(
     *,
     prepared_dir: str,
     id_map: Mapping[int, int] | None = None,
-    read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
+    legend: Legend | None = None,
+    read_ids: ReadCodes | None = None,
     notes: Sequence[str] = (),
 ) -> Dataset:
     """A data set whose splits are prepared, and so checked, when they are opened.
@@ -31,11 +30,12 @@ def file_dataset(
       splits: split name -> its samples, in order.
       prepared_dir: see `prepare`.
       id_map: value in an original mask -> class id or ignore label; None: the values are class ids.
-      read_ids: sample -> the values in its mask, if they are not simply a file's pixels; called in threads.
+      legend: what the masks hold, if more than such values: then there is no `id_map`.
+      read_ids: sample -> the codes in its mask, if they are not simply a file's pixels; called in threads.
       notes: what was found, assumed and left out, a line each.
     """
     info = dataclasses.replace(info, splits={split: len(samples) for split, samples in splits.items()})
-    table = id_table(info, id_map)
+    meaning = legend or legend_of_ids(info, id_map)
 
     def open_split(split: str) -> PreparedSource:
         samples = splits[require_split(info, split)]
@@ -43,12 +43,12 @@ def file_dataset(
             info,
             split,
             num_records=len(samples),
-            make_record=lambda index: read_sample(samples[index], info, table, read_ids),
-            fingerprint=digest_of_samples(samples, info, table, split),
+            make_record=lambda index: read_sample(samples[index], info, meaning, read_ids),
+            fingerprint=digest_of_samples(samples, info, meaning, split),
             prepared_dir=prepared_dir,
         )
 
-    return Dataset(info, functools.cache(open_split), Originals(splits, table, read_ids), tuple(notes))
+    return Dataset(info, functools.cache(open_split), Originals(splits, meaning, read_ids), tuple(notes))
 
 
 def require_split(info: DatasetInfo, split: str) -> str:

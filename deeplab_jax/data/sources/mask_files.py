@@ -95,7 +95,7 @@ def decode_mask(data: bytes, name: str, *, missing: int | None = None) -> Intege
       ColorMaskError: when it holds colours, or several channels that differ.
       UserError: as `read_stored`; or when a value is not whole.
     """
-    ids = _grey_png(data, name)
+    ids = read_grey_png(data, name)
     if ids is not None:
         return ids
     stored = read_stored(data, name)
@@ -140,7 +140,7 @@ def _is_lossy(data: bytes, file_format: FileFormat) -> bool:
     return file_format is AVIF  # which can be lossless, but does not tell
 
 
-def _grey_png(data: bytes, name: str) -> UInt8[np.ndarray, "h w"] | None:
+def read_grey_png(data: bytes, name: str) -> UInt8[np.ndarray, "h w"] | None:
     """The commonest kind of file (and that of prepared copies), the fastest way; None: another kind."""
     if data[24:26] != b"\x08\x00" or find_format(data) is not PNG or not ends_whole(data, PNG) or b"eXIf" in data:
         return None

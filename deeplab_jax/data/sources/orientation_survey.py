@@ -152,7 +152,7 @@ def _edges(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2"]:
     return cast(np.ndarray, np.sqrt(np.square(gradient).sum(axis=(0, -1))))
 
 
-def _outline(codes: Codes, size: Iterable[int]) -> Bool[np.ndarray, "h w"]:
+def _outline(codes: Codes, size: Iterable[int]) -> Bool[np.ndarray, "h2 w2"]:
     """True on both sides of every border between two values."""
     height, width = size
     rows = np.arange(height) * codes.shape[0] // height

@@ -25,7 +25,8 @@ from absl import logging
 from jaxtyping import UInt8
 
 from deeplab_jax.data.sources.bands import decode_pixels
-from deeplab_jax.data.sources.mask_files import decode_mask
+from deeplab_jax.data.sources.mask_files import decode_mask, encode_mask
+from deeplab_jax.data.sources.stored_labels import LabelPixels, count_label
 from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
@@ -42,6 +43,12 @@ class Record:
     image: bytes  # the original file
     label: bytes  # grey 8-bit PNG of class ids
     size: tuple[int, int]  # (height, width) of the label, and of the image when upright
+    pixels: LabelPixels
+
+
+def make_record(name: str, image: bytes, label: UInt8[np.ndarray, "h w"], info: DatasetInfo) -> Record:
+    """The record of an image file and its label."""
+    return Record(name, image, encode_mask(label), (label.shape[0], label.shape[1]), count_label(label, info))
 
 
 class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -85,7 +92,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
                     ),
                 }
             ),
-            metadata=tfds.core.MetadataDict(names=[], sizes=[]),
+            metadata=tfds.core.MetadataDict(names=[], sizes=[], pixels=[0] * self.dataset.num_classes, num_ignored=0),
             disable_shuffling=True,
         )
 
@@ -99,8 +106,11 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
 
     def _examples_of_shard(self, records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, dict[str, Any]]]:
         for index, record in itertools.islice(records, _SHARD_LENGTH):
-            self.info.metadata["names"].append(record.name)
-            self.info.metadata["sizes"].append(list(record.size))
+            metadata = self.info.metadata
+            metadata["names"].append(record.name)
+            metadata["sizes"].append(list(record.size))
+            metadata["pixels"] = (metadata["pixels"] + record.pixels.of_class).tolist()
+            metadata["num_ignored"] += record.pixels.num_ignored
             yield index, {"name": record.name, "image": record.image, "label": record.label}
 
 
@@ -108,8 +118,10 @@ class PreparedSource(ExampleSource):
     """Random access to a prepared split, with names and sizes known without decoding."""
 
     def __init__(self, builder: SegmentationBuilder):
-        self.names: Sequence[str] = builder.info.metadata["names"]
-        self.sizes: Sequence[tuple[int, int]] = [(h, w) for h, w in builder.info.metadata["sizes"]]
+        metadata = builder.info.metadata
+        self.names: Sequence[str] = metadata["names"]
+        self.sizes: Sequence[tuple[int, int]] = [(h, w) for h, w in metadata["sizes"]]
+        self.label_pixels = LabelPixels(np.asarray(metadata["pixels"], np.int64), metadata["num_ignored"])
         as_bytes = tfds.decode.SkipDecoding()
         self._records = builder.as_data_source(_SPLIT, decoders={"image": as_bytes, "label": as_bytes})
         self.folder = pathlib.Path(builder.data_dir_root)  # holds only this copy

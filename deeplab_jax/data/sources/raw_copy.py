@@ -30,8 +30,11 @@ _PIXELS, _INDEX = "pixels.bin", "index.json"
 class RawSource(ExampleSource):
     """Random access to a raw copy; images and labels are read-only views of the file."""
 
-    def __init__(self, folder: pathlib.Path, info: DatasetInfo):
+    def __init__(self, folder: pathlib.Path, source: PreparedSource):
+        """`folder` holds the copy of `source`."""
+        info = source.info
         self.folder = folder  # holds only this copy
+        self.label_pixels = source.label_pixels
         index = json.loads((folder / _INDEX).read_text())
         self.names: Sequence[str] = index["names"]
         self.sizes: Sequence[tuple[int, int]] = [(height, width) for height, width in index["sizes"]]
@@ -73,7 +76,7 @@ def with_raw_copies(dataset: Dataset) -> Dataset:
             raise UserError(
                 f"config.data.prepared_form='raw': {dataset.info.name} keeps no prepared copy; leave it at 'files'"
             )
-        return RawSource(raw_copy(source, title=f"decoding {dataset.info.name}/{split}"), source.info)
+        return RawSource(raw_copy(source, title=f"decoding {dataset.info.name}/{split}"), source)
 
     return dataclasses.replace(dataset, open_split=functools.cache(open_split))
 

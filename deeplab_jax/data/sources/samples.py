@@ -5,24 +5,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int16, Integer, Num, UInt8
+from jaxtyping import Integer, Num
 
 from deeplab_jax.data.sources.bands import decode_pixels
 from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.images import image_orientation
-from deeplab_jax.data.sources.mask_files import HOW_TO_SAVE, decode_mask, encode_mask
+from deeplab_jax.data.sources.legend import Codes, Legend, require_known
+from deeplab_jax.data.sources.mask_codes import mask_codes, read_mask_file
 from deeplab_jax.data.sources.mask_orientation import mask_as_shown
-from deeplab_jax.data.sources.prepare import Record
+from deeplab_jax.data.sources.prepare import Record, make_record
 from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.types import DatasetInfo, UserError
 
-IdTable = Int16[np.ndarray, "256"]  # value in a mask -> class id or ignore label; UNKNOWN_ID if invalid
-
-UNKNOWN_ID = -1
-_FORM = 2  # of prepared copies: in the first, masks were not turned with their images
+_FORM = 3  # of prepared copies: in the first, masks were not turned with their images, then pixels not counted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,27 +72,14 @@ def list_samples(names: Iterable[str], images: pathlib.Path, masks: pathlib.Path
     ]
 
 
-def id_table(info: DatasetInfo, id_map: Mapping[int, int] | None = None) -> IdTable:
-    """The class id or ignore label of each value in a data set's masks.
-
-    Args:
-      id_map: value in a mask -> class id or ignore label; None: values are class ids already.
-    """
-    known = {class_id: class_id for class_id in range(info.num_classes)} if id_map is None else dict(id_map)
-    table = np.full(256, UNKNOWN_ID, np.int16)
-    table[info.ignore_label] = info.ignore_label
-    table[list(known)] = list(known.values())
-    return table
-
-
-def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, table: IdTable, split: str) -> str:
+def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, legend: Legend, split: str) -> str:
     """A short hash of everything that the prepared copy depends on: file names, sizes and times, and the classes.
 
     Raises:
       UserError: when a file does not exist.
     """
     digest = hashlib.sha256(repr((_FORM, info.num_classes, info.ignore_label, info.class_names)).encode())
-    digest.update(table.tobytes())
+    digest.update(legend.fingerprint.encode())
     if not info.is_rgb:
         digest.update(repr((info.channels, info.dtype)).encode())
     for sample in samples:
@@ -110,44 +95,43 @@ def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, table: IdTab
     return digest.hexdigest()[:16]
 
 
-def read_mask(sample: Sample) -> Integer[np.ndarray, "h w"]:
-    """The values in a sample's mask file.
+ReadCodes = Callable[[Sample], Codes]
+
+
+def read_mask(sample: Sample, legend: Legend) -> Codes:
+    """The codes in a sample's mask file.
 
     Raises:
       UserError: when it cannot be read or decoded.
     """
-    return decode_mask(read_bytes(sample.mask), str(sample.mask))
+    name = str(sample.mask)
+    return mask_codes(read_mask_file(read_bytes(sample.mask), name), legend, name)
 
 
-def read_sample(
-    sample: Sample,
-    info: DatasetInfo,
-    table: IdTable,
-    read_ids: Callable[[Sample], UInt8[np.ndarray, "h w"]] = read_mask,
-) -> Record:
+def read_sample(sample: Sample, info: DatasetInfo, legend: Legend, read_codes: ReadCodes | None = None) -> Record:
     """Reads and checks one sample.
 
     Args:
       info: the data set's classes and image format.
-      table: the meaning of the values in its mask.
-      read_ids: reads the mask's values.
+      legend: the meaning of the codes in its mask.
+      read_codes: reads them; None: from the mask file.
 
     Raises:
-      UserError: when a file cannot be read or decoded, the sizes differ, or the mask holds a value that is not a class.
+      UserError: when a file cannot be read or decoded, the sizes differ, or the mask holds what is not in the legend.
     """
     image_bytes = read_bytes(sample.image)
     image = decode_pixels(image_bytes, str(sample.image), info)
-    ids = as_shown(read_ids(sample), image, image_bytes, str(sample.image), info)
-    height, width = ids.shape
-    if image.shape[:2] != ids.shape:
+    codes = read_codes(sample) if read_codes else read_mask(sample, legend)
+    codes = as_shown(codes, image, image_bytes, str(sample.image), info)
+    height, width = codes.shape
+    if image.shape[:2] != codes.shape:
         raise UserError(
             f"{sample.mask}: is {height}x{width} (height x width), but its image {sample.image.name} is "
             f"{image.shape[0]}x{image.shape[1]}; make them the same size (masks by nearest neighbour)"
         )
-    if ids.min() < 0 or ids.max() > 255:
-        raise UserError(f"{sample.mask}: holds the value {ids.max()}, but class ids end at 255; {HOW_TO_SAVE}")
-    _check_ids(ids, table, info.ignore_label, sample.mask)
-    return Record(sample.name, image_bytes, encode_mask(table.astype(np.uint8)[ids]), (height, width))
+    labels = legend.labels(codes)
+    require_known(codes, labels, legend, str(sample.mask))
+    return make_record(sample.name, image_bytes, labels.astype(np.uint8), info)
 
 
 def as_shown(
@@ -170,23 +154,3 @@ def read_bytes(path: pathlib.Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend the file or its permissions") from None
-
-
-def _check_ids(ids: UInt8[np.ndarray, "h w"], table: IdTable, ignore_label: int, path: pathlib.Path) -> None:
-    counts = np.bincount(ids.ravel(), minlength=256)
-    counts[table != UNKNOWN_ID] = 0
-    if counts.any():
-        value = int(counts.argmax())
-        row, column = np.argwhere(ids == value)[0].tolist()
-        valid = ranges((table != UNKNOWN_ID) & (table != ignore_label))
-        raise UserError(
-            f"{path}: holds the value {value} ({counts[value]} pixels, the first at row {row}, column {column}); valid "
-            f"are {valid} and {ranges(table == ignore_label)} (ignored); correct the mask or the classes"
-        )
-
-
-def ranges(members: Bool[np.ndarray, "256"]) -> str:
-    """The indices that are set, as '0 to 2, 5'."""
-    indices = np.flatnonzero(members)
-    runs = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
-    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -132,8 +132,8 @@ def test_what_is_printed_ends_though_the_faults_do_not(config, root, tmp_path, c
 
 
 def test_no_data_set_is_a_mistake_of_the_user(config, root, tmp_path):
-    (root / "classes.txt").unlink()
-    with pytest.raises(UserError, match=r"classes\.json: does not exist"):
+    (root / "classes.txt").write_text("")
+    with pytest.raises(UserError, match=r"classes\.txt: names 0 classes"):
         lint(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -161,8 +161,9 @@ def test_the_command_with_copies(root, tmp_path):
     Image.fromarray(make_mask(3)).save(root / "masks" / "3.png")
     done = run()
     assert done.returncode == 0
-    (note,) = done.stderr.splitlines()
-    assert note.startswith("folder: masks are found as masks/")
+    found, meaning = done.stderr.splitlines()
+    assert found.startswith("folder: masks are found as masks/")
+    assert meaning == "folder: 255 is ignored: the masks hold it beside the class ids 0 and 1"
 
 
 def test_file_names_that_are_no_text(root, tmp_path, capsys):

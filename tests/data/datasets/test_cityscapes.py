@@ -88,8 +88,8 @@ def test_value_that_is_no_label_id_is_named_as_it_is_in_the_file(root, prepared)
     Image.fromarray(ids).save(path)
     with pytest.raises(
         UserError,
-        match=r"labelIds\.png: holds the value 34 \(1 pixels, the first at row 3, column 4\); valid are 7 to 8, 11 to "
-        r"13, 17, 19 to 28, 31 to 33 and 0 to 6, 9 to 10, 14 to 16, 18, 29 to 30, 255 \(ignored\)",
+        match=r"labelIds\.png: holds the value 34 \(1 pixel\), the first at row 3, column 4; valid are 7 to 8, 11 "
+        r"to 13, 17, 19 to 28, 31 to 33 and 0 to 6, 9 to 10, 14 to 16, 18, 29 to 30, 255 \(ignored\)",
     ):
         cityscapes.open_dataset(str(root), prepared).open_split("val")
 

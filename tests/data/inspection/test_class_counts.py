@@ -12,10 +12,10 @@ from deeplab_jax.data.datasets import camvid
 from deeplab_jax.data.inspection.class_counts import (
     ClassCounts,
     count_classes,
-    count_label,
     effective_number_weights,
     median_frequency_weights,
 )
+from deeplab_jax.data.sources.stored_labels import count_label
 from deeplab_jax.types import Example
 
 LABELS = [

@@ -73,14 +73,16 @@ def test_mask_value_outside_the_classes(root):
     ids[7, 11] = ids[9, 0] = 42
     write_mask(root / "masks" / "b.png", ids)
     assert message(root) == (
-        f"{root}/masks/b.png: holds the value 42 (2 pixels, the first at row 7, column 11); "
+        f"{root}/masks/b.png: holds the value 42 (2 pixels), the first at row 7, column 11; "
         "valid are 0 to 2 and 255 (ignored); correct the mask or the classes"
     )
 
 
 def test_colors_where_ids_are_expected(root):
     write_image(root / "masks" / "b.png")
-    assert message(root).startswith(f"{root}/masks/b.png: holds RGB colours where class ids are expected; replace each")
+    told = message(root)
+    assert told.startswith(f"{root}/masks/b.png: holds the colours (")
+    assert 'give each class its colour: "palette": [[r, g, b], ...] in classes.json' in told
 
 
 def test_first_fault_in_the_order_of_the_list_is_told(root):
@@ -125,7 +127,9 @@ def test_no_images(tmp_path):
 
 def test_no_classes_file(root):
     (root / "classes.json").unlink()
-    assert message(root).startswith(f"{root}/classes.json: does not exist, nor does classes.txt; write one class name")
+    told = message(root)
+    assert told.startswith(f"{root}: its masks hold 0, 1, 2 and 255 (in all 3 masks): more than an object and its back")
+    assert "write the class names, in the order of their ids, into classes.txt" in told
 
 
 @pytest.mark.parametrize(
