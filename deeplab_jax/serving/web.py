@@ -11,24 +11,16 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from deeplab_jax.serving.guard import HEADERS, Guard, refused
 from deeplab_jax.serving.service import FORMATS, Service
 from deeplab_jax.serving.settings import RefusedError, ServeConfig
 
-HOST = "127.0.0.1"
-_HOST_NAMES = [HOST, "localhost"]  # prevents DNS rebinding: other host names are refused
 _READ_AND_DROPPED = 8  # a body up to this many times the limit is read to its end and dropped
 _PAGE = pathlib.Path(__file__).with_name("page.html")
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
-    "script-src 'self' 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
 
 
 def make_app(service: Service, about: dict[str, Any]) -> Starlette:
@@ -49,10 +41,10 @@ def make_app(service: Service, about: dict[str, Any]) -> Starlette:
     }
 
     async def show_page(request: Request) -> Response:
-        return HTMLResponse(page, headers=_HEADERS)
+        return HTMLResponse(page, headers=HEADERS)
 
     async def tell_model(request: Request) -> Response:
-        return JSONResponse(model, headers=_HEADERS)
+        return JSONResponse(model, headers=HEADERS)
 
     async def segment(request: Request) -> Response:
         try:
@@ -63,7 +55,7 @@ def make_app(service: Service, about: dict[str, Any]) -> Starlette:
             return refused(refusal)
         except ClientDisconnect:
             return Response(status_code=400)
-        return JSONResponse(answer, headers=_HEADERS)
+        return JSONResponse(answer, headers=HEADERS)
 
     return Starlette(
         routes=[
@@ -71,7 +63,7 @@ def make_app(service: Service, about: dict[str, Any]) -> Starlette:
             Route("/api/model", tell_model),
             Route("/api/segment", segment, methods=["POST"]),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_HOST_NAMES)],
+        middleware=[Middleware(Guard, limits=limits)],
         exception_handlers={404: _not_found, 405: _not_found, 500: _failed},
     )
 
@@ -123,12 +115,6 @@ async def read_body(request: Request, limits: ServeConfig) -> bytes:
     if num_bytes > limits.max_bytes:
         raise too_long
     return bytes(body)
-
-
-def refused(refusal: RefusedError) -> Response:
-    """{'error': one line} with its status; the connection ends, since the body may not have been read."""
-    headers = {**_HEADERS, "Connection": "close"} | ({"Retry-After": "1"} if refusal.status == 503 else {})
-    return JSONResponse({"error": refusal.message}, refusal.status, headers)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

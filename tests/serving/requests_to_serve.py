@@ -17,14 +17,22 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
+from deeplab_jax.serving.connections import uvicorn_config
+from deeplab_jax.serving.guard import HOST
 from deeplab_jax.serving.service import Service
 from deeplab_jax.serving.settings import ServeConfig
-from deeplab_jax.serving.web import HOST, make_app
+from deeplab_jax.serving.web import make_app
 from deeplab_jax.types import DatasetInfo
 
 INFO = DatasetInfo("toy", 3, 255, ("dark", "grey", "light"), ((0, 0, 0), (250, 10, 20), (10, 250, 20)), {"val": 1})
 LIMITS = ServeConfig(
-    max_bytes=200_000, max_pixels=40_000, max_side=400, max_requests=4, max_shapes=3, upload_seconds=0.5
+    max_bytes=200_000,
+    max_pixels=40_000,
+    max_side=400,
+    max_requests=4,
+    max_shapes=3,
+    upload_seconds=0.5,
+    max_rate=100_000,
 )
 
 
@@ -42,7 +50,7 @@ def make_service(make_segment=lambda: by_brightness, limits=LIMITS):
 def serving(service):
     """The port of a server in a thread of this process."""
     app = make_app(service, {"network": "a toy"})
-    server = uvicorn.Server(uvicorn.Config(app, host=HOST, port=0, log_level="critical"))
+    server = uvicorn.Server(uvicorn_config(app, service.limits, host=HOST, port=0, log_level="critical"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

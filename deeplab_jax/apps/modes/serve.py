@@ -42,14 +42,16 @@ def serve(config: Config, workdir: pathlib.Path, checkpoint: str, port: int) -> 
     require_packages()
     import uvicorn
 
-    from deeplab_jax.serving.web import HOST, make_app
+    from deeplab_jax.serving.connections import uvicorn_config
+    from deeplab_jax.serving.guard import HOST
+    from deeplab_jax.serving.web import make_app
 
     with open_socket(HOST, port) as listener:
         service = make_service(config, workdir, checkpoint)
         print("compiling for a first size ...", flush=True)
         service.segment(np.zeros((*_WARM_SIZE, 3), np.uint8))
         app = make_app(service, {"network": network_line(config), "inference": dataclasses.asdict(config.inference)})
-        settings = uvicorn.Config(app, log_level="warning", limit_concurrency=config.serve.max_connections)
+        settings = uvicorn_config(app, config.serve, log_level="error")
         print(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises it after a clean shutdown
             uvicorn.Server(settings).run(sockets=[listener])
