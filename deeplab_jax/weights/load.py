@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from deeplab_jax.types import UserError, WeightLayout
-from deeplab_jax.weights.rules import LoadReport, load_pretrained
+from deeplab_jax.weights.prefixes import roots
+from deeplab_jax.weights.rules import LoadReport, load_pretrained, place
+
+_TRAINING_WORDS = ("criterion", "loss", "metric", "optim", "scheduler", "ema", "teacher", "perceptual")
+_KERNELS = ("weight", "weights", "kernel")
 
 
 def load_weights(
@@ -19,6 +23,7 @@ def load_weights(
     *,
     scope: str = "model",
     path: str = "the file",
+    strict: bool = False,
 ) -> tuple[dict[str, Any], LoadReport]:
     """Fills a network's variables with the arrays of a file.
 
@@ -26,25 +31,74 @@ def load_weights(
       arrays: the file's arrays by their own names.
       layout: the layout of these names.
       variables: {'params': ..., 'batch_stats': ...}, nested dicts.
-      scope: 'model': every array of the network must be found, and every array of the file used; 'backbone': the same
-        for the backbone, ignoring the rest of the file; 'fitting': whatever fits.
+      scope: 'model': every array of the network must be found, and every array of the file's network used; 'backbone':
+        the same for the backbone, ignoring the rest of the file; 'fitting': whatever fits.
       path: of the file, for error messages.
+      strict: whether a file must not hold anything outside the network (a loss's weights) either.
 
     Returns:
       New variables and the report. If the layout has batch norm folded, statistics are mean 0 and variance 1 - epsilon,
-      so batch norm only adds the file's biases; calibrate them before training with batch statistics.
+      so batch norm only adds the file's biases; calibrate them before training with batch statistics. A convolution
+      without bias where ours has one gets zeros, which is the same.
 
     Raises:
-      UserError: when the file does not provide what `scope` requires.
+      UserError: when the file does not provide what `scope` requires, or its numbers are those of a broken training.
     """
     flat = _flatten(variables)
     inside = {name: value for name, value in flat.items() if scope != "backbone" or _part(name) == "backbone"}
     filled, report = load_pretrained(arrays, layout.rules, inside, skip=layout.ignored)
     if layout.folded:
         filled, report = _identity_batch_norm(filled, report, layout.model)
+    filled, report = _zero_biases(filled, report)
+    if not strict:
+        report = _set_outside_apart(report, arrays, layout)
     if not (report.is_complete if scope != "fitting" else report.loaded):
         raise UserError(f"{path}: does not fit the {'backbone' if scope == 'backbone' else 'network'}: {report}")
+    _check_numbers(arrays, layout, path)
     return _unflatten(flat | filled), report
+
+
+def _check_numbers(arrays: Mapping[str, np.ndarray], layout: WeightLayout, path: str) -> None:
+    """Raises UserError at the first array of the network that no working network has."""
+    for name, array in arrays.items():
+        target, _ = place(name, layout.rules)
+        if not target or array.dtype.kind != "f":
+            continue
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: '{name}' holds values that are not finite; take an earlier checkpoint")
+        if target.endswith("/var") and array.size and array.min() < 0:
+            raise UserError(f"{path}: '{name}' holds negative variances; take an earlier checkpoint")
+
+
+def _zero_biases(filled: dict[str, np.ndarray], report: LoadReport) -> tuple[dict[str, np.ndarray], LoadReport]:
+    """Zeros for the biases of convolutions that have none in the file."""
+    loaded = set(report.loaded)
+    made_up = tuple(
+        path for path in report.missing if path.endswith("/bias") and f"{path.removesuffix('bias')}kernel" in loaded
+    )
+    missing = tuple(path for path in report.missing if path not in made_up)
+    zeros = {path: np.zeros_like(filled[path]) for path in made_up}
+    return filled | zeros, dataclasses.replace(report, missing=missing, made_up=made_up)
+
+
+def _set_outside_apart(report: LoadReport, arrays: Mapping[str, np.ndarray], layout: WeightLayout) -> LoadReport:
+    """Unexpected names that no part of the network can have: those of a loss, of metrics, of a second network."""
+    inside = roots(name for name in arrays if place(name, layout.rules)[0])
+    outside, unexpected = [], []
+    for name in report.unexpected:
+        root = next(iter(roots([name])))
+        is_apart = root not in inside and (_is_of_training(root) or not _is_kernel(name, arrays[name]))
+        (outside if is_apart else unexpected).append(name)
+    return dataclasses.replace(report, unexpected=tuple(unexpected), outside=tuple(outside))
+
+
+def _is_of_training(root: str) -> bool:
+    return any(part.startswith(_TRAINING_WORDS) for part in root.lower().split("_"))
+
+
+def _is_kernel(name: str, array: np.ndarray) -> bool:
+    """Whether it may be a layer between those that are known, without which a network computes something else."""
+    return array.ndim >= 2 and name.endswith(_KERNELS)
 
 
 def _identity_batch_norm(

@@ -46,6 +46,8 @@ class LoadReport:
     unexpected: tuple[str, ...]  # foreign names that no rule matches
     misshapen: tuple[str, ...]  # 'name: shape, wanted path: shape'
     skipped: tuple[str, ...]  # foreign names skipped on purpose
+    outside: tuple[str, ...] = ()  # foreign names that are not of the network
+    made_up: tuple[str, ...] = ()  # our paths that the source does not need, filled with what changes nothing
 
     @property
     def is_complete(self) -> bool:
@@ -54,7 +56,7 @@ class LoadReport:
     @property
     def summary(self) -> str:
         """The counts."""
-        kinds = ("loaded", "missing", "unexpected", "misshapen", "skipped")
+        kinds = ("loaded", "missing", "unexpected", "misshapen", "skipped", "outside")
         return ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds if getattr(self, kind))
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ _CORES = ("numpy.core", "numpy._core")
 _RECONSTRUCT = tuple(f"{core}.multiarray._reconstruct" for core in _CORES)
 _SCALAR = tuple(f"{core}.multiarray.scalar" for core in _CORES)
 _FROM_BUFFER = tuple(f"{core}.numeric._frombuffer" for core in _CORES)  # pickle protocol 5
+_TUPLE = ("__builtin__.tuple", "builtins.tuple")
 # NumPy's short codes ('f4') -> names.
 _CODES = {np.dtype(name).str[1:]: name for name in ITEM_SIZES if name != "bfloat16"}
 _EMPTY_BYTES = ("__builtin__.bytes", "builtins.bytes")  # b'' as written by Python 3 for Python 2
@@ -27,6 +28,7 @@ def decode_array(value: Any) -> np.ndarray | None:
     Raises:
       ValueError: if the description is inconsistent, or the array is not numeric.
     """
+    value = _without_name(value)
     if not isinstance(value, Inert):
         return None
     try:
@@ -46,6 +48,14 @@ def decode_array(value: Any) -> np.ndarray | None:
     scalar, big_endian = _scalar(dtype)
     array = array_from_bytes(_bytes(data), scalar, shape[::-1] if is_fortran else shape, big_endian=big_endian)
     return array.T if is_fortran else array
+
+
+def _without_name(value: Any) -> Any:
+    """Paddle's tensors are tuples (name, array), which it has the pickle construct."""
+    if not isinstance(value, Inert) or value.name not in _TUPLE or len(value.arguments) != 1:
+        return value
+    pair = value.arguments[0]
+    return pair[1] if isinstance(pair, tuple) and len(pair) == 2 else value
 
 
 def _scalar(dtype: Any) -> tuple[str, bool]:

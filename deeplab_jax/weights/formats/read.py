@@ -5,23 +5,27 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from deeplab_jax.types import UserError
 from deeplab_jax.weights.formats import (
+    caffe_model,
+    folder,
     keras_h5,
     npz,
     pickle_file,
     safetensors_file,
+    sharded,
     sstable,
     tf_checkpoint,
     tflite,
     torch_file,
 )
 from deeplab_jax.weights.formats.arrays import UnsuitableError
+from deeplab_jax.weights.formats.contents import Contents
 from deeplab_jax.weights.formats.zip_archive import open_zip
 
 
@@ -29,17 +33,33 @@ from deeplab_jax.weights.formats.zip_archive import open_zip
 class _Format:
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[str | os.PathLike[str]], dict[str, np.ndarray]]
+    read: Callable[[pathlib.Path, bool], Contents]
 
 
-_NPZ = _Format(".npz archive", (".npz",), npz.read)
-_TORCH = _Format("PyTorch file", (".pth", ".pt"), torch_file.read)
-_PICKLE = _Format("pickle of arrays", (".pkl", ".pickle"), pickle_file.read)
-_SAFETENSORS = _Format("safetensors file", (".safetensors",), safetensors_file.read)
-_TENSORFLOW = _Format("TensorFlow checkpoint", (".index", ".meta"), tf_checkpoint.read)
-_TFLITE = _Format("TensorFlow Lite model", (".tflite",), tflite.read)
-_KERAS = _Format("Keras HDF5 file", (".h5", ".hdf5"), keras_h5.read)
-FORMATS = (_NPZ, _TORCH, _PICKLE, _SAFETENSORS, _TENSORFLOW, _TFLITE, _KERAS)
+def _plain(read: Callable[[str | os.PathLike[str]], dict[str, np.ndarray]]) -> Callable[[pathlib.Path, bool], Contents]:
+    """The reader of a format that holds nothing but arrays."""
+    return lambda path, follow: Contents(read(path))
+
+
+def _nested(read: Callable[..., Contents]) -> Callable[[pathlib.Path, bool], Contents]:
+    """The reader of a format in which the arrays may stand under keys."""
+    return lambda path, follow: read(path, follow=follow)
+
+
+_NPZ = _Format(".npz archive", (".npz",), _plain(npz.read))
+_TORCH = _Format("PyTorch file", (".pth", ".pt", ".ckpt", ".bin", ".tar"), _nested(torch_file.read))
+_PICKLE = _Format("pickle of arrays", (".pkl", ".pickle", ".pdparams"), _nested(pickle_file.read))
+_SAFETENSORS = _Format("safetensors file", (".safetensors",), _plain(safetensors_file.read))
+_SHARDED = _Format(
+    "index of sharded weights",
+    (sharded.SUFFIX,),
+    lambda path, follow: Contents(sharded.read(path, lambda shard: read_contents(shard, follow=follow).arrays)),
+)
+_TENSORFLOW = _Format("TensorFlow checkpoint", (".index", ".meta"), _plain(tf_checkpoint.read))
+_TFLITE = _Format("TensorFlow Lite model", (".tflite",), _plain(tflite.read))
+_KERAS = _Format("Keras HDF5 file", (".h5", ".hdf5"), _plain(keras_h5.read))
+_CAFFE = _Format("Caffe model", (".caffemodel",), _plain(caffe_model.read))
+FORMATS = (_NPZ, _TORCH, _PICKLE, _SAFETENSORS, _SHARDED, _TENSORFLOW, _TFLITE, _KERAS, _CAFFE)
 
 _HEAD_BYTES = 512
 _TAR_OFFSET = 257
@@ -51,48 +71,68 @@ _MISTAKES = {
 }
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_arrays(path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
+    """The arrays of `read_contents`."""
+    return read_contents(path).arrays
+
+
+def read_contents(path: str | os.PathLike[str], *, follow: bool = True) -> Contents:
     """The named arrays in a weights file, whose format is recognised by its content, then by its suffix.
 
     Args:
-      path: a file of one of FORMATS; for a TensorFlow checkpoint also the prefix of its files, or their folder.
+      path: a file of one of FORMATS; for a TensorFlow checkpoint also the prefix of its files; or the folder of either.
+      follow: whether to enter the keys under which training scripts store weights; False: all arrays by full names.
 
     Returns:
-      Name in the file -> array in the machine's byte order, bfloat16 as float32, other dtypes as stored. The arrays are
-      read-only; some may share memory or be strided.
+      Name in the file -> array in the machine's byte order, bfloat16 as float32, other dtypes as stored; and what the
+      file, or a config beside it, says of them. The arrays are read-only; some may share memory or be strided.
 
     Raises:
       UserError: if the file does not exist, is damaged, has an unknown format or contains no arrays.
     """
     path = pathlib.Path(path)
-    kind, arrays = _read(path, lambda kind: kind.read(path))
-    if not arrays:
+    kind, contents = _read(path, lambda kind, file: (kind.read(file, follow), file))
+    contents, file = contents
+    if not contents.arrays:
         raise UserError(f"{path}: {kind.name} without arrays of numbers; name the file with the weights")
-    return arrays
+    beside, origin = folder.read_settings(file)
+    return dataclasses.replace(contents, settings=beside, origin=origin) if origin else contents
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The texts by name that lie beside the arrays in the file; {} in formats that have none.
 
     Raises:
-      UserError: as `read_arrays`.
+      UserError: as `read_contents`.
     """
-    path = pathlib.Path(path)
-    return _read(path, lambda kind: safetensors_file.read_metadata(path) if kind is _SAFETENSORS else {})[1]
+    return _read(
+        pathlib.Path(path), lambda kind, file: safetensors_file.read_metadata(file) if kind is _SAFETENSORS else {}
+    )[1]
 
 
-def _read(path: pathlib.Path, read: Callable[[_Format], Any]) -> tuple[_Format, Any]:
-    """The file's format, and what `read` makes of it."""
+def _read(path: pathlib.Path, read: Callable[[_Format, pathlib.Path], Any]) -> tuple[_Format, Any]:
+    """The file's format, and what `read` makes of it and the file."""
     try:
-        kind = _format(path)
+        file = _file(path)
+        kind = _format(file)
         try:
-            return kind, read(kind)
+            return kind, read(kind, file)
         except UnsuitableError as error:
             raise UserError(_line(f"{path}: {error}")) from None
         except ValueError as error:
             raise UserError(_line(f"{path}: damaged {kind.name} ({error}); fetch or save it again")) from None
     except OSError as error:
         raise UserError(_line(f"{path}: cannot be read ({error.strerror or error}); name a file of weights")) from None
+
+
+def _file(path: pathlib.Path) -> pathlib.Path:
+    """The file of weights in a folder; a TensorFlow checkpoint is read from its folder."""
+    if not path.is_dir() or (path / "checkpoint").is_file() or any(path.glob("*.index")):
+        return path
+    try:
+        return folder.find_weights(path, {suffix for known in FORMATS for suffix in known.suffixes})
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _format(path: pathlib.Path) -> _Format:
@@ -103,9 +143,9 @@ def _format(path: pathlib.Path) -> _Format:
       OSError: if the file cannot be read.
     """
     if path.is_dir():
-        if (path / "checkpoint").is_file() or any(path.glob("*.index")):
-            return _TENSORFLOW
-        raise UserError(f"{path}: a folder without a TensorFlow checkpoint; name a file of weights")
+        return _TENSORFLOW
+    if path.name.endswith(sharded.SUFFIX) and path.is_file():
+        return _SHARDED
     if not path.is_file():
         if path.with_name(f"{path.name}.index").is_file():
             return _TENSORFLOW

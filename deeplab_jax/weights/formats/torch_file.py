@@ -17,6 +17,7 @@ import zipfile
 import numpy as np
 
 from deeplab_jax.weights.formats.arrays import ITEM_SIZES, UnsuitableError, array_from_bytes
+from deeplab_jax.weights.formats.contents import Contents
 from deeplab_jax.weights.formats.pickle_machine import read_pickle
 from deeplab_jax.weights.formats.state_dict import find_arrays
 from deeplab_jax.weights.formats.torch_tensors import StorageKey, TensorDecoder, is_storage, storage_key
@@ -28,7 +29,7 @@ _COUNT = struct.Struct("<q")
 _PICKLE = "data.pkl"
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str], *, follow: bool = True) -> Contents:
     """The tensors by name, found as in `find_arrays`; they share memory if they do in the file.
 
     Raises:
@@ -37,9 +38,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         start = file.read(64)
     if start.startswith(b"PK"):
-        return _read_zip(path)
+        return _read_zip(path, follow)
     if is_legacy(start):
-        return _read_legacy(path)
+        return _read_legacy(path, follow)
     raise ValueError("neither the zipped nor the legacy form")
 
 
@@ -53,7 +54,7 @@ def pickle_in_zip(archive: zipfile.ZipFile) -> str | None:
     return next((name for name in archive.namelist() if name.endswith(f"/{_PICKLE}")), None)
 
 
-def _read_zip(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def _read_zip(path: str | os.PathLike[str], follow: bool) -> Contents:
     with open_zip(path) as archive:
         pickle_name = pickle_in_zip(archive)
         if pickle_name is None:
@@ -67,10 +68,10 @@ def _read_zip(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             return array_from_bytes(data, key.scalar, (key.num_elements,), big_endian=is_big)
 
         tree, _ = read_pickle(io.BytesIO(read_member(archive, pickle_name)))
-        return find_arrays(tree, TensorDecoder(fetch))
+        return find_arrays(tree, TensorDecoder(fetch), follow=follow)
 
 
-def _read_legacy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def _read_legacy(path: str | os.PathLike[str], follow: bool) -> Contents:
     """Five pickles (magic number, version, system, object, names of the storages), then the storages' bytes."""
     data = pathlib.Path(path).read_bytes()
     stream = io.BytesIO(data)
@@ -89,7 +90,7 @@ def _read_legacy(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise ValueError("a storage that the file lacks")
         return array_from_bytes(storages[key.name], key.scalar, (key.num_elements,))
 
-    return find_arrays(tree, TensorDecoder(fetch))
+    return find_arrays(tree, TensorDecoder(fetch), follow=follow)
 
 
 def _legacy_storages(
