@@ -29,10 +29,13 @@ from deeplab_jax.models.cost import count_multiply_adds
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.palettes import voc_palette
+from deeplab_jax.train.checkpoint import FOLDER
 from deeplab_jax.train.state import create_variables
-from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, Features, Normalization, Variables
+from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, DatasetInfo, Features, Normalization, Variables
 from deeplab_jax.validation import validate
+from deeplab_jax.weights.source_settings import SourceSettings
 
+_OF_THE_SOURCE = ("output_stride", "atrous_rates", "normalization", "align_corners")  # options of `load`
 _MIDDLE = 127.5  # of a byte: other images than RGB are brought to [-1, 1] where nothing else is said
 
 GivenImages = list[GivenImage] | tuple[GivenImage, ...]
@@ -205,16 +208,21 @@ class Model:
         return results if is_list else results[0]
 
 
-def load(source: str | os.PathLike[str], *, layout: str = "", **predictor_options: Any) -> Model:
+def load(
+    source: str | os.PathLike[str], *, layout: str = "", part: str = "", strict: bool = False, **options: Any
+) -> Model:
     """A trained network: of a workdir, of anyone's file of weights, or of what `Model.save` wrote.
 
-    What a file does not say and was assumed (output stride, normalisation, names of classes) is said by
-    `warnings.warn`, a line each.
+    What was taken from a file, left out, and assumed because it does not say (output stride, normalisation, names of
+    classes) is said by `warnings.warn`, in one line.
 
     Args:
-      source: the path.
+      source: the path; one of `list_pretrained()`, which is fetched once; or 'hf://owner/name', with huggingface_hub.
       layout: whose names a file uses, a module of deeplab_jax/weights/layouts; '' recognises it.
-      **predictor_options: of `config.inference` (scales, flip, window, crf, ...), for all calls of the model.
+      part: the network in a file with several ('model_ema'); '': the only one, or that of the usual key.
+      strict: whether a file that holds anything else, or an auxiliary head that does not fit, is refused.
+      **options: `output_stride`, `atrous_rates` (at that stride), `normalization` and `align_corners` of the source,
+        where the file does not say; and those of `config.inference` (scales, flip, window, crf, ...), for all calls.
 
     Raises:
       UserError: where there is no such file, or it cannot be read.
@@ -229,12 +237,14 @@ def load(source: str | os.PathLike[str], *, layout: str = "", **predictor_option
       >>> dl.load(path, flip=True).config.inference.flip
       True
     """
-    found = read_network(str(source), layout=layout)
-    config = read_config(pathlib.Path(source).expanduser()) or Config()
+    network_options = {name: options.pop(name) for name in _OF_THE_SOURCE if name in options}
+    found = read_network(str(source), layout=layout, part=part, strict=strict, chosen=_chosen(network_options))
+    folder = pathlib.Path(source).expanduser()
+    config = (read_config(folder) if (folder / FOLDER).is_dir() else None) or Config()
     config.model = found.config
-    config = with_options(config, predictor_options)
-    for note in found.notes:
-        warnings.warn(f"{source}: {note}", stacklevel=2)
+    config = with_options(config, options)
+    if found.notes:
+        warnings.warn(f"{source}: {'; '.join(found.notes)}", stacklevel=2)
     return Model(network.build(config, found.info), jax.device_put(found.variables), config, found.info)
 
 
@@ -313,6 +323,22 @@ def _new_info(num_classes: int, class_names: tuple[str, ...], channels: int) -> 
     middle = () if channels == 3 else (_MIDDLE,) * channels
     palette = voc_palette(num_classes)
     return DatasetInfo("new", num_classes, 255, names, palette, {}, channels, channel_mean=middle, channel_std=middle)
+
+
+def _chosen(options: Mapping[str, Any]) -> SourceSettings:
+    """What the caller says of the source's network.
+
+    Raises:
+      ValueError: for a value that no network has.
+    """
+    chosen = SourceSettings(**options)
+    if chosen.output_stride not in (0, 8, 16, 32):
+        raise ValueError(f"output_stride={chosen.output_stride!r}: must be 8, 16 or 32")
+    if not all(type(rate) is int and rate > 0 for rate in chosen.atrous_rates):
+        raise ValueError(f"atrous_rates={chosen.atrous_rates!r}: must be whole numbers above 0")
+    if isinstance(chosen.normalization, str) and chosen.normalization not in ("", *NORMALIZATIONS):
+        raise ValueError(f"normalization={chosen.normalization!r}: must be {', '.join(NORMALIZATIONS)}")
+    return dataclasses.replace(chosen, atrous_rates=tuple(chosen.atrous_rates))
 
 
 def _backbone_features(module: DeepLab, images: Array) -> Features:

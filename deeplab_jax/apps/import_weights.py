@@ -15,44 +15,66 @@ from flax import linen as nn
 from flax import traverse_util
 
 from deeplab_jax import registry
-from deeplab_jax.apps.assembly import open_data
-from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, Description, read_description
+from deeplab_jax.apps.assembly.source_network import describe, for_channels, say_assumed, say_read, with_settings
 from deeplab_jax.apps.assembly.stem import load_for_channels
-from deeplab_jax.apps.assembly.workdir import CONFIG_FILE
-from deeplab_jax.config import Config, ModelConfig, PartConfig, PretrainedConfig, from_dict, plain, to_dict
-from deeplab_jax.data.datasets import ade20k, cityscapes, voc
+from deeplab_jax.apps.assembly.weights_file import WeightsFile, read_file, say_left_out
+from deeplab_jax.config import Config, ModelConfig, PartConfig, from_dict, plain
 from deeplab_jax.models.build import build_model, hashable
-from deeplab_jax.train.checkpoint import FOLDER, restore_variables
-from deeplab_jax.types import DATASET_NORMALIZATION, ArrayShapes, DatasetInfo, UserError, Variables, WeightLayout
-from deeplab_jax.weights.formats.read import read_arrays, read_metadata
+from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError, Variables
 from deeplab_jax.weights.load import load_weights
-from deeplab_jax.weights.rules import LoadReport
+from deeplab_jax.weights.prefixes import roots
+from deeplab_jax.weights.rules import LoadReport, place, reorder
+from deeplab_jax.weights.source_settings import NOTHING_STATED, SourceSettings
 
 IMPORT_FILE = "imported.json"  # inside a workdir: the source of its network, and the network's config
 WEIGHTS_FILE = "model.safetensors"  # inside a folder that holds one network
-_LAYOUTS = "weights.layouts"
+_KERNEL = ("height", "width", "in", "out")
+_RGB = 3  # channels
 # Chosen by the config whatever the weights: arguments that only affect training, and VGG's pooling size, which
 # DeepLab's authors change from 2 to 3 when they start from a classifier.
 _FREE_ARGUMENTS = ("dropout", "logits_stddev", "pool_size")
 
 
-class WeightsFile(NamedTuple):
-    """A weights file, the layout of its names, and the info of its classes if it has one."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """Choices of whoever reads a file.
 
-    arrays: dict[str, np.ndarray]
-    layout_name: str
-    layout: WeightLayout
-    info: DatasetInfo | None = None
+    Attributes:
+      layout: of its names, a module of weights/layouts; '' detects it.
+      part: dotted keys of the network, in a file with several; '': it is found.
+      strict: whether all of the file must belong to the network, its auxiliary head too.
+      chosen: what the file does not say, or says wrongly.
+    """
+
+    layout: str = ""
+    part: str = ""
+    strict: bool = False
+    chosen: SourceSettings = NOTHING_STATED
+
+
+AS_FOUND = ReadOptions()
 
 
 class Imported(NamedTuple):
-    """A network built from a weights file."""
+    """A network built from a weights file.
+
+    Attributes:
+      layout_name: whose names the file had.
+      config: argument of `build_model`, with `info`.
+      info: its classes and the kind of its images.
+      variables: {'params', 'batch_stats'}, float32, on the host.
+      report: name by name.
+      notes: a line each for what was taken, left out, read from a config, and assumed.
+      names_classes: whether the file, or a config beside it, names the classes; else `info` is a guess.
+    """
 
     layout_name: str
     config: ModelConfig
-    info: DatasetInfo | None
+    info: DatasetInfo
     variables: dict[str, Any]
     report: LoadReport
+    notes: tuple[str, ...]
+    names_classes: bool
 
 
 def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str, Any]]:
@@ -69,7 +91,7 @@ def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str,
     Raises:
       UserError: if the file cannot be read, has another layout, or holds only a backbone.
     """
-    imported = read_weights(path, layout)
+    imported = read_weights(path, ReadOptions(layout))
     return imported.config, imported.variables
 
 
@@ -133,129 +155,84 @@ def _override(config: Any, path: str, value: Any) -> None:
         setattr(config, field, value)
 
 
-def assumed_info(num_classes: int) -> DatasetInfo:
-    """The classes of a file without class names: those of the data set with the same number, else numbered ones."""
-    for known in (voc.INFO, cityscapes.INFO, ade20k.INFO):
-        if known.num_classes == num_classes:
-            return known
-    return open_data.numbered_classes("imported", num_classes)
-
-
-def read_weights(path: str, layout_name: str) -> Imported:
+def read_weights(path: str, options: ReadOptions) -> Imported:
     """The network of a weights file or workdir, on the host.
 
     Raises:
-      UserError: if the file cannot be read, has another layout, or holds only a backbone.
+      UserError: if the file cannot be read, has another layout, holds only a backbone, or is of a broken training.
     """
-    file = read_file(path, layout_name)
+    file = read_file(path, options.layout, part=options.part)
     if "head" not in file.layout.model:
         raise UserError(
             f"{path}: holds only a backbone ({file.layout.model['backbone']['name']}); start training from it with "
             f"--config.model.pretrained.source={path} --config.model.pretrained.layout={file.layout_name}"
         )
-    config = model_config(file.layout.model)
+    if options.strict and file.left_out:
+        raise UserError(f"{path}: {say_left_out(file.left_out)[0]}; leave out --strict to load the rest")
+    known = options.chosen.over(file.settings)
+    config, info = describe(model_config(with_settings(file.layout.model, known, file.layout_name, path)), file, known)
     try:
-        target = _stand_ins(build_model(config, file.info), file.info)
+        target = _stand_ins(build_model(config, info), info)
+        if (channels := _channels(file, target)) != info.channels:
+            config, info = for_channels(config, info, channels, known)
+            target = _stand_ins(build_model(config, info), info)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # our parts may raise anything on untrusted settings
         raise UserError(f"{path}: its settings build no network ({' '.join(str(error).split())[:200]})") from None
-    variables, report = load_weights(file.arrays, file.layout, target, path=path)
-    return Imported(file.layout_name, config, file.info, variables, report)
+    config, variables, report, notes = _load(file, config, target, path, strict=options.strict or file.info is not None)
+    if file.info is None:
+        notes += (*say_read(file.settings, options.chosen), *say_assumed(config, info, known, file.layout_name))
+    names_classes = file.info is not None or info.class_names == known.class_names
+    return Imported(file.layout_name, config, info, variables, report, file.notes + notes, names_classes)
 
 
-def _stand_ins(model: nn.Module, info: DatasetInfo | None) -> dict[str, Any]:
+def _load(
+    file: WeightsFile, config: ModelConfig, target: dict[str, Any], path: str, *, strict: bool
+) -> tuple[ModelConfig, dict[str, Any], LoadReport, tuple[str, ...]]:
+    """(config, variables, report, notes); an auxiliary head that does not fit, and only trains, is left out."""
+    notes: tuple[str, ...] = ()
+    try:
+        variables, report = load_weights(file.arrays, file.layout, target, path=path, strict=strict)
+    except UserError as error:
+        if strict or not config.auxiliary.name:
+            raise
+        target = {
+            collection: {part: leaves for part, leaves in parts.items() if part != "auxiliary"}
+            for collection, parts in target.items()
+        }
+        try:
+            variables, report = load_weights(file.arrays, file.layout, target, path=path)
+        except UserError:
+            raise error from None
+        config = dataclasses.replace(config, auxiliary=PartConfig())
+        notes = ("its auxiliary head does not fit the network and is left out: only training reads it",)
+    if report.made_up:
+        notes += (f"{', '.join(report.made_up)}: not in the file, taken as zero",)
+    return config, variables, report, (*notes, *say_left_out(roots(report.outside)))
+
+
+def _stand_ins(model: nn.Module, info: DatasetInfo) -> dict[str, Any]:
     """Placeholder arrays with the shapes of the network's variables, which take no memory."""
-    images = jnp.zeros((1, 65, 65, info.channels if info else 3), jnp.uint8)
+    images = jnp.zeros((1, 65, 65, info.channels), jnp.uint8)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
     zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), dict(shapes))
     return {"batch_stats": {}} | zeros
 
 
-def read_file(path: str, layout_name: str) -> WeightsFile:
-    """Reads a file or workdir of the named layout; '' detects the layout.
-
-    Raises:
-      UserError: if it cannot be read, or has another layout.
-    """
-    folder = pathlib.Path(path)
-    if (folder / FOLDER).is_dir() and layout_name in ("", OWN_LAYOUT):
-        return _read_own(folder)
-    if (folder / WEIGHTS_FILE).is_file():
-        path = str(folder / WEIGHTS_FILE)
-    arrays = read_arrays(path)
-    shapes = {name: array.shape for name, array in arrays.items()}
-    known = registry.module_names(_LAYOUTS)
-    if layout_name and ":" not in layout_name and layout_name not in known:
-        raise UserError(f"layout '{layout_name}': there are {', '.join(known)}")
-    description = read_metadata(path).get(KEY)
-    if description is not None:
-        return _read_described(path, layout_name, arrays, read_description(description, path))
-    if layout_name:
-        fitting = [layout_name]
-        try:
-            layout = _recognize(layout_name, shapes)
-        except ValueError as error:
-            fitting = fitting_layouts(shapes)
-            hint = f"its names are those of layout {' or '.join(fitting)}" if fitting else "no layout here knows it"
-            raise UserError(f"{path}: not of layout '{layout_name}' ({error}); {hint}") from None
-    else:
-        fitting = fitting_layouts(shapes)
-        if len(fitting) != 1:
-            several = f"several layouts fit ({', '.join(fitting)})" if fitting else "no layout fits its names"
-            raise UserError(f"{path}: {several}; say which with --layout=NAME, one of {', '.join(known)}")
-        layout = _recognize(fitting[0], shapes)
-    if fitting == [OWN_LAYOUT]:
-        raise UserError(
-            f"{path}: has this project's names without the metadata that say of which network they are; write it with "
-            "Model.save, or from its workdir with --mode=export --format=safetensors"
-        )
-    return WeightsFile(arrays, fitting[0], layout)
-
-
-def _read_described(
-    path: str, layout_name: str, arrays: dict[str, np.ndarray], description: Description
-) -> WeightsFile:
-    """A file whose metadata describe its network."""
-    if layout_name not in ("", description.layout):
-        raise UserError(f"{path}: not of layout '{layout_name}'; it says that it is of '{description.layout}'")
-    try:
-        layout = _recognize(description.layout, {name: array.shape for name, array in arrays.items()})
-    except ValueError as error:
-        raise UserError(f"{path}: says that it is of layout '{description.layout}', but {error}") from None
-    layout = dataclasses.replace(layout, model=to_dict(description.config))
-    return WeightsFile(arrays, description.layout, layout, description.info)
-
-
-def _read_own(workdir: pathlib.Path) -> WeightsFile:
-    """The best checkpoint of another run of this project, and its network's config."""
-    variables = restore_variables(workdir)
-    arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
-    layout = _recognize(OWN_LAYOUT, {name: array.shape for name, array in arrays.items()})
-    path = workdir / CONFIG_FILE
-    try:
-        config = from_dict(hashable(json.loads(path.read_text())))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"cannot read {path} ({error}): config.model.pretrained.source wants a workdir") from None
-    info = open_data.find_info(config, workdir)
-    model = dataclasses.replace(config.model, num_classes=info.num_classes, pretrained=PretrainedConfig())
-    return WeightsFile(arrays, OWN_LAYOUT, dataclasses.replace(layout, model=to_dict(model)), info)
-
-
-def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:
-    return registry.resolve(_LAYOUTS, registry.entry(layout_name, "recognize"))(shapes)
-
-
-def fitting_layouts(shapes: ArrayShapes) -> list[str]:
-    """The layouts that these names fit."""
-    fitting = []
-    for name in registry.module_names(_LAYOUTS):
-        try:
-            _recognize(name, shapes)
-        except ValueError:
+def _channels(file: WeightsFile, target: Mapping[str, Any]) -> int:
+    """The channels of the images that the file's first convolution reads."""
+    if file.info is not None:
+        return file.info.channels
+    flat = traverse_util.flatten_dict(target, sep="/")
+    for name, array in file.arrays.items():
+        path, transform = place(name, file.layout.rules)
+        if array.ndim != len(_KERNEL) or path not in flat or not path.startswith("params/backbone/"):
             continue
-        fitting.append(name)
-    return fitting
+        (*size, channels, features), wanted = reorder(array, transform).shape, flat[path].shape
+        if channels != wanted[2] == _RGB and (*size, _RGB, features) == wanted:
+            return int(channels)
+    return _RGB
 
 
 def check_agreement(config: ModelConfig, model: Mapping[str, Any], scope: str) -> None:

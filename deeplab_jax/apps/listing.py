@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from deeplab_jax import registry
 from deeplab_jax.apps.find_config import config_names
+from deeplab_jax.weights.pretrained import published
 
 # What the builder hands to every part of a kind: by it a module's factories are told from its helpers.
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
@@ -94,16 +95,17 @@ def list_configs() -> tuple[str, ...]:
 
 
 def list_pretrained() -> tuple[str, ...]:
-    """Names under which `load` finds weights without a file: none, the project publishes none so far.
+    """Names under which `load` finds weights that others publish: fetched once, verified, and kept.
 
-    Files that others publish are loaded by their path.
+    Where each is, its licence, data, protocol and published score are in deeplab_jax/weights/pretrained.json. A
+    backbone alone ('..._imagenet') is a start for training: config.model.pretrained.source.
 
     Example:
       >>> import deeplab_jax as dl
-      >>> dl.list_pretrained()
-      ()
+      >>> "torchvision:deeplabv3_resnet50_coco_voc" in dl.list_pretrained()
+      True
     """
-    return ()
+    return tuple(published())
 
 
 def _part_names(package: str) -> tuple[str, ...]:

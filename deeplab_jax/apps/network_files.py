@@ -15,13 +15,15 @@ from flax import traverse_util
 from deeplab_jax.apps.assembly.model_card import MARK, model_card
 from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, write_description
 from deeplab_jax.apps.assembly.peer_network import find_peer, is_same, peer_arrays
-from deeplab_jax.apps.import_weights import WEIGHTS_FILE, assumed_info, fitting_layouts, read_weights
+from deeplab_jax.apps.assembly.published_weights import local_path
+from deeplab_jax.apps.assembly.weights_file import fitting_layouts
+from deeplab_jax.apps.import_weights import WEIGHTS_FILE, ReadOptions, read_weights
 from deeplab_jax.config import ModelConfig
 from deeplab_jax.files import whole, write_errors
-from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE
 from deeplab_jax.types import DatasetInfo, UserError
 from deeplab_jax.weights.formats import safetensors_file
 from deeplab_jax.weights.formats.read import FORMATS, read_arrays
+from deeplab_jax.weights.source_settings import NOTHING_STATED, SourceSettings
 
 SUFFIX = ".safetensors"
 
@@ -44,29 +46,28 @@ class Network(NamedTuple):
     scores: Mapping[str, Any] | None = None
 
 
-def read_network(source: str, *, layout: str = "") -> Network:
+def read_network(
+    source: str, *, layout: str = "", part: str = "", strict: bool = False, chosen: SourceSettings = NOTHING_STATED
+) -> Network:
     """The network in a file or folder, on the host.
 
     Args:
-      source: a workdir, of which the best checkpoint is read; a result of `write_network`; or a weights file in any
-        format of weights/formats.
-      layout: of the file's names, a module of weights/layouts; '' detects it.
+      source: a workdir, of which the best checkpoint is read; a result of `write_network`; a weights file in any
+        format of weights/formats, or a folder of one; or a name, as `local_path` takes it.
+      layout, part, strict, chosen: how to read a file of another system; see ReadOptions.
 
     Raises:
       UserError: if there is no such file, it is damaged, has another layout, or holds only a backbone.
     """
-    path = pathlib.Path(source).expanduser()
+    path = pathlib.Path(local_path(source)).expanduser()
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():  # of a TensorFlow checkpoint
         names = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, names, n=3)
         hint = f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else "name a file"
         raise UserError(f"{path}: no such file or folder; {hint}")
-    found = read_weights(str(path), layout)
-    _check_finite(_flatten(found.variables), path)
-    if found.info is not None:
-        return Network(found.config, found.info, found.variables, scores=read_scores(path))
-    info = assumed_info(found.config.num_classes)
-    return Network(found.config, info, found.variables, _assumptions(found.config, info, found.layout_name))
+    found = read_weights(str(path), ReadOptions(layout, part, strict, chosen))
+    scores = read_scores(path) if not found.notes else None
+    return Network(found.config, found.info, found.variables, found.notes, scores)
 
 
 def write_network(path: str | pathlib.Path, network: Network, *, layout: str = "") -> list[pathlib.Path]:
@@ -142,16 +143,3 @@ def read_scores(workdir: pathlib.Path) -> Mapping[str, Any] | None:
     except ValueError:
         raise UserError(f"cannot read {path}: write it again with --mode=evaluate") from None
     return scores if isinstance(scores, dict) else None
-
-
-def _assumptions(config: ModelConfig, info: DatasetInfo, layout: str) -> tuple[str, ...]:
-    """What is assumed because files with another system's names do not say it."""
-    rates = config.head.args.get("atrous_rates")
-    scaled = tuple(rate * RATES_OUTPUT_STRIDE // config.output_stride for rate in rates or ())
-    settings = [f"output stride {config.output_stride}", *([f"atrous rates {scaled} at it"] if scaled else [])]
-    settings.append(f"normalization '{config.normalization}'")
-    classes = "numbers without names" if info.name == "imported" else f"those of {info.name}"
-    return (
-        f"{', '.join(settings[:-1])} and {settings[-1]} are assumed, as {layout} has them: the file does not say",
-        f"its {info.num_classes} classes are taken to be {classes}: the file does not say",
-    )

@@ -34,12 +34,12 @@ def load_weights(
       scope: 'model': every array of the network must be found, and every array of the file's network used; 'backbone':
         the same for the backbone, ignoring the rest of the file; 'fitting': whatever fits.
       path: of the file, for error messages.
-      strict: whether a file must not hold anything outside the network (a loss's weights) either.
+      strict: whether the file must hold all of the network and nothing else (a loss's weights).
 
     Returns:
       New variables and the report. If the layout has batch norm folded, statistics are mean 0 and variance 1 - epsilon,
-      so batch norm only adds the file's biases; calibrate them before training with batch statistics. A convolution
-      without bias where ours has one gets zeros, which is the same.
+      so batch norm only adds the file's biases; calibrate them before training with batch statistics. Where a
+      convolution has no bias and ours has one, it is zero, which computes the same.
 
     Raises:
       UserError: when the file does not provide what `scope` requires, or its numbers are those of a broken training.
@@ -49,9 +49,10 @@ def load_weights(
     filled, report = load_pretrained(arrays, layout.rules, inside, skip=layout.ignored)
     if layout.folded:
         filled, report = _identity_batch_norm(filled, report, layout.model)
-    filled, report = _zero_biases(filled, report)
     if not strict:
-        report = _set_outside_apart(report, arrays, layout)
+        filled, report = _zero_biases(filled, report)
+        apart = _set_outside_apart(report, arrays, layout)
+        report = apart if apart.is_complete else report
     if not (report.is_complete if scope != "fitting" else report.loaded):
         raise UserError(f"{path}: does not fit the {'backbone' if scope == 'backbone' else 'network'}: {report}")
     _check_numbers(arrays, layout, path)
@@ -84,7 +85,8 @@ def _zero_biases(filled: dict[str, np.ndarray], report: LoadReport) -> tuple[dic
 def _set_outside_apart(report: LoadReport, arrays: Mapping[str, np.ndarray], layout: WeightLayout) -> LoadReport:
     """Unexpected names that no part of the network can have: those of a loss, of metrics, of a second network."""
     inside = roots(name for name in arrays if place(name, layout.rules)[0])
-    outside, unexpected = [], []
+    outside: list[str] = []
+    unexpected: list[str] = []
     for name in report.unexpected:
         root = next(iter(roots([name])))
         is_apart = root not in inside and (_is_of_training(root) or not _is_kernel(name, arrays[name]))

@@ -1,4 +1,4 @@
-"""What only a config knows of a network, since its arrays do not show it: from the file, from beside it, or by choice."""
+"""What only a config knows of a network, since its arrays do not show it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,12 @@ class SourceSettings:
     def over(self, other: SourceSettings) -> SourceSettings:
         """These, and the other's where these say nothing."""
         mine = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(other, **{name: value for name, value in mine.items() if value not in ("", (), 0, None)})
+        return dataclasses.replace(
+            other, **{name: value for name, value in mine.items() if value not in ("", (), 0, None)}
+        )
+
+
+NOTHING_STATED = SourceSettings()
 
 
 def read_source_settings(stated: Mapping[str, Any], origin: str) -> SourceSettings:
@@ -61,7 +66,7 @@ def read_source_settings(stated: Mapping[str, Any], origin: str) -> SourceSettin
         class_names=_names(names),
         activation=activation or "",
     )
-    return found if found == SourceSettings() else dataclasses.replace(found, origin=origin)
+    return found if found == NOTHING_STATED else dataclasses.replace(found, origin=origin)
 
 
 def _find(stated: Mapping[str, Any], keys: tuple[str, ...], fits: Callable[[Any], bool]) -> Any:

@@ -100,7 +100,7 @@ def test_a_file_becomes_the_network_that_it_was(layout, foreign):
 def test_an_imported_workdir_serves_whatever_config_comes_with_it(foreign, config, tmp_path, capsys):
     file, ours, _ = foreign
     workdir = tmp_path / "run"
-    import_weights(config, workdir, str(file), "")
+    import_weights(config, workdir, str(file))
     assert "layout transformers" in capsys.readouterr().out
     assert json.loads((workdir / "imported.json").read_text())["source"] == str(file)
     info = open_data.find_info(config, workdir)
@@ -116,7 +116,7 @@ def test_an_imported_workdir_serves_whatever_config_comes_with_it(foreign, confi
     np.testing.assert_array_equal(kernel, ours["params/backbone/block3/expand/conv/kernel"])
 
     with pytest.raises(UserError, match="holds checkpoints already: choose a new --workdir"):
-        import_weights(config, workdir, str(file), "")
+        import_weights(config, workdir, str(file))
     assert adopt_model(other, tmp_path, {}) is other
 
 
@@ -204,7 +204,7 @@ def test_a_backbone_alone_is_no_network(foreign, tmp_path):
 def test_ones_own_run_is_a_start_for_another(foreign, config, tmp_path):
     """All that fits of a workdir, into a network of other classes."""
     file, ours, _ = foreign
-    import_weights(config, tmp_path / "first", str(file), "")
+    import_weights(config, tmp_path / "first", str(file))
     start = PretrainedConfig(source=str(tmp_path / "first"), layout="deeplab_jax", scope="fitting")
     model = dataclasses.replace(_network(), num_classes=9, pretrained=start)
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(model))
@@ -217,5 +217,5 @@ def test_ones_own_run_is_a_start_for_another(foreign, config, tmp_path):
 
 def test_a_source_must_be_given(config, tmp_path):
     with pytest.raises(UserError, match="give --source=PATH"):
-        import_weights(config, tmp_path / "run", "", "")
+        import_weights(config, tmp_path / "run", "")
     assert not (tmp_path / "run").exists()

@@ -33,12 +33,18 @@ def _info(**changes):
     return DatasetInfo(**{"name": "field", "num_classes": 3, "ignore_label": 255, **fields})
 
 
+def _drawn(shapes, rng):
+    """Random weights; variances are positive."""
+    drawn = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: abs(leaf) if path[-1].key == "var" else leaf, drawn)
+
+
 @pytest.fixture
 def network(rng):
     config = _config()
     model = build_model(config)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3), jnp.uint8)))
-    return Network(config, _info(), jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes))
+    return Network(config, _info(), _drawn(shapes, rng))
 
 
 @pytest.fixture
@@ -66,7 +72,7 @@ def test_a_workdir_gives_its_best_checkpoint(network, tmp_path, file):
     """With the classes of its data set, whatever the config says of their number."""
     config = Config()
     config.data.dataset, config.data.crop_size, config.data.batch_size = "shapes", (33, 33), 8
-    import_weights(config, tmp_path / "run", str(file), "")
+    import_weights(config, tmp_path / "run", str(file))
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["model"]["num_classes"] = 0
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
@@ -105,7 +111,7 @@ def test_channels_of_ones_own_and_their_statistics_come_back(rng, tmp_path):
     config = _config(normalization="dataset", num_classes=0)
     model = build_model(config, info)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 5), jnp.uint8)))
-    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+    variables = _drawn(shapes, rng)
     network = Network(config, info, variables)
     write_network(tmp_path / "bands.safetensors", network)
     read = read_network(str(tmp_path / "bands.safetensors"))

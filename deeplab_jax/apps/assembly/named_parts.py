@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deeplab_jax import registry
-from deeplab_jax.apps.import_weights import read_file
+from deeplab_jax.apps.assembly.weights_file import read_file
 from deeplab_jax.apps.listing import ARGUMENTS, PAPERS
 from deeplab_jax.config import ModelConfig, PartConfig, PretrainedConfig
 

@@ -5,37 +5,50 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
 from deeplab_jax.apps.assembly.run_lock import locked
 from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
-from deeplab_jax.apps.import_weights import IMPORT_FILE, assumed_info, read_weights
+from deeplab_jax.apps.import_weights import AS_FOUND, IMPORT_FILE, ReadOptions, read_weights
 from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.files import write_whole
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import create_train_state
-from deeplab_jax.types import DatasetInfo, UserError
+from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, UserError
+from deeplab_jax.weights.source_settings import SourceSettings
+
+_OUTPUT_STRIDES = (8, 16, 32)
 
 FLAGS = (
     Flag("source", "", "the weights file"),
     Flag("layout", "", "layout of its names, e.g. torchvision; default: detected"),
+    Flag("part", "", "the network in a file with several, e.g. model_ema; default: the only one, or the usual key's"),
+    Flag("strict", "no", "yes: refuse a file that holds anything else, or an auxiliary head that does not fit"),
+    Flag("output_stride", 0, "of the source, where the file does not say; default: as its system has it"),
+    Flag("atrous_rates", (), "of ASPP at that stride, likewise, e.g. 12,24,36"),
+    Flag("normalization", "", "of the source's images, likewise, a key of NORMALIZATIONS, e.g. imagenet"),
+    Flag("align_corners", "", "yes or no: how the source resizes, likewise"),
 )
 NEEDS = Needs.CONFIG
 
 
 def run(request: Request) -> int:
     with locked(request.workdir):
-        import_weights(request.config, request.workdir, request.flags["source"], request.flags["layout"])
+        import_weights(request.config, request.workdir, request.flags["source"], _options(request.flags))
     return 0
 
 
-def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_name: str) -> None:
+def import_weights(config: Config, workdir: pathlib.Path, source: str, options: ReadOptions = AS_FOUND) -> None:
     """Writes the network of `source` to the workdir, as a checkpoint at step 0.
 
-    The model is the layout's, whatever `config.model` says; data set, optimiser and the rest are the config's.
+    The model is the layout's, whatever `config.model` says; data set, optimiser and the rest are the config's. What was
+    taken, left out and assumed is printed to stderr.
 
     Raises:
       UserError: if the file cannot be read or has another layout, or the workdir already holds a run.
@@ -44,11 +57,13 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
         raise UserError("give --source=PATH, the file to import (and --layout=NAME, whose names it uses)")
     if has_checkpoints(workdir):
         raise UserError(f"{workdir} holds checkpoints already: choose a new --workdir")
-    imported = read_weights(source, layout_name)
+    imported = read_weights(source, options)
+    for note in imported.notes:
+        print(f"{source}: {note}", file=sys.stderr)
     config.model = dataclasses.replace(
         imported.config, compute_dtype=config.model.compute_dtype, batch_norm=config.model.batch_norm
     )
-    info = imported.info or _find_classes(config)
+    info = imported.info if imported.names_classes else _find_classes(config, imported.info)
     open_workdir(config, workdir)
     keep_info(info, workdir)
     tx, _ = make_optimizer(config.optimizer, config.train.num_steps, imported.variables["params"])
@@ -64,11 +79,34 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, layout_na
     print(f"{workdir / FOLDER / '0'}: {parts}, {model.num_classes} classes, output stride {model.output_stride}")
 
 
-def _find_classes(config: Config) -> DatasetInfo:
+def _find_classes(config: Config, assumed: DatasetInfo) -> DatasetInfo:
     """The classes for prediction: the config's data set if it is available, else the likely ones."""
-    num_classes = config.model.num_classes
     if config.data.root:
         info = open_data.open_dataset(config).info
-        if info.num_classes == num_classes:
-            return info
-    return assumed_info(num_classes)
+        if (info.num_classes, info.channels) == (config.model.num_classes, assumed.channels):
+            return dataclasses.replace(info, channel_mean=assumed.channel_mean, channel_std=assumed.channel_std)
+    return assumed
+
+
+def _options(flags: Mapping[str, Any]) -> ReadOptions:
+    """The mode's flags as options.
+
+    Raises:
+      UserError: for a value that a flag cannot have.
+    """
+    stride, rates, normalization = flags["output_stride"], flags["atrous_rates"], flags["normalization"]
+    if stride not in (0, *_OUTPUT_STRIDES):
+        raise UserError(f"--output_stride={stride}: must be {', '.join(map(str, _OUTPUT_STRIDES))}")
+    if not all(rate.isdecimal() and int(rate) for rate in rates):
+        raise UserError(f"--atrous_rates={','.join(rates)}: must be whole numbers, e.g. 12,24,36")
+    if normalization not in ("", *NORMALIZATIONS):
+        raise UserError(f"--normalization={normalization}: must be {', '.join(NORMALIZATIONS)}")
+    align_corners = _yes_or_no("align_corners", flags) if flags["align_corners"] else None
+    chosen = SourceSettings(stride, tuple(map(int, rates)), normalization, align_corners)
+    return ReadOptions(flags["layout"], flags["part"], bool(_yes_or_no("strict", flags)), chosen)
+
+
+def _yes_or_no(name: str, flags: Mapping[str, Any]) -> bool:
+    if flags[name] not in ("yes", "no"):
+        raise UserError(f"--{name}={flags[name]}: must be yes or no")
+    return bool(flags[name] == "yes")

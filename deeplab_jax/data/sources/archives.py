@@ -38,7 +38,7 @@ class Archive:
 
     Attributes:
       url: where to download it; empty: registration is required, or the file is no longer offered.
-      checksum: 'ALGORITHM:HEX' with hashlib's name of the algorithm, or ''.
+      checksum: 'ALGORITHM:HEX' with hashlib's name of the algorithm and at least the first digits, or ''.
       wanted: regular expression, searched for in the paths of the members; matching members are unpacked, nested
         archives too.
     """
@@ -116,16 +116,20 @@ def _downloaded(archive: Archive, prepared: pathlib.Path, remedy: str) -> pathli
         file = prepared / "downloads" / archive.name
         try:
             file.parent.mkdir(exist_ok=True)
-            _download(archive, file)
+            download(archive, file)
         except OSError as error:  # the network, the server, the checksum, the disk: the remedy is the same
             raise UserError(f"config.data.root is empty and the download failed ({_reason(error)}); {remedy}") from None
-        _unpack(file, archive.wanted, target, remedy)
+        unpack(file, archive.wanted, target, remedy)
         file.unlink(missing_ok=True)
     return target
 
 
-def _download(archive: Archive, file: pathlib.Path) -> None:
-    """Downloads an archive, resuming an interrupted attempt."""
+def download(archive: Archive, file: pathlib.Path) -> None:
+    """Downloads an archive, resuming an interrupted attempt.
+
+    Raises:
+      OSError: if the network, the server or the disk fails, or the checksum is another.
+    """
     part = file.with_name(f"{file.name}.part")
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(archive.url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -152,7 +156,7 @@ def _download(archive: Archive, file: pathlib.Path) -> None:
         algorithm, _, expected = archive.checksum.partition(":")
         with part.open("rb") as content:
             actual = hashlib.file_digest(content, algorithm).hexdigest()
-        if actual != expected:
+        if not actual.startswith(expected):
             part.unlink()
             raise OSError(f"{archive.name} has the {algorithm} {actual} instead of {expected}")
     part.rename(file)
@@ -162,11 +166,11 @@ def _unpacked(file: pathlib.Path, archive: Archive, prepared: pathlib.Path, reme
     status = file.stat()
     target = prepared / f"unpacked-{file.name.split('.')[0]}-{status.st_size}-{status.st_mtime_ns}"
     if not target.is_dir():
-        _unpack(file, archive.wanted, target, remedy)
+        unpack(file, archive.wanted, target, remedy)
     return target
 
 
-def _unpack(file: pathlib.Path, wanted: str, target: pathlib.Path, remedy: str) -> None:
+def unpack(file: pathlib.Path, wanted: str, target: pathlib.Path, remedy: str) -> None:
     """Unpacks an archive into the folder `target`, which appears when it is complete."""
     with whole(target) as unfinished:
         unfinished.mkdir()

@@ -66,7 +66,9 @@ def _blob(message: bytes) -> np.ndarray:
         if number in legacy and isinstance(value, int):
             legacy[number] = value
         elif number == _SHAPE and isinstance(value, bytes):
-            shape = [size for _, dims in fields(value) for size in (varints(dims) if isinstance(dims, bytes) else [dims])]
+            shape = [
+                size for _, dims in fields(value) for size in (varints(dims) if isinstance(dims, bytes) else [dims])
+            ]
         elif number in (_DATA, _DOUBLES):
             pieces.append(_numbers(value, "<f4" if number == _DATA else "<f8"))
     array = np.concatenate([np.zeros(0, np.float32), *pieces]).astype(np.float32)
@@ -83,7 +85,7 @@ def _numbers(value: int | bytes, dtype: str) -> np.ndarray:
 
 
 def _named(blobs: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Weight and bias; biases, and matrices of inner products, without the leading ones of the four-dimensional form."""
+    """Weight and bias; biases and matrices of inner products without the leading ones of the old form."""
     named = {}
     for index, blob in enumerate(blobs):
         leaf = _LEAVES[index] if index < len(_LEAVES) else str(index)

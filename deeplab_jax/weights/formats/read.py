@@ -47,7 +47,7 @@ def _nested(read: Callable[..., Contents]) -> Callable[[pathlib.Path, bool], Con
 
 
 _NPZ = _Format(".npz archive", (".npz",), _plain(npz.read))
-_TORCH = _Format("PyTorch file", (".pth", ".pt", ".ckpt", ".bin", ".tar"), _nested(torch_file.read))
+_TORCH = _Format("PyTorch file", (".pth", ".pt", ".ckpt", ".bin"), _nested(torch_file.read))
 _PICKLE = _Format("pickle of arrays", (".pkl", ".pickle", ".pdparams"), _nested(pickle_file.read))
 _SAFETENSORS = _Format("safetensors file", (".safetensors",), _plain(safetensors_file.read))
 _SHARDED = _Format(

@@ -1,4 +1,4 @@
-"""Weights in several files: an index in JSON says which file holds which array, as Hugging Face's libraries write it."""
+"""Weights in several files: an index in JSON says which file holds which array (Hugging Face)."""
 
 from __future__ import annotations
 

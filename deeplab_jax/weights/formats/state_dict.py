@@ -9,7 +9,7 @@ import numpy as np
 
 from deeplab_jax.weights.formats.arrays import UnsuitableError
 from deeplab_jax.weights.formats.contents import Contents
-from deeplab_jax.weights.formats.pickle_machine import Inert
+from deeplab_jax.weights.formats.pickle_machine import Global, Inert
 
 # Keys under which training scripts store the weights, next to optimizer and epoch: the first with any tensor is used.
 WRAPPERS = (
@@ -55,7 +55,7 @@ def find_arrays(tree: Any, decode: Decoder, *, follow: bool = True) -> Contents:
       ValueError: by `decode`, or if there is no tensor in the tree.
     """
     if isinstance(tree, list | tuple):  # (state dict, epoch), as some scripts save them
-        tree = dict(enumerate(tree))
+        tree = {index: value for index, value in enumerate(tree) if _mapping(value) or _attributes(value)}
     taken, arrays = _Search(decode).arrays(tree, _MAX_DEPTH, follow=follow)
     if not arrays:
         raise UnsuitableError("holds no tensors; save a state dict with torch.save(model.state_dict(), ...)")
@@ -109,7 +109,7 @@ def _holds_arrays(node: Any) -> bool:
 
 
 class _Settings:
-    """The plain values of what was stored beside the weights; other objects, and what is beyond the limit, are left out."""
+    """The plain values of what was stored beside the weights; anything else is left out."""
 
     def __init__(self) -> None:
         self.num_values = 0
@@ -117,7 +117,7 @@ class _Settings:
     def plain(self, node: Any, depth: int) -> Any:
         """The values of a dict, or of an object's attributes (argparse.Namespace); None for what has none."""
         self.num_values += 1
-        if depth == 0 or self.num_values > _MAX_SETTINGS:
+        if depth == 0 or self.num_values > _MAX_SETTINGS or isinstance(node, Global):
             return None
         if isinstance(node, str | int | float | bool):
             return node

@@ -54,7 +54,9 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     branches = [name for name in shapes if re.fullmatch(r"fc1_[a-z0-9]+_c\d/weight", name)]
     backbone = "resnet.resnet101"
     if not branches:
-        return WeightLayout(rules, (_PYRAMID, r"fc1000/.*"), _PRESET.model(backbone=_PRESET.classifier(backbone)))
+        return WeightLayout(
+            rules, (_PYRAMID, r"fc1(000|_[a-z0-9]+)/.*"), _PRESET.model(backbone=_PRESET.classifier(backbone))
+        )
     fields: dict[str, Any] = {
         "num_classes": shapes[branches[0]][0],
         "output_stride": 8,
@@ -83,7 +85,9 @@ def _vgg16(shapes: ArrayShapes) -> WeightLayout:
     else:
         channels, _, _, size = shapes["fc6/weight"]
         if size not in _FOV_HEADS:
-            raise ValueError(f"'fc6' is {size}x{size}; there are {', '.join(f'{known}x{known}' for known in _FOV_HEADS)}")
+            raise ValueError(
+                f"'fc6' is {size}x{size}; there are {', '.join(f'{known}x{known}' for known in _FOV_HEADS)}"
+            )
         logits = next((name for name in shapes if re.fullmatch(rf"{_LOGITS}/weight", name)), "fc8/weight")
         head = _PRESET.part(_FOV_HEADS[size], channels=channels)
         rules += _NAMING.conv(r"fc([67])", "head/fc{1}", bias=True)
@@ -101,7 +105,9 @@ def _connected_rules() -> tuple[WeightRule, ...]:
 
 
 def _stem_rules() -> tuple[WeightRule, ...]:
-    return *_NAMING.conv("conv1", "backbone/stem/conv", channels="bgr"), *_norm_rules("conv1", "_conv1", "backbone/stem")
+    return *_NAMING.conv("conv1", "backbone/stem/conv", channels="bgr"), *_norm_rules(
+        "conv1", "_conv1", "backbone/stem"
+    )
 
 
 def _unit_rules() -> tuple[WeightRule, ...]:

@@ -119,14 +119,14 @@ def _checkpoint():
         "epoch": 3,
         "args": Call("argparse", "Namespace", (), {"lr": "0.1"}),
         "state_dict": {
-            "module.whole": _tensor(base, 0, (4, 6), (6, 1)),
-            "module.transposed": _tensor(base, 0, (6, 4), (1, 6)),
-            "module.window": _tensor(base, 8, (2, 3), (6, 1)),
-            "module.brain": _tensor(brain, 0, (2,), (1,)),
-            "module.steps": _tensor(steps, 0, (), ()),
-            "module.none": _tensor(base, 0, (0, 3), (3, 1)),
-            "module.size": _tensor(base, 1, Call("torch", "Size", ((2, 2),)), (2, 1)),
-            "module.parameter": Call("torch._utils", "_rebuild_parameter", (_tensor(base, 23, (1,), (1,)), True, None)),
+            "whole": _tensor(base, 0, (4, 6), (6, 1)),
+            "transposed": _tensor(base, 0, (6, 4), (1, 6)),
+            "window": _tensor(base, 8, (2, 3), (6, 1)),
+            "brain": _tensor(brain, 0, (2,), (1,)),
+            "steps": _tensor(steps, 0, (), ()),
+            "none": _tensor(base, 0, (0, 3), (3, 1)),
+            "size": _tensor(base, 1, Call("torch", "Size", ((2, 2),)), (2, 1)),
+            "parameter": Call("torch._utils", "_rebuild_parameter", (_tensor(base, 23, (1,), (1,)), True, None)),
         },
     }
 
@@ -333,7 +333,7 @@ def test_training_checkpoints_and_whole_modules(zipped, torch, tmp_path):
     checkpoint = {
         "best": torch.tensor(0.7),
         "optimizer": optimizer.state_dict(),
-        "model_state": torch.nn.DataParallel(model).state_dict(),
+        "model_state": model.state_dict(),
         "step": functools.partial(torch.add, 1),
     }
     for value in (checkpoint, model, {"model": model}, model.state_dict()):

@@ -1,0 +1,125 @@
+"""The network of someone else's weights: what their config says of it, what is assumed, and the lines that say so."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from deeplab_jax.apps.assembly import open_data
+from deeplab_jax.apps.assembly.weights_file import WeightsFile
+from deeplab_jax.config import ModelConfig
+from deeplab_jax.data.dataset import make_info
+from deeplab_jax.data.datasets import ade20k, cityscapes, voc
+from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE
+from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, Normalization, UserError
+from deeplab_jax.weights.source_settings import SourceSettings
+
+_RATES = "atrous_rates"
+_SAME_RATES = ("smp", "torchvision")  # systems whose rates do not follow the output stride
+_MIDDLE = 127.5  # of a byte: images of other channels than RGB are brought to [-1, 1] where nothing else is said
+_UNKNOWN = "imported"  # name of a data set that is not known
+
+
+def with_settings(model: Mapping[str, Any], known: SourceSettings, layout_name: str, path: str) -> dict[str, Any]:
+    """A layout's model with what is known of the network beside its arrays.
+
+    Rates in the model are given at output stride 16. Where only the stride is known, they follow the system's rule.
+
+    Raises:
+      UserError: where the rates are none that a network here can have at its stride.
+    """
+    changed = dict(model)
+    stride = known.output_stride or model["output_stride"]
+    given = model["head"]["args"].get(_RATES, ())
+    stated = known.atrous_rates or (layout_name in _SAME_RATES and known.output_stride)
+    rates = known.atrous_rates or tuple(rate * RATES_OUTPUT_STRIDE // model["output_stride"] for rate in given)
+    if rates and stated:
+        if len(given) != len(rates):
+            raise UserError(f"{path}: atrous rates {rates}: its head has {len(given)} atrous branches")
+        if any(rate * stride % RATES_OUTPUT_STRIDE for rate in rates):
+            raise UserError(f"{path}: atrous rates {rates} at output stride {stride}: must be even at 8")
+        at_16 = tuple(rate * stride // RATES_OUTPUT_STRIDE for rate in rates)
+        changed["head"] = {**model["head"], "args": {**model["head"]["args"], _RATES: at_16}}
+    changed["output_stride"] = stride
+    if known.align_corners is not None:
+        changed["align_corners"] = known.align_corners
+    if known.normalization:
+        is_named = isinstance(known.normalization, str)
+        changed["normalization"] = known.normalization if is_named else DATASET_NORMALIZATION
+    return changed
+
+
+def describe(config: ModelConfig, file: WeightsFile, known: SourceSettings) -> tuple[ModelConfig, DatasetInfo]:
+    """The config, and the classes of the network: the file's own, those that its config names, or the likely ones."""
+    if file.info is not None:
+        return config, file.info
+    num_classes, names = config.num_classes, known.class_names
+    info = make_info(_UNKNOWN, names) if len(names) == num_classes else assumed_info(num_classes)
+    if isinstance(known.normalization, Normalization):
+        info = dataclasses.replace(info, channel_mean=known.normalization.mean, channel_std=known.normalization.std)
+    return config, info
+
+
+def for_channels(
+    config: ModelConfig, info: DatasetInfo, channels: int, known: SourceSettings
+) -> tuple[ModelConfig, DatasetInfo]:
+    """Both for images of other channels than RGB, brought to [-1, 1] where their statistics are not known."""
+    stated = known.normalization
+    if not isinstance(stated, Normalization) or len(stated.mean) != channels:
+        stated = Normalization((_MIDDLE,) * channels, (_MIDDLE,) * channels)
+    info = dataclasses.replace(info, channels=channels, channel_mean=stated.mean, channel_std=stated.std)
+    return dataclasses.replace(config, normalization=DATASET_NORMALIZATION), info
+
+
+def assumed_info(num_classes: int) -> DatasetInfo:
+    """The classes of a file without class names: those of the data set with the same number, else numbered ones."""
+    for known in (voc.INFO, cityscapes.INFO, ade20k.INFO):
+        if known.num_classes == num_classes:
+            return known
+    return open_data.numbered_classes(_UNKNOWN, num_classes)
+
+
+def say_read(settings: SourceSettings, chosen: SourceSettings) -> tuple[str, ...]:
+    """A line with what the file's config says, without what was chosen instead."""
+    said = {
+        "output_stride": f"output stride {settings.output_stride}",
+        "atrous_rates": f"atrous rates {settings.atrous_rates}",
+        "normalization": "normalization",
+        "class_names": f"{len(settings.class_names)} class names",
+    }
+    listed = [words for name, words in said.items() if getattr(settings, name) and not getattr(chosen, name)]
+    return (f"{_listed(listed)}: as its {settings.origin} has them",) if listed else ()
+
+
+def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, layout: str) -> tuple[str, ...]:
+    """A line with what nothing says, as the layout's system has it by default, and the flags that change it."""
+    rates = config.head.args.get(_RATES)
+    scaled = tuple(rate * RATES_OUTPUT_STRIDE // config.output_stride for rate in rates or ())
+    assumed: dict[str, str] = {}
+    if not known.output_stride:
+        assumed["output_stride"] = f"output stride {config.output_stride}"
+    if scaled and not known.atrous_rates:
+        assumed["atrous_rates"] = f"atrous rates {scaled} at it"
+    if not known.normalization:
+        is_own = config.normalization == DATASET_NORMALIZATION
+        assumed["normalization"] = (
+            f"{info.channels} channels brought to [-1, 1]" if is_own else f"normalization '{config.normalization}'"
+        )
+    if known.align_corners is None:
+        assumed["align_corners"] = (
+            f"resizing with {'aligned corners' if config.align_corners else 'half-pixel centres'}"
+        )
+    classes = ""
+    if info.class_names != known.class_names:
+        names = "numbers without names" if info.name == _UNKNOWN else f"those of {info.name}"
+        classes = f"its {info.num_classes} classes are taken to be {names}"
+    if not assumed:
+        return (f"{classes}: the file does not say",) if classes else ()
+    flags = _listed([f"--{name}" for name in assumed])
+    line = f"{_listed(list(assumed.values()))} are assumed, as {layout} has them: the file does not say ({flags})"
+    return (f"{line}; {classes}" if classes else line,)
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
