@@ -45,9 +45,7 @@ class SourceSettings:
     def over(self, other: SourceSettings) -> SourceSettings:
         """These, and the other's where these say nothing."""
         mine = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(
-            other, **{name: value for name, value in mine.items() if value not in ("", (), 0, None)}
-        )
+        return dataclasses.replace(other, **{name: value for name, value in mine.items() if value or value is False})
 
 
 NOTHING_STATED = SourceSettings()

@@ -6,10 +6,10 @@ import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from foreign_network import NUM_CLASSES, draw, shapes_of, small_network
 
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.import_weights import (
@@ -19,61 +19,13 @@ from deeplab_jax.apps.import_weights import (
 )
 from deeplab_jax.apps.modes.import_ import import_weights
 from deeplab_jax.config import Config, PartConfig, PretrainedConfig
-from deeplab_jax.models.build import build_model
 from deeplab_jax.types import UserError
-
-NUM_CLASSES = 4
-_BLOCK_LAYERS = {"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1"}
-_ENDINGS = {
-    "kernel": "convolution.weight",
-    "depthwise_kernel": "convolution.weight",
-    "scale": "normalization.weight",
-    "bias": "normalization.bias",
-    "mean": "normalization.running_mean",
-    "var": "normalization.running_var",
-}
-
-
-def _network():
-    """The network that the file below holds: transformers' smallest MobileNetV2, with a head of 8 channels."""
-    backbone = PartConfig("mobilenet_v2.mobilenet_v2", {"width": 0.25})
-    head = PartConfig("aspp.aspp", {"atrous_rates": (), "aspp_channels": 8})
-    return dataclasses.replace(
-        Config().model, backbone=backbone, head=head, num_classes=NUM_CLASSES, normalization="minus_one_to_one"
-    )
-
-
-def _shapes(config):
-    model = build_model(config)
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3), jnp.uint8)))
-
-
-def _foreign_name(path):
-    """A path of ours -> the name that transformers has for it."""
-    _, part, *modules, leaf = path.split("/")
-    if part == "head" and modules == ["logits"]:
-        return f"segmentation_head.classifier.convolution.{'weight' if leaf == 'kernel' else 'bias'}"
-    module = "/".join(modules[:-1])
-    if part == "head":
-        kind = {"image_pooling": "conv_pool", "aspp0": "conv_aspp", "projection": "conv_projection"}[module[5:]]
-        return f"segmentation_head.{kind}.{_ENDINGS[leaf]}"
-    if module == "stem":
-        return f"mobilenet_v2.conv_stem.first_conv.{_ENDINGS[leaf]}"
-    block, layer = module.split("/")
-    block_id = int(block.removeprefix("block"))
-    place = "conv_stem" if block_id == 0 else f"layer.{block_id - 1}"
-    return f"mobilenet_v2.{place}.{_BLOCK_LAYERS[layer]}.{_ENDINGS[leaf]}"
 
 
 @pytest.fixture
 def foreign(tmp_path, rng):
-    """(file, its arrays by our paths)."""
-    ours, theirs = {}, {}
-    for path, leaf in traverse_util.flatten_dict(_shapes(_network()), sep="/").items():
-        value = rng.uniform(0.5, 1.5, leaf.shape) if path.endswith(("scale", "var")) else rng.normal(size=leaf.shape)
-        ours[path] = value.astype(np.float32)
-        kernel = leaf.ndim == 4
-        theirs[_foreign_name(path)] = np.ascontiguousarray(ours[path].transpose(3, 2, 0, 1) if kernel else ours[path])
+    """(file, its arrays by our paths, and by its own names)."""
+    ours, theirs = draw(rng, shapes_of(smallsmall_network()))
     file = tmp_path / "theirs.npz"
     np.savez(file, **theirs)
     return file, ours, theirs
@@ -123,8 +75,8 @@ def test_an_imported_workdir_serves_whatever_config_comes_with_it(foreign, confi
 def test_another_number_of_classes_takes_all_but_the_last_layer(foreign):
     file, ours, _ = foreign
     start = PretrainedConfig(source=str(file), layout="transformers", scope="fitting")
-    config = dataclasses.replace(_network(), num_classes=9, pretrained=start)
-    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(config))
+    config = dataclasses.replace(small_network(), num_classes=9, pretrained=start)
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes_of(config))
     loaded, report, folded = pretrained_variables(config, target)
     assert not folded
     assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
@@ -144,8 +96,8 @@ def test_a_backbone_alone_leaves_the_head(foreign):
     file, _, _ = foreign
     start = PretrainedConfig(source=str(file), layout="transformers")
     head = PartConfig("v3plus.v3plus", {"aspp_channels": 8, "decoder_channels": 8, "low_level_channels": 4})
-    config = dataclasses.replace(_network(), head=head, pretrained=start)
-    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(config))
+    config = dataclasses.replace(small_network(), head=head, pretrained=start)
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes_of(config))
     loaded, report, _ = pretrained_variables(config, target)
     assert report.is_complete
     assert loaded["params"]["backbone"]["stem"]["conv"]["kernel"].any()
@@ -163,7 +115,7 @@ def test_a_backbone_alone_leaves_the_head(foreign):
 )
 def test_a_config_that_would_compute_something_else_is_refused(changes, scope, words, foreign):
     start = PretrainedConfig(source=str(foreign[0]), layout="transformers", scope=scope)
-    config = dataclasses.replace(_network(), pretrained=start, **changes)
+    config = dataclasses.replace(small_network(), pretrained=start, **changes)
     with pytest.raises(UserError, match=words):
         pretrained_variables(config, {})
 
@@ -206,8 +158,8 @@ def test_ones_own_run_is_a_start_for_another(foreign, config, tmp_path):
     file, ours, _ = foreign
     import_weights(config, tmp_path / "first", str(file))
     start = PretrainedConfig(source=str(tmp_path / "first"), layout="deeplab_jax", scope="fitting")
-    model = dataclasses.replace(_network(), num_classes=9, pretrained=start)
-    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(model))
+    model = dataclasses.replace(small_network(), num_classes=9, pretrained=start)
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes_of(model))
     loaded, report, _ = pretrained_variables(model, target)
     assert report.missing == ("params/head/logits/bias", "params/head/logits/kernel")
     np.testing.assert_array_equal(
