@@ -45,7 +45,8 @@ class SourceSettings:
     def over(self, other: SourceSettings) -> SourceSettings:
         """These, and the other's where these say nothing."""
         mine = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(other, **{name: value for name, value in mine.items() if value or value is False})
+        stated: dict[str, Any] = {name: value for name, value in mine.items() if value or value is False}
+        return dataclasses.replace(other, **stated)
 
 
 NOTHING_STATED = SourceSettings()
