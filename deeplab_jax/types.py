@@ -25,6 +25,8 @@ Pixel = tuple[float, ...]  # one value for each channel
 Label = Integer[
     Array, "b h w *maps"
 ]  # class ids; in a multilabel task a map for each class, 0 or 1; or the ignore label
+BatchLabel = UInt8[Array | np.ndarray, "b h w *maps"] | UInt16[Array | np.ndarray, "b h w *maps"]
+ImageLabel = UInt8[np.ndarray, "h w *maps"] | UInt16[np.ndarray, "h w *maps"]  # one image's; see `label_dtype`
 Logits = Float[Array, "b h w classes"]  # float32 whatever the compute dtype
 Features = Mapping[str, Float[Array, "b _h _w _c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
@@ -127,6 +129,11 @@ class DatasetInfo:
         return (self.num_classes,) if self.task == "multilabel" else ()
 
     @property
+    def label_dtype(self) -> str:
+        """Of its labels: 'uint8', or 'uint16' where class ids or the ignore label are above 255."""
+        return "uint16" if max(self.ignore_label, self.num_classes - 1 if not self.label_maps else 1) > 255 else "uint8"
+
+    @property
     def is_rgb(self) -> bool:
         """Whether its images are uint8 RGB, for which published weights and most settings are made."""
         return self.channels == 3 and self.dtype == "uint8"
@@ -176,7 +183,7 @@ class Batch(NamedTuple):
     """One batch, as the loader returns it (NumPy) and the step takes it (sharded)."""
 
     image: Num[Array | np.ndarray, "b h w bands"]  # in the data set's type; the model normalises them
-    label: UInt8[Array | np.ndarray, "b h w *maps"]  # class ids, or 0 and 1 for each class; or ignore_label
+    label: BatchLabel  # class ids, or 0 and 1 for each class; or ignore_label
     valid: Bool[Array | np.ndarray, " b"]  # False for rows that pad the last batch
 
 
@@ -187,7 +194,7 @@ class WindowBatch(NamedTuple):
     """
 
     image: Num[Array | np.ndarray, "b h w bands"]
-    label: UInt8[Array | np.ndarray, "b h w *maps"]
+    label: BatchLabel
     valid: Bool[Array | np.ndarray, " b"]
     geometry: Int[Array | np.ndarray, "b 5"]  # int32: window's height and width, its size in the crop, 1 if mirrored
     # float32: brightness, contrast, saturation, hue (in 2 degrees), 1 if contrast comes first
@@ -199,7 +206,7 @@ class Example(NamedTuple):
 
     name: str
     image: Num[np.ndarray, "h w bands"]
-    label: UInt8[np.ndarray, "h w *maps"]
+    label: ImageLabel
 
 
 @runtime_checkable

@@ -134,7 +134,7 @@ def format_channels(report: LintReport, config: Config) -> str:
 def _seen(counts: ClassCounts, class_id: int) -> str:
     if not counts.pixels[class_id]:
         return f"{'-':>14}  {'-':>7}"
-    return f"{counts.pixels[class_id] / counts.pixels.sum():14.2%}  {counts.images[class_id]:7}"
+    return f"{counts.pixels[class_id] / counts.num_labelled:14.2%}  {counts.images[class_id]:7}"
 
 
 def _number_of(thing: str, number: int) -> str:
@@ -142,7 +142,7 @@ def _number_of(thing: str, number: int) -> str:
 
 
 def _split_dict(counts: ClassCounts, info: DatasetInfo) -> dict[str, Any]:
-    total, num_ignored = int(counts.pixels.sum()), counts.num_ignored
+    total, num_ignored = counts.num_labelled, counts.num_ignored
     return {
         "num_readable_masks": counts.num_images,
         "ignored_fraction": num_ignored / max(total + num_ignored, 1),

@@ -72,8 +72,8 @@ def _count_each(
         return count_label(_label_of(source, index), info)
 
     for index, row in enumerate(each(count, range(len(source)), title="rare classes", num_workers=num_workers)):
-        counts.add(*row)
-        pixels[index] = row[0]
+        counts.add(row)
+        pixels[index] = row.of_class
     return pixels, counts
 
 

@@ -20,6 +20,9 @@ file, they must show one object. What can be understood in several ways is refus
     "task": "binary"                            one object and its background; or "multiclass"
     "values": {"0": "ground", "128": "tree", "200,0,0": "house", "255": "ignore"}    grey values, indices or colours
     "threshold": 0.5                            soft masks: the share of the largest value that makes a pixel the object
+    "task": "multilabel"                        classes may overlap: a file for each (masks/NAME_CLASS.png, masks/CLASS/
+                                                NAME.png or masks/NAME/CLASS.png), or a channel for each in masks/NAME
+    "missing_masks": "absent"                   a class without a file is nowhere in the image, as with an empty file
     "mask_palette": "color"                     palette images are read by their colours; or by "index"
 
 Images are read as 8-bit RGB. Others (satellite bands, 16-bit grey, floats) must be declared in classes.json and are
@@ -47,6 +50,7 @@ from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.find_pairs import find_splits
 from deeplab_jax.data.sources.mask_declaration import read_declaration
 from deeplab_jax.data.sources.samples import require_folder
+from deeplab_jax.data.sources.settle_class_masks import find_class_masks
 from deeplab_jax.data.sources.settle_masks import settle_masks
 from deeplab_jax.data.sources.walk_folder import inner_folder
 from deeplab_jax.types import DatasetInfo, UserError
@@ -74,8 +78,12 @@ def open_dataset(root: str, prepared_dir: str, task: str = "") -> Dataset:
         declared = read_classes(folder)
     except NoClassesFileError:
         declared = Classes((), (), IGNORE_LABEL)  # masks of one object tell enough
-    found = find_splits(folder)
-    masks = settle_masks(folder, declared, read_declaration(folder, declared, task), found.splits)
+    told = read_declaration(folder, declared, task)
+    if told.task == "multilabel":
+        found, masks = find_class_masks(folder, declared, told)
+    else:
+        found = find_splits(folder)
+        masks = settle_masks(folder, declared, told, found.splits)
     classes = masks.classes
     info = DatasetInfo(
         name="folder",
@@ -89,7 +97,14 @@ def open_dataset(root: str, prepared_dir: str, task: str = "") -> Dataset:
         task=masks.task,
     )
     notes = (*declared.notes, *found.notes, *masks.notes)
-    return file_dataset(info, found.splits, prepared_dir=prepared_dir, legend=masks.legend, notes=notes)
+    return file_dataset(
+        info,
+        found.splits,
+        prepared_dir=prepared_dir,
+        legend=masks.legend,
+        read_ids=masks.read_codes,
+        notes=notes,
+    )
 
 
 def read_format(folder: pathlib.Path) -> tuple[int, str]:

@@ -22,19 +22,22 @@ class ClassCounts:
     images: Int[np.ndarray, "c"]  # images that contain the class
     pixels_beside: Int[np.ndarray, "c"]  # labelled pixels, of any class, in those images
     num_ignored: int = 0  # pixels
+    num_labelled: int = 0  # the others; classes may overlap there in a multilabel task
     num_images: int = 0
 
     @classmethod
     def zeros(cls, num_classes: int) -> ClassCounts:
         return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64))
 
-    def add(self, pixels: Int[np.ndarray, "c"], num_ignored: int) -> None:
-        """Adds one image with this many pixels per class."""
+    def add(self, label: LabelPixels) -> None:
+        """Adds one image."""
+        pixels = label.of_class
         seen = pixels > 0
         self.pixels += pixels
         self.images += seen
-        self.pixels_beside += np.where(seen, pixels.sum(), 0)
-        self.num_ignored += num_ignored
+        self.pixels_beside += np.where(seen, label.num_labelled, 0)
+        self.num_ignored += label.num_ignored
+        self.num_labelled += label.num_labelled
         self.num_images += 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,8 +47,10 @@ class ClassCounts:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ClassCounts:
         """The inverse of `to_dict`."""
-        arrays = {name: np.asarray(content[name], np.int64) for name in ("pixels", "images", "pixels_beside")}
-        return cls(**arrays, num_ignored=content["num_ignored"], num_images=content["num_images"])
+        values: dict[str, Any] = {name: content[name] for name in ("num_ignored", "num_images")}
+        values["num_labelled"] = content.get("num_labelled", sum(content["pixels"]))  # classes that exclude each other
+        values |= {name: np.asarray(content[name], np.int64) for name in ("pixels", "images", "pixels_beside")}
+        return cls(**values)
 
 
 def count_classes(source: ExampleSource, info: DatasetInfo, *, num_workers: int, title: str) -> ClassCounts:
@@ -55,8 +60,8 @@ def count_classes(source: ExampleSource, info: DatasetInfo, *, num_workers: int,
     def count(index: int) -> LabelPixels:
         return count_label(source[index].label, info)
 
-    for pixels, num_ignored in each(count, range(len(source)), title=title, num_workers=num_workers):
-        counts.add(pixels, num_ignored)
+    for found in each(count, range(len(source)), title=title, num_workers=num_workers):
+        counts.add(found)
     return counts
 
 

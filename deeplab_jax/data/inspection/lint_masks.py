@@ -90,7 +90,9 @@ def _check_colors(pixels: UInt8[np.ndarray, "h w 3"], path: str, info: DatasetIn
         content = "colours of classes: a palette image saved as RGB"
         kind, meant = "palette_as_rgb", [meaning.get(int(color), info.ignore_label) for color in colors]
         values = _values_of(legend)[meant]
-    elif np.all(colors == COLOR + levels * 0x010101) and all(legend.of(level) != UNKNOWN_ID for level in levels.tolist()):
+    elif np.all(colors == COLOR + levels * 0x010101) and all(
+        legend.of(level) != UNKNOWN_ID for level in levels.tolist()
+    ):
         content = "the same class id in three channels"
         kind, values = "ids_as_rgb", levels
     else:

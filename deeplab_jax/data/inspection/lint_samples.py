@@ -8,7 +8,7 @@ import pathlib
 import zlib
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Num
 
 from deeplab_jax.data.dataset import Originals
 from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
@@ -22,7 +22,7 @@ from deeplab_jax.data.sources.mask_files import encode_mask
 from deeplab_jax.data.sources.mask_orientation import fits_stored_only
 from deeplab_jax.data.sources.orientation import UPRIGHT
 from deeplab_jax.data.sources.samples import Sample, read_bytes
-from deeplab_jax.data.sources.stored_labels import count_label
+from deeplab_jax.data.sources.stored_labels import LabelPixels, count_label
 from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.types import DatasetInfo, Example, UserError
 
@@ -40,8 +40,7 @@ class CheckedSample:
     findings: list[Finding]
     image_hash: bytes | None = None  # of the decoded pixels; None: undecodable
     mask_hash: bytes | None = None
-    pixels: Int[np.ndarray, "c"] | None = None  # of each class; None: the mask is undecodable
-    num_ignored: int = 0
+    pixels: LabelPixels | None = None  # None: the mask is undecodable
     converted: bytes | None = None  # the intended mask, as a PNG file
     channels: ChannelStatistics | None = None  # of an image other than RGB bytes
 
@@ -64,6 +63,8 @@ def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> Che
     if mask.converted is not None:
         checked.converted = encode_mask(mask.converted)
     codes = mask.codes if mask.converted is None else mask.converted
+    if codes is not None and not codes.size:  # nothing is anywhere
+        codes = None if size is None else np.zeros((*size, *info.label_maps), np.uint8)
     if codes is not None:
         _check_label(codes, str(sample.mask), info, originals.legend, checked)
     return checked
@@ -100,7 +101,7 @@ def _read_mask(sample: Sample, originals: Originals, info: DatasetInfo, findings
 def _check_read(codes: Codes, path: str, legend: Legend) -> CheckedMask:
     """Checks codes that are not a mask file's pixels."""
     findings = [invalid_value_finding(codes, path, legend)] if legend.unknown(codes) else []
-    return CheckedMask(codes, codes.shape, findings)
+    return CheckedMask(codes, (codes.shape[0], codes.shape[1]) if codes.size else None, findings)
 
 
 def _read_image(
@@ -196,18 +197,19 @@ def _check_label(codes: Codes, path: str, info: DatasetInfo, legend: Legend, che
     """Counts the classes; reports labels in which every pixel is ignored or of the first class."""
     labels = legend.labels(codes)
     num_invalid = int(np.sum(labels == UNKNOWN_ID))
-    label = np.where(labels == UNKNOWN_ID, info.ignore_label, labels).astype(np.uint8)
+    label = np.where(labels == UNKNOWN_ID, info.ignore_label, labels).astype(info.label_dtype)
     checked.mask_hash = _hash(label)
-    checked.pixels, num_ignored = count_label(label, info)
-    checked.num_ignored = num_ignored - num_invalid
-    num_labelled = int(checked.pixels.sum())
+    found = count_label(label, info)
+    checked.pixels = found._replace(num_ignored=max(found.num_ignored - num_invalid, 0))
     if num_invalid:
         return
-    if not num_labelled:
+    background = 0 if info.label_maps else int(found.of_class[0])
+    if not found.num_labelled:
         message = f"{path}: every pixel is ignored: nothing can be learned from it; label it or take it off the list"
         checked.findings.append(Finding("all_ignored", path, message))
-    elif num_labelled == checked.pixels[0]:
-        message = f"{path}: holds nothing but '{info.class_names[0]}' (0); check that it was labelled at all"
+    elif int(found.of_class.sum()) == background:
+        held = "no class at all" if info.label_maps else f"nothing but '{info.class_names[0]}' (0)"
+        message = f"{path}: holds {held}; check that it was labelled at all"
         checked.findings.append(Finding("all_background", path, message))
 
 

@@ -74,7 +74,7 @@ def check_classes(
     findings = []
     if train_split in absent:
         found = counts[train_split]
-        pixels = LabelPixels(found.pixels, found.num_ignored)
+        pixels = LabelPixels(found.pixels, found.num_ignored, found.num_labelled)
         if message := describe_vanished(pixels, info, train_split, legend):
             findings.append(Finding("vanished_class", train_split, message, splits=(train_split,)))
     unseen = absent.get(train_split, set()) - absent.get(eval_split, set(info.class_names))

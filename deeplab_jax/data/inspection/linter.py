@@ -75,7 +75,7 @@ def lint_dataset(
         findings += [dataclasses.replace(finding, splits=task.splits) for finding in sample.findings]
         for split in task.splits:
             if sample.pixels is not None:
-                counts[split].add(sample.pixels, sample.num_ignored)
+                counts[split].add(sample.pixels)
             if sample.channels is not None:
                 channels[split].add(sample.channels)
         if write and sample.converted and task.mask:

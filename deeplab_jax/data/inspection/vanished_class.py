@@ -19,7 +19,7 @@ def describe_vanished(pixels: LabelPixels, info: DatasetInfo, split: str, legend
     declared the ignore label.
     """
     seen = pixels.of_class > 0
-    total = int(pixels.of_class.sum()) + pixels.num_ignored
+    total = pixels.num_labelled + pixels.num_ignored
     if not total or seen.all():
         return ""
     missing = ", ".join(name for name, is_seen in zip(info.class_names, seen, strict=True) if not is_seen)

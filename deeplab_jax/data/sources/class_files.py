@@ -29,7 +29,7 @@ _TOOL_FILES = (
 _LISTS = ("class_names", "classes", "categories", "labels", "names", "id2label")  # fields that hold the classes
 
 # Fields of a classes.json that need no classes beside them.
-_SETTINGS = {"images", "masks", "task", "values", "threshold", "mask_palette", "ignore_label"}
+_SETTINGS = {"images", "masks", "task", "values", "threshold", "mask_palette", "ignore_label", "missing_masks"}
 
 
 class Classes(NamedTuple):

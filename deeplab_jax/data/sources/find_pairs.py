@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from deeplab_jax.data.sources.class_files import load_json
+from deeplab_jax.data.sources.class_masks import ClassMasks
 from deeplab_jax.data.sources.file_formats import image_files
 from deeplab_jax.data.sources.match_masks import Pairs, pair_places
 from deeplab_jax.data.sources.pairing_patterns import places_by_pattern
@@ -29,11 +30,12 @@ class FoundSamples(NamedTuple):
     notes: tuple[str, ...]
 
 
-def find_splits(folder: pathlib.Path, pairs: Pairs | None = None) -> FoundSamples:
+def find_splits(folder: pathlib.Path, pairs: Pairs | None = None, *, classes: ClassMasks | None = None) -> FoundSamples:
     """The samples of each split, as described in datasets/folder.py.
 
     Args:
       pairs: the images with their masks, if that is known; None: found by their paths.
+      classes: gathers the files of an image's classes, where these may overlap; one of them then stands for all.
 
     Raises:
       UserError: if there is no image, no mask, or more than one way to read the folder.
@@ -41,7 +43,7 @@ def find_splits(folder: pathlib.Path, pairs: Pairs | None = None) -> FoundSample
     paths = image_files(walk(folder))
     lists = find_lists(folder)
     if pairs is None:
-        pairs, places = _find_pairs(folder, paths, bool(lists))
+        pairs, places = _find_pairs(folder, paths, bool(lists), classes)
     else:
         places = [mask for mask in pairs.masks.values() if mask]
     if lists:
@@ -49,18 +51,20 @@ def find_splits(folder: pathlib.Path, pairs: Pairs | None = None) -> FoundSample
         how = f"listed in {', '.join(str(path.relative_to(folder)) for path in lists.values())}"
     else:
         splits, how = _splits_of(pairs)
-    used = {path for samples in splits.values() for sample in samples for path in (sample.image, sample.mask)}
+    members = {folder / path for path in classes.members} if classes else set()
+    used = members | {path for samples in splits.values() for sample in samples for path in (sample.image, sample.mask)}
     notes = [_describe(splits, how, folder), _unused(folder, paths, used, listed=bool(lists))]
     return FoundSamples(splits, tuple(note for note in notes if note))
 
 
 def _find_pairs(
-    folder: pathlib.Path, paths: Sequence[pathlib.PurePath], has_lists: bool
+    folder: pathlib.Path, paths: Sequence[pathlib.PurePath], has_lists: bool, classes: ClassMasks | None
 ) -> tuple[Pairs, Sequence[Place]]:
     """(images with their masks, all places)."""
     settings = folder / "classes.json"
     content = load_json(settings) if settings.is_file() else {}
     places = places_by_pattern(content, settings, paths) or [place_of(path) for path in paths]
+    places = classes.gather(places) if classes else places
     try:
         return pair_places(folder, places), places
     except UserError as error:

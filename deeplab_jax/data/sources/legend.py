@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int32, Integer, Shaped, UInt8
 from deeplab_jax.types import DatasetInfo, UserError
 
 # What a mask holds at each pixel, as one number: a grey value or palette index, a colour, or a set bit.
-Codes = Integer[np.ndarray, "h w"]
+Codes = Integer[np.ndarray, "h w *maps"]
 COLOR = 1 << 24  # plus 0xRRGGBB
 TRUE = 1 << 25  # a set bit in a file of truth values; the others are 0
 MISSING = TRUE + 1  # no value: NaN, or declared as missing (GDAL_NODATA)
@@ -55,7 +55,7 @@ class Legend:
         """A text that differs whenever labels could."""
         return repr((sorted(self.meaning.items()), self.ignore_label, self.threshold, self.by_color))
 
-    def labels(self, codes: Codes) -> Int32[np.ndarray, "h w"]:
+    def labels(self, codes: Codes) -> Int32[np.ndarray, "h w *maps"]:
         """The label of each pixel; `UNKNOWN_ID` where its code is not in the legend."""
         if codes.dtype == np.uint8:
             return self._of_bytes[codes]
@@ -70,7 +70,7 @@ class Legend:
     def describe_unknown(self, codes: Codes) -> str:
         """Names the codes that are not in the legend, the first of their places, and the remedy."""
         unknown = self.unknown(codes)
-        row, column = np.argwhere(codes == next(iter(unknown)))[0].tolist()
+        row, column = np.argwhere(codes == next(iter(unknown)))[0, :2].tolist()
         return (
             f"holds {describe_codes(unknown)}, the first at row {row}, column {column}; valid are {self.describe()}; "
             f"{self.hint}"
@@ -107,11 +107,12 @@ def legend_of_ids(info: DatasetInfo, id_map: Mapping[int, int] | None = None) ->
     Args:
       id_map: value in a mask -> class id or ignore label; None: values are class ids already.
     """
-    known = {class_id: class_id for class_id in range(info.num_classes)} if id_map is None else dict(id_map)
+    num_labels = 2 if info.label_maps else info.num_classes
+    known = {label: label for label in range(num_labels)} if id_map is None else dict(id_map)
     return Legend({info.ignore_label: info.ignore_label, **known, MISSING: info.ignore_label}, info.ignore_label)
 
 
-def require_known(codes: Codes, labels: Shaped[np.ndarray, "h w"], legend: Legend, path: str) -> None:
+def require_known(codes: Codes, labels: Shaped[np.ndarray, "h w *maps"], legend: Legend, path: str) -> None:
     """Raises UserError, naming value, place and remedy, if the legend does not know all codes of a mask."""
     if (labels == UNKNOWN_ID).any():
         raise UserError(f"{path}: {legend.describe_unknown(codes)}")

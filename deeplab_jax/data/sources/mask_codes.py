@@ -89,6 +89,24 @@ def mask_codes(file: MaskFile, legend: Legend, name: str) -> Codes:
     return codes if file.missing is None else np.where(file.missing, np.int32(MISSING), codes)
 
 
+def channel_codes(data: bytes, legend: Legend, name: str) -> Codes:
+    """The codes of each channel of a file, [h, w, channels].
+
+    Raises:
+      UserError: when it cannot be decoded, is lossy, or holds fractions without a threshold.
+    """
+    stored = read_stored(data, name)
+    planes = []
+    for values in np.moveaxis(stored.values, -1, 0):
+        kind = "bits" if values.dtype == bool else "values"
+        if values.dtype.kind == "f" and not _is_whole(values, stored.missing):
+            kind = "shares"
+        whole = values if stored.missing is None else np.where(stored.missing, 0, values)
+        pixels = whole_numbers(whole, name) if kind == "values" else values
+        planes.append(mask_codes(MaskFile(kind, pixels, stored.missing), legend, name))
+    return np.stack(planes, axis=-1)
+
+
 def _codes(file: MaskFile, legend: Legend, name: str) -> Codes:
     if legend.threshold is not None and file.kind in ("values", "alpha", "shares"):
         return truth_codes(_as_shares(file.pixels) >= legend.threshold)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deeplab_jax.data.sources.class_files import Classes, load_json
+from deeplab_jax.data.sources.class_masks import check_missing_masks
 from deeplab_jax.data.sources.legend import TRUE, color_code
 from deeplab_jax.registry import near
 from deeplab_jax.types import TASKS, UserError
@@ -28,6 +29,7 @@ class MaskDeclaration:
       by_color: "mask_palette": whether palette images are read by 'color' (True) or by 'index' (False).
       has_palette: whether the classes' colours are given, so that masks may hold them.
       has_ignore: whether "ignore_label" is given.
+      may_lack_masks: "missing_masks": whether classes that may overlap may lack a file, and are 'absent' then.
     """
 
     task: str = ""
@@ -36,6 +38,7 @@ class MaskDeclaration:
     by_color: bool | None = None
     has_palette: bool = False
     has_ignore: bool = False
+    may_lack_masks: bool = False
 
 
 def read_declaration(folder: pathlib.Path, classes: Classes, task: str = "") -> MaskDeclaration:
@@ -65,6 +68,7 @@ def read_declaration(folder: pathlib.Path, classes: Classes, task: str = "") -> 
         by_color=None if by is None else _BY_COLOR[by],
         has_palette=classes.has_palette,
         has_ignore="ignore_label" in content,
+        may_lack_masks=check_missing_masks(content.get("missing_masks"), path),
     )
 
 

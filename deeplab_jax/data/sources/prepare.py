@@ -22,13 +22,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from jaxtyping import UInt8
 
 from deeplab_jax.data.sources.bands import decode_pixels
-from deeplab_jax.data.sources.mask_files import decode_mask, encode_mask
-from deeplab_jax.data.sources.stored_labels import LabelPixels, count_label
+from deeplab_jax.data.sources.stored_labels import LabelPixels, count_label, decode_label, encode_label
 from deeplab_jax.data.workers import each
-from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
+from deeplab_jax.types import DatasetInfo, Example, ExampleSource, ImageLabel, UserError
 
 _SPLIT = "examples"  # each split of ours is a TFDS data set with one split
 _SHARD_LENGTH = 128  # TFDS keeps a shard in memory while writing it
@@ -41,14 +39,14 @@ class Record:
 
     name: str
     image: bytes  # the original file
-    label: bytes  # grey 8-bit PNG of class ids
+    label: bytes  # a grey PNG; see stored_labels.py
     size: tuple[int, int]  # (height, width) of the label, and of the image when upright
     pixels: LabelPixels
 
 
-def make_record(name: str, image: bytes, label: UInt8[np.ndarray, "h w"], info: DatasetInfo) -> Record:
+def make_record(name: str, image: bytes, label: ImageLabel, info: DatasetInfo) -> Record:
     """The record of an image file and its label."""
-    return Record(name, image, encode_mask(label), (label.shape[0], label.shape[1]), count_label(label, info))
+    return Record(name, image, encode_label(label, info), (label.shape[0], label.shape[1]), count_label(label, info))
 
 
 class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -92,7 +90,9 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
                     ),
                 }
             ),
-            metadata=tfds.core.MetadataDict(names=[], sizes=[], pixels=[0] * self.dataset.num_classes, num_ignored=0),
+            metadata=tfds.core.MetadataDict(
+                names=[], sizes=[], pixels=[0] * self.dataset.num_classes, num_ignored=0, num_labelled=0
+            ),
             disable_shuffling=True,
         )
 
@@ -111,6 +111,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
             metadata["sizes"].append(list(record.size))
             metadata["pixels"] = (metadata["pixels"] + record.pixels.of_class).tolist()
             metadata["num_ignored"] += record.pixels.num_ignored
+            metadata["num_labelled"] += record.pixels.num_labelled
             yield index, {"name": record.name, "image": record.image, "label": record.label}
 
 
@@ -121,7 +122,8 @@ class PreparedSource(ExampleSource):
         metadata = builder.info.metadata
         self.names: Sequence[str] = metadata["names"]
         self.sizes: Sequence[tuple[int, int]] = [(h, w) for h, w in metadata["sizes"]]
-        self.label_pixels = LabelPixels(np.asarray(metadata["pixels"], np.int64), metadata["num_ignored"])
+        of_class = np.asarray(metadata["pixels"], np.int64)
+        self.label_pixels = LabelPixels(of_class, metadata["num_ignored"], metadata["num_labelled"])
         as_bytes = tfds.decode.SkipDecoding()
         self._records = builder.as_data_source(_SPLIT, decoders={"image": as_bytes, "label": as_bytes})
         self.folder = pathlib.Path(builder.data_dir_root)  # holds only this copy
@@ -133,13 +135,13 @@ class PreparedSource(ExampleSource):
     def __getitem__(self, index: int) -> Example:
         record = self._records[index]
         name = self.names[index]
-        label = decode_mask(record["label"], name)
+        label = decode_label(record["label"], name, self.info, self.sizes[index])
         image = decode_pixels(record["image"], name, self.info)
         return Example(name, image, label)
 
-    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The class ids of one example; its image is not decoded."""
-        return decode_mask(self._records[index]["label"], self.names[index])
+    def label(self, index: int) -> ImageLabel:
+        """The label of one example; its image is not decoded."""
+        return decode_label(self._records[index]["label"], self.names[index], self.info, self.sizes[index])
 
 
 def prepare(

@@ -14,15 +14,15 @@ import os
 import pathlib
 import shutil
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.sources.prepare import PreparedSource, write_errors_for_users
 from deeplab_jax.data.workers import each
 from deeplab_jax.files import whole
-from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
+from deeplab_jax.types import DatasetInfo, Example, ExampleSource, ImageLabel, UserError
 
 _PIXELS, _INDEX = "pixels.bin", "index.json"
 
@@ -38,30 +38,45 @@ class RawSource(ExampleSource):
         index = json.loads((folder / _INDEX).read_text())
         self.names: Sequence[str] = index["names"]
         self.sizes: Sequence[tuple[int, int]] = [(height, width) for height, width in index["sizes"]]
-        self._starts = np.cumsum([0, *(_num_bytes(size, info) for size in self.sizes)]).tolist()
-        self._pixels = np.memmap(folder / _PIXELS, np.uint8, mode="r")
-        self._channels, self._dtype = info.channels, np.dtype(info.dtype)
+        self._spans = [_Span.of(size, info) for size in self.sizes]
+        self._starts = np.cumsum([0, *(span.total for span in self._spans)]).tolist()
+        self._bytes = np.memmap(folder / _PIXELS, np.uint8, mode="r")
+        self._info = info
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Example:
-        shape = (*self.sizes[index], self._channels)
-        start = self._starts[index]
-        content = self._pixels[start : start + math.prod(shape) * self._dtype.itemsize]
-        return Example(self.names[index], np.asarray(content).view(self._dtype).reshape(shape), self.label(index))
+        shape = (*self.sizes[index], self._info.channels)
+        image = self._read(self._starts[index], self._spans[index].image, self._info.dtype)
+        return Example(self.names[index], image.reshape(shape), self.label(index))
 
-    def label(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The class ids of one example; they are stored after its image."""
-        height, width = self.sizes[index]
-        start = self._starts[index] + height * width * self._channels * self._dtype.itemsize
-        return np.asarray(self._pixels[start : start + height * width].reshape(height, width))
+    def label(self, index: int) -> ImageLabel:
+        """The label of one example; it is stored after its image."""
+        span = self._spans[index]
+        stored = self._read(self._starts[index] + span.label_start, span.label, self._info.label_dtype)
+        return stored.reshape(*self.sizes[index], *self._info.label_maps)
+
+    def _read(self, start: int, length: int, dtype: str) -> np.ndarray:
+        return np.asarray(self._bytes[start : start + length]).view(dtype)
 
 
-def _num_bytes(size: tuple[int, int], info: DatasetInfo) -> int:
-    """Size of one example: its image, its label, and padding that aligns the next example."""
-    num_pixels, itemsize = math.prod(size), np.dtype(info.dtype).itemsize
-    return (num_pixels * info.channels - (-num_pixels // itemsize)) * itemsize
+class _Span(NamedTuple):
+    """Bytes of one example: its image, its label, and what aligns the label and the next example."""
+
+    image: int
+    label_start: int
+    label: int
+    total: int
+
+    @classmethod
+    def of(cls, size: tuple[int, int], info: DatasetInfo) -> _Span:
+        of_image, of_label = np.dtype(info.dtype).itemsize, np.dtype(info.label_dtype).itemsize
+        image = math.prod(size) * info.channels * of_image
+        label = math.prod((*size, *info.label_maps)) * of_label
+        label_start = -(-image // of_label) * of_label
+        total = -(-(label_start + label) // max(of_image, of_label)) * max(of_image, of_label)
+        return cls(image, label_start, label, total)
 
 
 def with_raw_copies(dataset: Dataset) -> Dataset:
@@ -99,7 +114,7 @@ def raw_copy(source: PreparedSource, *, title: str) -> pathlib.Path:
 
 
 def _require_room(source: PreparedSource, folder: pathlib.Path) -> None:
-    needed = sum(_num_bytes(size, source.info) for size in source.sizes)
+    needed = sum(_Span.of(size, source.info).total for size in source.sizes)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
@@ -111,7 +126,9 @@ def _require_room(source: PreparedSource, folder: pathlib.Path) -> None:
 def _write_pixels(source: PreparedSource, path: pathlib.Path, title: str) -> None:
     with path.open("wb") as file:
         for _, image, label in each(source.__getitem__, range(len(source)), title=title):
-            written = file.write(np.ascontiguousarray(image).data) + file.write(np.ascontiguousarray(label).data)
-            file.write(bytes(_num_bytes(label.shape, source.info) - written))
+            span = _Span.of((label.shape[0], label.shape[1]), source.info)
+            written = file.write(np.ascontiguousarray(image).data)
+            written += file.write(bytes(span.label_start - written)) + file.write(np.ascontiguousarray(label).data)
+            file.write(bytes(span.total - written))
         file.flush()
         os.fsync(file.fileno())

@@ -30,6 +30,12 @@ class Sample:
     name: str
     image: pathlib.Path
     mask: pathlib.Path  # or the annotation file that the mask is drawn from
+    parts: tuple[pathlib.Path | None, ...] = ()  # a file for each class, where they may overlap; None: it is nowhere
+
+    @property
+    def files(self) -> tuple[pathlib.Path, ...]:
+        """All files that it is made of."""
+        return (self.image, *((path for path in self.parts if path) if self.parts else (self.mask,)))
 
 
 def require_folder(path: pathlib.Path, field: str) -> pathlib.Path:
@@ -78,12 +84,12 @@ def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, legend: Lege
     Raises:
       UserError: when a file does not exist.
     """
-    digest = hashlib.sha256(repr((_FORM, info.num_classes, info.ignore_label, info.class_names)).encode())
+    digest = hashlib.sha256(repr((_FORM, info.task, info.num_classes, info.ignore_label, info.class_names)).encode())
     digest.update(legend.fingerprint.encode())
     if not info.is_rgb:
         digest.update(repr((info.channels, info.dtype)).encode())
     for sample in samples:
-        for path in (sample.image, sample.mask):
+        for path in sample.files:
             try:
                 status = path.stat()
             except OSError:
@@ -123,27 +129,33 @@ def read_sample(sample: Sample, info: DatasetInfo, legend: Legend, read_codes: R
     image = decode_pixels(image_bytes, str(sample.image), info)
     codes = read_codes(sample) if read_codes else read_mask(sample, legend)
     codes = as_shown(codes, image, image_bytes, str(sample.image), info)
-    height, width = codes.shape
-    if image.shape[:2] != codes.shape:
+    height, width = codes.shape[:2]
+    if image.shape[:2] != (height, width):
         raise UserError(
             f"{sample.mask}: is {height}x{width} (height x width), but its image {sample.image.name} is "
             f"{image.shape[0]}x{image.shape[1]}; make them the same size (masks by nearest neighbour)"
         )
     labels = legend.labels(codes)
     require_known(codes, labels, legend, str(sample.mask))
-    return make_record(sample.name, image_bytes, labels.astype(np.uint8), info)
+    return make_record(sample.name, image_bytes, labels.astype(info.label_dtype), info)
 
 
 def as_shown(
-    ids: Integer[np.ndarray, "h w"], image: Num[np.ndarray, "h2 w2 bands"], data: bytes, path: str, info: DatasetInfo
-) -> Integer[np.ndarray, "h3 w3"]:
+    ids: Integer[np.ndarray, "h w *maps"],
+    image: Num[np.ndarray, "h2 w2 bands"],
+    data: bytes,
+    path: str,
+    info: DatasetInfo,
+) -> Integer[np.ndarray, "h3 w3 *maps"]:
     """A mask's values, turned as its image was, if it was drawn on the pixels as they are stored.
 
     Args:
       image: the decoded image.
       data: the image file.
     """
-    if not info.is_rgb or ids.shape == image.shape[:2]:
+    if not ids.size:  # nothing is anywhere
+        return np.zeros((*image.shape[:2], *ids.shape[2:]), ids.dtype)
+    if not info.is_rgb or ids.shape[:2] == image.shape[:2]:
         return ids
     return mask_as_shown(ids, (image.shape[0], image.shape[1]), image_orientation(data, path))
 

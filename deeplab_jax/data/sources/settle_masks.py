@@ -17,7 +17,7 @@ from deeplab_jax.data.sources.class_files import Classes
 from deeplab_jax.data.sources.legend import MISSING, TRUE, Legend, color_code, name_of
 from deeplab_jax.data.sources.mask_declaration import IGNORED, MaskDeclaration, meaning_of
 from deeplab_jax.data.sources.mask_survey import MaskSurvey, survey_masks
-from deeplab_jax.data.sources.samples import Sample
+from deeplab_jax.data.sources.samples import ReadCodes, Sample
 from deeplab_jax.types import UserError
 
 _BACKGROUND, _OBJECT = "background", "object"
@@ -32,6 +32,7 @@ class SettledMasks(NamedTuple):
     task: str
     legend: Legend
     notes: tuple[str, ...]
+    read_codes: ReadCodes | None = None  # None: a mask is a file of one value at each pixel
 
 
 def settle_masks(

@@ -20,6 +20,7 @@ from deeplab_jax.apps.modes import train
 from deeplab_jax.config import AddedLoss, Config, DataConfig, LossConfig
 from deeplab_jax.data.dataset import Dataset, make_info
 from deeplab_jax.data.inspection.class_counts import ClassCounts, median_frequency_weights
+from deeplab_jax.data.sources.stored_labels import LabelPixels
 from deeplab_jax.losses.cross_entropy import softmax_cross_entropy
 from deeplab_jax.losses.dice import soft_dice
 from deeplab_jax.types import DatasetInfo, Example, UserError
@@ -66,7 +67,7 @@ def test_settings(setting, weights):
     config = Config(loss=LossConfig(class_weights=setting))
     validate(config)
     counts = ClassCounts.zeros(3)
-    counts.add(np.array([60, 40, 0]), 7)
+    counts.add(LabelPixels(np.array([60, 40, 0]), 7, 100))
     got = class_weights(setting, INFO, lambda: counts)
     assert (got is None) == (weights is None)
     np.testing.assert_allclose(got or (), weights or ())
@@ -87,7 +88,7 @@ def test_a_name_of_no_class_is_refused_with_the_near_ones():
 
 def test_weights_from_frequencies_reach_the_loss(batch):
     counts = ClassCounts.zeros(3)
-    counts.add(np.array([10, 20, 70]), 0)
+    counts.add(LabelPixels(np.array([10, 20, 70]), 0, 100))
     got = total_of(LossConfig(class_weights="balanced"), batch, lambda: counts)
     want = softmax_cross_entropy(*batch, ignore_label=255, class_weights=median_frequency_weights(counts))
     np.testing.assert_allclose(got, want, rtol=1e-6)

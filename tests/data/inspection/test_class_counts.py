@@ -41,7 +41,7 @@ def test_counts(counts):
 
 def test_an_ignore_label_among_the_classes_is_no_class():
     info = INFO.__class__(**{name: getattr(INFO, name) for name in INFO.__slots__} | {"ignore_label": 1})
-    pixels, num_ignored = count_label(LABELS[0], info)
+    pixels, num_ignored, _ = count_label(LABELS[0], info)
     assert (pixels.tolist(), num_ignored) == ([5, 0, 0], 1)
 
 

@@ -21,7 +21,7 @@ ASSUMED = Legend(legend_of_ids(INFO).meaning, 255, ignore_is_assumed=True)
 
 
 def described(*pixels, num_ignored, legend=ASSUMED, info=INFO):
-    return describe_vanished(LabelPixels(np.array(pixels), num_ignored), info, "train", legend)
+    return describe_vanished(LabelPixels(np.array(pixels), num_ignored, sum(pixels)), info, "train", legend)
 
 
 def test_a_class_hidden_by_the_ignore_label():
