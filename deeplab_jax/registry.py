@@ -52,6 +52,12 @@ def entry(name: str, factory: str) -> str:
     return name if ":" in name else f"{name}.{factory}"
 
 
+def split_argument(package: str, name: str) -> tuple[str, str]:
+    """(module, argument) of 'module:argument', if deeplab_jax.`package` has that module; else (name, '')."""
+    module, _, argument = name.partition(":")
+    return (module, argument) if argument and module in module_names(package) else (name, "")
+
+
 def check_arguments(function: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> None:
     """Raises ValueError, with similar names, if `function` does not accept `arguments`."""
     parameters = inspect.signature(function).parameters.values()

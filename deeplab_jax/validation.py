@@ -68,7 +68,9 @@ def _parts(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
         yield f"loss.added[{position}]", "losses", PartConfig(each.name, each.args)
     for position, part in enumerate(config.data.augment):
         yield f"data.augment[{position}]", "data.augment", part
-    yield "data.dataset", "data.datasets", PartConfig(registry.entry(config.data.dataset, "open_dataset"))
+    dataset, name = registry.split_argument("data.datasets", config.data.dataset)
+    arguments = {"name": name} if name else {}
+    yield "data.dataset", "data.datasets", PartConfig(registry.entry(dataset, "open_dataset"), arguments)
     if model.pretrained.layout:
         yield (
             "model.pretrained.layout",

@@ -10,7 +10,8 @@ from deeplab_jax.types import TASKS
 class DataConfig:
     """What to read, how to augment it, and with how many threads."""
 
-    dataset: str = "shapes"  # a module of deeplab_jax/data/datasets
+    # A module of deeplab_jax/data/datasets; 'tfds:NAME'; or 'package.module:open_dataset' from anywhere.
+    dataset: str = "shapes"
     root: str = ""  # folder with the original files, for data sets that need one
     task: str = one_of("", *TASKS, default="")  # what its masks say of a pixel; '': what the data set says itself
     prepared_dir: str = ""  # where prepared data is written; '': ~/.cache/deeplab_jax

@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import pathlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -32,13 +34,20 @@ def open_dataset(config: Config) -> Dataset:
     Raises:
       UserError: if its masks are not of `config.data.task`.
     """
-    factory = registry.resolve("data.datasets", registry.entry(config.data.dataset, "open_dataset"))
+    factory, name = _factory(config)
     asked = {"task": config.data.task} if "task" in inspect.signature(factory).parameters else {}
+    asked |= {"name": name} if name else {}
     dataset: Dataset = factory(config.data.root, config.data.prepared_dir, **asked)
     dataset = dataclasses.replace(dataset, info=with_task(dataset.info, config.data.task))
     for note in dataset.notes:
         print(f"{dataset.info.name}: {note}", file=sys.stderr)
     return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
+
+
+def _factory(config: Config) -> tuple[Callable[..., Any], str]:
+    """The data set's `open_dataset`, and the name that it takes ('tfds:NAME') or ''."""
+    dataset, name = registry.split_argument("data.datasets", config.data.dataset)
+    return registry.resolve("data.datasets", registry.entry(dataset, "open_dataset")), name
 
 
 def with_task(info: DatasetInfo, task: str) -> DatasetInfo:
@@ -129,7 +138,7 @@ def module_info(config: Config) -> DatasetInfo | None:
     Raises:
       UserError: if the module has no INFO.
     """
-    factory = registry.resolve("data.datasets", registry.entry(config.data.dataset, "open_dataset"))
+    factory, _ = _factory(config)
     module = sys.modules[factory.__module__]
     try:
         info: DatasetInfo | None = module.INFO

@@ -49,6 +49,7 @@ from deeplab_jax.data.sources.class_files import Classes, NoClassesFileError, lo
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.find_pairs import find_splits
 from deeplab_jax.data.sources.mask_declaration import read_declaration
+from deeplab_jax.data.sources.parquet_files import find_tables, unpack_tables
 from deeplab_jax.data.sources.samples import require_folder
 from deeplab_jax.data.sources.settle_class_masks import find_class_masks
 from deeplab_jax.data.sources.settle_masks import settle_masks
@@ -70,6 +71,8 @@ def open_dataset(root: str, prepared_dir: str, task: str = "") -> Dataset:
     if not root:
         raise UserError("config.data.root is empty; give the folder with images/, masks/ and classes.json")
     folder = inner_folder(require_folder(pathlib.Path(root).expanduser(), "data.root"))
+    if tables := find_tables(folder):
+        folder = unpack_tables(folder, tables, prepared_dir)
     channels, dtype = read_format(folder)
     annotated = open_annotated(folder, prepared_dir, channels=channels, dtype=dtype)
     if annotated is not None:

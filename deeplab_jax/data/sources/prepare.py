@@ -183,7 +183,7 @@ def prepare(
             data_dir=folder / f"{info.name}-{split}-{fingerprint}",
         )
 
-    with _quiet_tfds(), write_errors_for_users(folder):
+    with quiet_tfds(), write_errors_for_users(folder):
         builder = make_builder()
         if not builder.is_prepared():
             try:
@@ -217,7 +217,7 @@ def prepared_folder(prepared_dir: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _quiet_tfds() -> Iterator[None]:
+def quiet_tfds() -> Iterator[None]:
     """Silences TFDS's log and progress bars, which mention downloads; our own bar shows progress."""
     tfds.disable_progress_bar()
     verbosity = logging.get_verbosity()

@@ -10,6 +10,7 @@ import made_datasets
 import numpy as np
 import pytest
 from made_files import CLASS_NAMES, make_ids, write_folder, write_image, write_mask
+from made_tfds import write_tfds
 
 from deeplab_jax import registry
 from deeplab_jax.apps.assembly import open_data
@@ -47,6 +48,7 @@ FORMS = {
     "pascal_context_59": (made_datasets.make_pascal_context, 59),
     "pascal_person_part": (made_datasets.make_pascal_person_part, 7),
     "shapes": (lambda root: None, 7),
+    "tfds": (lambda root: write_tfds(root.parent / "built").rename(root), 3),
     "voc": (make_voc, 21),
 }
 SHARED_COLORS = {"ade20k": 1}  # classes whose official colour is another's too
@@ -76,11 +78,11 @@ def test_info_is_consistent(dataset):
 
 
 def test_the_module_knows_the_classes_without_files(dataset):
-    """`folder` alone does not: its classes stand in its files."""
+    """`folder` and `tfds` do not: their classes stand in their files."""
     config = Config()
     config.data.dataset = dataset.info.name
     known = open_data.module_info(config)
-    if dataset.info.name == "folder":
+    if dataset.info.name in ("folder", "tfds"):
         assert known is None
     else:
         assert dataclasses.replace(known, splits=dataset.info.splits) == dataset.info
