@@ -7,9 +7,10 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from deeplab_jax.data.dataset import Dataset, Originals
+from deeplab_jax.data.sources.fingerprint import fingerprint_of
 from deeplab_jax.data.sources.legend import Legend, legend_of_ids
 from deeplab_jax.data.sources.prepare import PreparedSource, prepare
-from deeplab_jax.data.sources.samples import ReadCodes, Sample, digest_of_samples, read_sample
+from deeplab_jax.data.sources.samples import ReadCodes, Sample, read_sample
 from deeplab_jax.types import DatasetInfo, UserError
 
 
@@ -44,7 +45,7 @@ def file_dataset(
             split,
             num_records=len(samples),
             make_record=lambda index: read_sample(samples[index], info, meaning, read_ids),
-            fingerprint=digest_of_samples(samples, info, meaning, split),
+            fingerprint=fingerprint_of(samples, info, meaning, split, prepared_dir=prepared_dir),
             prepared_dir=prepared_dir,
         )
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Integer, Num
@@ -17,10 +16,7 @@ from deeplab_jax.data.sources.legend import Codes, Legend, require_known
 from deeplab_jax.data.sources.mask_codes import mask_codes, read_mask_file
 from deeplab_jax.data.sources.mask_orientation import mask_as_shown
 from deeplab_jax.data.sources.prepare import Record, make_record
-from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.types import DatasetInfo, UserError
-
-_FORM = 3  # of prepared copies: in the first, masks were not turned with their images, then pixels not counted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,29 +72,6 @@ def list_samples(names: Iterable[str], images: pathlib.Path, masks: pathlib.Path
         Sample(name, image_files.get(name, images / f"{name}.jpg"), mask_files.get(name, masks / f"{name}.png"))
         for name in names
     ]
-
-
-def digest_of_samples(samples: Sequence[Sample], info: DatasetInfo, legend: Legend, split: str) -> str:
-    """A short hash of everything that the prepared copy depends on: file names, sizes and times, and the classes.
-
-    Raises:
-      UserError: when a file does not exist.
-    """
-    digest = hashlib.sha256(repr((_FORM, info.task, info.num_classes, info.ignore_label, info.class_names)).encode())
-    digest.update(legend.fingerprint.encode())
-    if not info.is_rgb:
-        digest.update(repr((info.channels, info.dtype)).encode())
-    for sample in samples:
-        for path in sample.files:
-            try:
-                status = path.stat()
-            except OSError:
-                raise UserError(
-                    f"{path}: does not exist, though split '{split}' of {info.name} lists '{sample.name}'; "
-                    f"add the file or take the name off the list{near_files(path)}"
-                ) from None
-            digest.update(repr((sample.name, path.name, status.st_size, status.st_mtime_ns)).encode())
-    return digest.hexdigest()[:16]
 
 
 ReadCodes = Callable[[Sample], Codes]
