@@ -90,7 +90,8 @@ def _describe(splits: dict[str, list[Sample]], how: str, folder: pathlib.Path) -
     listed = [sample for samples in splits.values() for sample in samples]
     if not listed:
         return ""
-    sample = min(listed, key=lambda sample: sample.image)
+    listed.sort(key=lambda sample: sample.image)
+    sample = next((sample for sample in listed if sample.mask.is_file()), listed[0])
     image, mask = (_within(path, folder) for path in (sample.image, sample.mask))
     counts = ", ".join(f"{split} {len(samples)}" for split, samples in splits.items())
     return f"masks are found as {mask} for {image}; splits ({how}): {counts}"

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.path_words import Place, Role, folder_words, without_affix
@@ -90,7 +90,7 @@ def _with_all_splits(places: Sequence[Place]) -> list[Place]:
         depth
         for place in places
         for depth, name in enumerate(place.path.parts[:-1][:2])
-        if place.split and folder_words(name)[0]
+        if place.split and folder_words(name).split
     }
     named = []
     for place in places:
@@ -109,7 +109,8 @@ def _by_role(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
     for place in places:
         by_folder[place.role].append(place)
     if by_folder[Role.MASK]:
-        return by_folder[Role.IMAGE] or by_folder[None], by_folder[Role.MASK]
+        images = _surest(by_folder[Role.IMAGE]) or by_folder[None]
+        return images, _surest(by_folder[Role.MASK])
     names = {_identity(place, name) for place in places for name in {place.name, without_affix(place.name, Role.IMAGE)}}
     is_mask = {
         place: (bare := without_affix(place.name, Role.MASK)) != place.name and _identity(place, bare) in names
@@ -118,6 +119,11 @@ def _by_role(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
     if not any(is_mask.values()):
         is_mask = _masks_beside_jpegs(places)
     return [place for place in places if not is_mask[place]], [place for place in places if is_mask[place]]
+
+
+def _surest(places: list[Place]) -> list[Place]:
+    """Those in folders whose names say the role and no more, if there are any: 'masks' goes before 'masks_old'."""
+    return [place for place in places if place.is_sure] or places
 
 
 def _masks_beside_jpegs(places: Sequence[Place]) -> dict[Place, bool]:
@@ -154,55 +160,49 @@ def _nearest_to_root(images: Sequence[Place], masks: Sequence[Place]) -> tuple[l
 
 
 def _match(folder: pathlib.Path, images: Sequence[Place], masks: Sequence[Place]) -> dict[Place, Place | None]:
-    same_name = _index(folder, masks, Role.MASK, by_affix=False)
-    without_word = _index(folder, masks, Role.MASK, by_affix=True)
-    _index(folder, images, Role.IMAGE, by_affix=False)  # two images of one name are an error
-    found: dict[Place, Place | None] = {image: _first(same_name, image, [image.name]) for image in images}
-    taken = set(found.values())
-    for image in images:
-        names = list(dict.fromkeys((image.name, without_affix(image.name, Role.IMAGE))))
-        others = [_first(index, image, names) for index in (same_name, without_word)]
-        fitting = [mask for mask in dict.fromkeys([found[image], *others]) if mask]
-        fitting = [mask for mask in fitting if mask not in taken or mask is found[image]]
+    """The mask of each image: of the same name, or of the same name but for affixes and capitals."""
+    same = _by_name(folder, masks)
+    _by_name(folder, images)  # two of one name are an error
+    exact = {image: _first(same, image) for image in images}
+    taken = {mask for mask in exact.values() if mask}
+    alike: dict[tuple[str, ...], list[Place]] = collections.defaultdict(list)
+    for mask in masks:
+        if mask not in taken:
+            for key in _loose_keys(mask, Role.MASK, [mask.split]):
+                alike[key].append(mask)
+    found: dict[Place, Place | None] = {}
+    for image, partner in exact.items():
+        others = [other for key in _loose_keys(image, Role.IMAGE, [image.split, ""]) for other in alike.get(key, [])]
+        fitting = list(dict.fromkeys([*([partner] if partner else []), *others]))
         if len(fitting) > 1:
-            first, second, *_ = fitting
+            first, second = fitting[0].path, fitting[1].path
+            other = second.name if first.parent == second.parent else second
             raise UserError(
-                f"{folder / first.path}: and {second.path} both fit the image {image.path}; keep one of them, or "
-                f"{PATTERN_REMEDY}"
+                f"{folder / first}: and {other} both fit the image {image.path}; keep one of them, or {PATTERN_REMEDY}"
             )
         found[image] = fitting[0] if fitting else None
     return found
 
 
-def _first(index: dict[tuple[str, ...], Place], image: Place, names: Iterable[str]) -> Place | None:
-    """The mask of one of `names` in the image's split and folder, or else of no split."""
-    keys = (_identity(image._replace(split=split), name) for name in names for split in (image.split, ""))
-    return next((index[key] for key in keys if key in index), None)
-
-
-def _index(
-    folder: pathlib.Path, places: Sequence[Place], role: Role, *, by_affix: bool
-) -> dict[tuple[str, ...], Place]:
-    """The places by identity.
-
-    Args:
-      by_affix: those whose names have a word for their role, without it.
-
-    Raises:
-      UserError: if two have the same.
-    """
+def _by_name(folder: pathlib.Path, places: Sequence[Place]) -> dict[tuple[str, ...], Place]:
+    """The places by identity; raises UserError if two have the same."""
     index: dict[tuple[str, ...], Place] = {}
     for place in places:
-        name = without_affix(place.name, role) if by_affix else place.name
-        if by_affix and name == place.name:
-            continue
-        other = index.setdefault(_identity(place, name), place)
+        other = index.setdefault(_identity(place, place.name), place)
         if other is not place:
-            remedy = f"keep one of them, or {PATTERN_REMEDY}" if by_affix else "keep one of them"
-            same = "belong to the same image" if by_affix else "have the same name"
-            raise UserError(f"{folder / place.path}: and {_seen_from(other, place)} {same}; {remedy}")
+            name = other.path.name if other.path.parent == place.path.parent else str(other.path)
+            raise UserError(f"{folder / place.path}: and {name} have the same name; keep one of them")
     return index
 
 
-def _seen_from(place: Place, other: Place) -> str:
-    return place.path.name if place.path.parent == other.path.parent else str(place.path)
+def _first(index: dict[tuple[str, ...], Place], image: Place) -> Place | None:
+    """The mask in the image's split and folder, or else of no split."""
+    keys = (_identity(image._replace(split=split), image.name) for split in (image.split, ""))
+    return next((index[key] for key in keys if key in index), None)
+
+
+def _loose_keys(place: Place, role: Role, splits: Sequence[str]) -> list[tuple[str, ...]]:
+    """Identities in small letters, with and without the affix of the role."""
+    names = dict.fromkeys((place.name, without_affix(place.name, role)))
+    keys = [_identity(place._replace(split=split), name) for name in names for split in dict.fromkeys(splits)]
+    return [tuple(part.lower() for part in key) for key in keys]

@@ -22,7 +22,7 @@ _FOLDERS = {
     "pictures pics rgb input inputs frames original originals",
     Role.MASK: "mask masks label labels annotation annotations annot annots ann anns seg segs segmentation "
     "segmentations segmentationmask segmentationmasks segmentationclass segmentationclassraw segmentationclasspng "
-    "gt gts gtfine groundtruth groundtruths target targets",
+    "gt gts gtfine groundtruth groundtruths target targets manual 1stmanual 2ndmanual",
 }
 _ROLE_OF = {word: role for role, words in _FOLDERS.items() for word in words.split()}
 _SPLIT_OF = {
@@ -43,11 +43,13 @@ _SPLIT_LAST = re.compile(rf"(.*?)({_SPLIT_WORDS})(?:20\d\d)?")
 
 # Words that are added to an image's name to name its mask, or to both.
 _AFFIXES = {
-    Role.IMAGE: re.compile(r"(?i)(?:^(?:image|img)[ _.-]+)|(?:[ _.-]+(?:image|img|rgb|sat|photo|leftimg8bit|0000)$)"),
+    Role.IMAGE: re.compile(
+        r"(?i)^(?:image|img)(?:[ _.-]+|(?=\d))|[ _.-]+(?:image|img|rgb|sat|photo|leftimg8bit|training|test|0000)$"
+    ),
     Role.MASK: re.compile(
-        r"(?i)(?:^(?:masks?|labels?|gt|seg|annotation)[ _.-]+)"
-        r"|(?:[ _.-]+(?:masks?|labels?|gt|seg|segmentation|annotations?|annot|ann|ground_?truth|target"
-        r"|(?:gtfine_)?label(?:train)?ids)$)"
+        r"(?i)^(?:masks?|labels?|gt|seg|annotation)(?:[ _.-]+|(?=\d))"
+        r"|[ _.-]+(?:masks?|labels?|gt|seg|segmentation|annotations?|annot|ann|ground_?truth|target|manual"
+        r"|(?:gtfine_)?label(?:train)?ids)(?:[ _-]?\d+)?$"
         r"|(?-i:_L$)"
     ),
 }
@@ -62,6 +64,7 @@ class Place(NamedTuple):
     above: tuple[str, ...]  # folders that say nothing, outside of the one that says the role
     below: tuple[str, ...]  # and inside of it
     name: str  # without its suffix
+    is_sure: bool = True  # whether the role is the whole meaning of a folder's name, besides a split
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -79,37 +82,65 @@ def is_split(word: str) -> bool:
     return word.lower() in _SPLIT_OF
 
 
-def folder_words(name: str) -> tuple[str, Role | None]:
-    """(split or '', role or None) that a folder's name says: 'train_masks', 'trainannot', 'imagesTr', 'val2017'."""
-    word = re.sub(r"[\W_]+", "", name).lower()
+class FolderWords(NamedTuple):
+    """What a folder's name says."""
+
+    split: str  # '' if it names none
+    role: Role | None
+    is_whole: bool = True  # whether it says nothing else
+
+
+def folder_words(name: str) -> FolderWords:
+    """What a folder's name says: 'train_masks', 'trainannot', 'imagesTr', 'val2017'; 'masks_png' says still more."""
+    found = _whole_word(re.sub(r"[\W_]+", "", name).lower())
+    if found.split or found.role:
+        return found
+    parts = [_whole_word(part.lower()) for part in re.split(r"[\W_]+", name) if part]
+    roles = [part.role for part in parts if part.role]
+    if not roles:  # 'train_station' is no split
+        return found
+    splits = [part.split for part in parts if part.split]
+    role = Role.MASK if Role.MASK in roles else Role.IMAGE  # 'image_masks'
+    return FolderWords(splits[-1] if splits else "", role, is_whole=False)
+
+
+def says_anything(folder: str) -> bool:
+    """Whether a folder's name says a split or a role, and so is no part of the names of the images in it."""
+    words = folder_words(folder)
+    return bool(words.split or words.role)
+
+
+def _whole_word(word: str) -> FolderWords:
     if word in _ROLE_OF:
-        return "", _ROLE_OF[word]
+        return FolderWords("", _ROLE_OF[word])
     for pattern, split_group, role_group in ((_SPLIT_FIRST, 1, 2), (_SPLIT_LAST, 2, 1)):
         match = pattern.fullmatch(word)
         if match and (not match[role_group] or match[role_group] in _ROLE_OF):
             is_short = match[split_group] in ("tr", "ts")  # says nothing alone
             if match[role_group] or not is_short:
-                return _SPLIT_OF[match[split_group]], _ROLE_OF.get(match[role_group])
-    return "", None
+                return FolderWords(_SPLIT_OF[match[split_group]], _ROLE_OF.get(match[role_group]))
+    return FolderWords("", None)
 
 
 def place_of(path: pathlib.PurePath) -> Place:
     """What the path of a file says; of two folders that say something, the inner one counts."""
-    split, role = "", None
+    split, role, is_sure = "", None, True
     above: tuple[str, ...] = ()
     below: tuple[str, ...] = ()
     for folder in path.parts[:-1]:
-        folder_split, folder_role = folder_words(folder)
-        if folder_role is not None:
-            above, below, role = (*above, *below), (), folder_role
-        split = folder_split or split
-        if not folder_split and folder_role is None:
+        words = folder_words(folder)
+        if words.role is not None:
+            above, below, role, is_sure = (*above, *below), (), words.role, words.is_whole
+        split = words.split or split
+        if not words.split and words.role is None:
             below = (*below, folder)
     if role is None:
         above, below = (), (*above, *below)
-    return Place(path, role, split, above, below, image_name(path.name))
+    return Place(path, role, split, above, below, image_name(path.name), is_sure)
 
 
 def without_affix(name: str, role: Role) -> str:
-    """The name without the word that says its role: 'im01' for the mask 'im01_mask'; the name itself if it has none."""
-    return _AFFIXES[role].sub("", name, count=1) or name
+    """The name without what says its role: 'im01' for the masks 'im01_mask' and 'im01.jpg'; '' if that is all."""
+    if _ROLE_OF.get(name.lower()) is role:
+        return ""
+    return _AFFIXES[role].sub("", image_name(name), count=1) or name

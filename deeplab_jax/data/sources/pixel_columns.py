@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from deeplab_jax.data.sources.path_words import Role, folder_words
@@ -15,7 +14,7 @@ def find_columns(columns: Sequence[str], source: str) -> tuple[str, str]:
     Raises:
       UserError: if there is not one of each.
     """
-    roles = {column: _role(column) for column in columns}
+    roles = {column: folder_words(column).role for column in columns}
     images = [column for column in columns if roles[column] is Role.IMAGE]
     masks = [column for column in columns if roles[column] is Role.MASK]
     if len(images) != 1 or len(masks) != 1:
@@ -25,10 +24,3 @@ def find_columns(columns: Sequence[str], source: str) -> tuple[str, str]:
             f"{found}"
         )
     return images[0], masks[0]
-
-
-def _role(column: str) -> Role | None:
-    """As the whole name says, else one of its words, where masks go first: 'image_left', 'image_mask'."""
-    words = [column, *re.split(r"[_\W]+", column)]
-    roles = {folder_words(word)[1] for word in words} - {None}
-    return folder_words(column)[1] or (Role.MASK if Role.MASK in roles else Role.IMAGE if roles else None)

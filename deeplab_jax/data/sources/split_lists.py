@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.match_masks import Pairs
-from deeplab_jax.data.sources.path_words import Place, folder_words, is_split, split_name
+from deeplab_jax.data.sources.path_words import Place, is_split, says_anything, split_name
 from deeplab_jax.data.sources.samples import Sample, image_name
 from deeplab_jax.data.sources.text_files import printable, read_list
 from deeplab_jax.types import UserError
@@ -70,7 +70,7 @@ class _Index:
         for text in dict.fromkeys((entry, entry.replace("\\", "/"))):
             text = _normal(text).removeprefix("./")
             folders, name = text.split("/")[:-1], image_name(text)
-            named = [folder for folder in folders if folder and folder_words(folder) == ("", None)]
+            named = [folder for folder in folders if folder and not says_anything(folder)]
             keys = ["/".join([*named, name])]
             if _FROM_ELSEWHERE.match(text):
                 keys += ["/".join([*named[start:], name]) for start in range(1, len(named) + 1)]
@@ -172,4 +172,4 @@ def _normal(text: str) -> str:
 
 def _without_known_folders(entry: str) -> str:
     *folders, name = entry.replace("\\", "/").split("/")
-    return "/".join([*(f for f in folders if f and folder_words(f) == ("", None)), image_name(name)])
+    return "/".join([*(f for f in folders if f and not says_anything(f)), image_name(name)])

@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 
 from deeplab_jax.data.sources.find_pairs import find_splits
-from deeplab_jax.data.sources.path_words import Role, folder_words
+from deeplab_jax.data.sources.path_words import FolderWords, Role, folder_words
 from deeplab_jax.types import UserError
 
 
@@ -64,6 +64,11 @@ def refused(folder: pathlib.Path) -> str:
         ("photos/{}.jpg", "masks/{}.png"),
         ("unusual/{}.jpg", "masks/{}.png"),
         ("set/images/{}.png", "set/masks/{}.png"),
+        ("img_dir/{}.png", "ann_dir/{}.png"),
+        ("images/{}.jpg", "masks/{}.jpg.png"),
+        ("images/image{}.png", "masks/mask{}.png"),
+        ("Images/A{}.JPG", "Masks/a{}.png"),
+        ("scene{}/image.png", "scene{}/mask.png"),
     ],
 )
 def test_names_and_folders(tmp_path, image, mask):
@@ -127,8 +132,21 @@ def test_a_backup_inside_is_told_and_not_used(tmp_path):
 def test_two_masks_for_one_image(tmp_path):
     make(tmp_path, "images/a.png", "masks/a.png", "masks/a_mask.png")
     assert refused(tmp_path).startswith(
-        f"{tmp_path}/masks/a.png: and masks/a_mask.png both fit the image images/a.png; keep one of them, or tell them"
+        f"{tmp_path}/masks/a.png: and a_mask.png both fit the image images/a.png; keep one of them, or tell them"
     )
+
+
+def test_several_masks_of_one_image(tmp_path):
+    make(tmp_path, "benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png", "b.png", "b_mask.png")
+    assert "benign (1)_mask.png: and benign (1)_mask_1.png both fit the image benign (1).png" in refused(tmp_path)
+
+
+def test_masks_and_masks_of_another_kind(tmp_path):
+    """A folder called masks goes before one that is also called so."""
+    make(tmp_path, "images/a.png", "masks/a.png", "masks_old/a.png")
+    assert drawn(tmp_path) == {"a": ("images/a.png", "masks/a.png")}
+    make(tmp_path, "labels/a.png")
+    assert "have the same name; keep one of them" in refused(tmp_path)
 
 
 def test_two_images_of_one_name(tmp_path):
@@ -209,16 +227,19 @@ def test_accents_however_they_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("train_masks", ("train", Role.MASK)),
-        ("trainannot", ("train", Role.MASK)),
-        ("imagesTr", ("train", Role.IMAGE)),
-        ("val2017", ("val", None)),
-        ("JPEGImages", ("", Role.IMAGE)),
-        ("SegmentationObject", ("", None)),
-        ("tr", ("", None)),
-        ("trees", ("", None)),
-        ("testimony", ("", None)),
-        ("site_a", ("", None)),
+        ("train_masks", FolderWords("train", Role.MASK)),
+        ("trainannot", FolderWords("train", Role.MASK)),
+        ("imagesTr", FolderWords("train", Role.IMAGE)),
+        ("val2017", FolderWords("val", None)),
+        ("JPEGImages", FolderWords("", Role.IMAGE)),
+        ("Task1_Training_GroundTruth", FolderWords("train", Role.MASK, is_whole=False)),
+        ("img_dir", FolderWords("", Role.IMAGE, is_whole=False)),
+        ("SegmentationObject", FolderWords("", None)),
+        ("tr", FolderWords("", None)),
+        ("trees", FolderWords("", None)),
+        ("train_station", FolderWords("", None)),
+        ("testimony", FolderWords("", None)),
+        ("site_a", FolderWords("", None)),
     ],
 )
 def test_words_of_folders(name, words):

@@ -63,5 +63,5 @@ class ImageFinder:
 
 def split_of(document: pathlib.PurePath) -> str:
     """'train' for instances_train2017.json, train.json and train/_annotations.coco.json."""
-    words = [split for word in document.stem.replace("-", "_").split("_") if (split := folder_words(word)[0])]
+    words = [split for word in document.stem.replace("-", "_").split("_") if (split := folder_words(word).split)]
     return words[0] if words else place_of(document).split
