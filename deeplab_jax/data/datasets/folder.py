@@ -48,6 +48,7 @@ from deeplab_jax.data.sources.bands import DTYPES, MAX_CHANNELS
 from deeplab_jax.data.sources.class_files import Classes, NoClassesFileError, load_json, read_classes
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.find_pairs import find_splits
+from deeplab_jax.data.sources.image_survey import survey_images
 from deeplab_jax.data.sources.mask_declaration import read_declaration
 from deeplab_jax.data.sources.parquet_files import find_tables, unpack_tables
 from deeplab_jax.data.sources.samples import require_folder
@@ -99,7 +100,7 @@ def open_dataset(root: str, prepared_dir: str, task: str = "") -> Dataset:
         dtype=dtype,
         task=masks.task,
     )
-    notes = (*declared.notes, *found.notes, *masks.notes)
+    notes = (*declared.notes, *found.notes, *masks.notes, *survey_images(found.splits, info))
     return file_dataset(
         info,
         found.splits,
