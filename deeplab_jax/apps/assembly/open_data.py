@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import pathlib
 import sys
@@ -40,8 +41,14 @@ def open_dataset(config: Config) -> Dataset:
     dataset: Dataset = factory(config.data.root, config.data.prepared_dir, **asked)
     dataset = dataclasses.replace(dataset, info=with_task(dataset.info, config.data.task))
     for note in dataset.notes:
-        print(f"{dataset.info.name}: {note}", file=sys.stderr)
+        _say(config.data.root, f"{dataset.info.name}: {note}")
     return with_raw_copies(dataset) if config.data.prepared_form == "raw" else dataset
+
+
+@functools.cache
+def _say(root: str, line: str) -> None:
+    """Prints a line about the data in `root`, once in a run."""
+    print(line, file=sys.stderr)
 
 
 def _factory(config: Config) -> tuple[Callable[..., Any], str]:

@@ -51,10 +51,10 @@ from deeplab_jax.data.sources.find_pairs import find_splits
 from deeplab_jax.data.sources.image_survey import survey_images
 from deeplab_jax.data.sources.mask_declaration import read_declaration
 from deeplab_jax.data.sources.parquet_files import find_tables, unpack_tables
+from deeplab_jax.data.sources.path_words import inner_folder
 from deeplab_jax.data.sources.samples import require_folder
 from deeplab_jax.data.sources.settle_class_masks import find_class_masks
 from deeplab_jax.data.sources.settle_masks import settle_masks
-from deeplab_jax.data.sources.walk_folder import inner_folder
 from deeplab_jax.types import DatasetInfo, UserError
 
 INFO = None  # the classes are declared in the folder's files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -32,7 +33,7 @@ class Pairs:
     def sample(self, image: Place) -> Sample:
         """Image and mask; where there is no mask, the path that it should have."""
         mask = self.masks[image]
-        inside = mask.path if mask else self._home(Role.MASK).joinpath(*image.key[:-1], f"{image.name}.png")
+        inside = mask.path if mask else self._homes[Role.MASK].joinpath(*image.key[:-1], f"{image.name}.png")
         return Sample(printable("/".join(image.key)), self.folder / image.path, self.folder / inside)
 
     def absent(self, name: str) -> Sample:
@@ -43,18 +44,21 @@ class Pairs:
         """
         if self.problem:
             raise self.problem
-        image, mask = (self.folder / self._home(role) / name for role in (Role.IMAGE, Role.MASK))
+        image, mask = (self.folder / self._homes[role] / name for role in (Role.IMAGE, Role.MASK))
         there = (image.with_name(f"{image.name}{suffix}") for suffix in IMAGE_SUFFIXES)
         expected = next((path for path in there if path.exists()), image.with_name(f"{image.name}.jpg"))
         return Sample(printable(name), expected, mask.with_name(f"{mask.name}.png"))
 
-    def _home(self, role: Role) -> pathlib.PurePath:
-        """The folder that holds all images, or all masks."""
-        places = self.masks if role is Role.IMAGE else [mask for mask in self.masks.values() if mask]
-        folders = {place.path.parent for place in places if place.role is role}
-        if not folders:
-            return pathlib.PurePath(f"{role.value}s")
-        return pathlib.PurePath(os.path.commonpath([str(folder) for folder in folders]))
+    @functools.cached_property
+    def _homes(self) -> dict[Role, pathlib.PurePath]:
+        """The folders that hold all images and all masks."""
+        places = {Role.IMAGE: list(self.masks), Role.MASK: [mask for mask in self.masks.values() if mask]}
+        return {role: _common_folder(role, found) for role, found in places.items()}
+
+
+def _common_folder(role: Role, places: Sequence[Place]) -> pathlib.PurePath:
+    folders = {str(place.path.parent) for place in places if place.role is role}
+    return pathlib.PurePath(os.path.commonpath(folders) if folders else f"{role.value}s")
 
 
 def pair_places(folder: pathlib.Path, places: Sequence[Place]) -> Pairs:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+import functools
 import pathlib
 import re
 from typing import NamedTuple
 
 from deeplab_jax.data.sources.samples import image_name
+from deeplab_jax.data.sources.walk_folder import is_left_behind
 
 
 class Role(enum.Enum):
@@ -90,6 +92,7 @@ class FolderWords(NamedTuple):
     is_whole: bool = True  # whether it says nothing else
 
 
+@functools.lru_cache(maxsize=4096)
 def folder_words(name: str) -> FolderWords:
     """What a folder's name says: 'train_masks', 'trainannot', 'imagesTr', 'val2017'; 'masks_png' says still more."""
     found = _whole_word(re.sub(r"[\W_]+", "", name).lower())
@@ -144,3 +147,12 @@ def without_affix(name: str, role: Role) -> str:
     if _ROLE_OF.get(name.lower()) is role:
         return ""
     return _AFFIXES[role].sub("", image_name(name), count=1) or name
+
+
+def inner_folder(folder: pathlib.Path) -> pathlib.Path:
+    """The folder inside `folder` where that is all it holds, as unpacked archives often do; else `folder` itself."""
+    while True:
+        inside = [path for path in folder.iterdir() if not is_left_behind(path.name)]
+        if len(inside) != 1 or not inside[0].is_dir() or says_anything(inside[0].name):
+            return folder
+        folder = inside[0]

@@ -29,15 +29,6 @@ def walk(folder: pathlib.Path) -> list[pathlib.PurePath]:
     return sorted(found)
 
 
-def inner_folder(folder: pathlib.Path) -> pathlib.Path:
-    """The folder inside `folder` where that is all it holds, as unpacked archives often do; else `folder` itself."""
-    while True:
-        inside = [path for path in folder.iterdir() if not is_left_behind(path.name)]
-        if len(inside) != 1 or not inside[0].is_dir():
-            return folder
-        folder = inside[0]
-
-
 def near_files(path: pathlib.Path) -> str:
     """The end of a message about a file that does not exist: '; near it are a.png, b.png', or ''."""
     stems: dict[str, str] = {}

@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 
 from deeplab_jax.data.sources.find_pairs import find_splits
-from deeplab_jax.data.sources.path_words import FolderWords, Role, folder_words
+from deeplab_jax.data.sources.path_words import FolderWords, Role, folder_words, inner_folder
 from deeplab_jax.types import UserError
 
 
@@ -147,6 +147,13 @@ def test_masks_and_masks_of_another_kind(tmp_path):
     assert drawn(tmp_path) == {"a": ("images/a.png", "masks/a.png")}
     make(tmp_path, "labels/a.png")
     assert "have the same name; keep one of them" in refused(tmp_path)
+
+
+def test_a_folder_around_everything(tmp_path):
+    make(tmp_path, "kvasir/kvasir-v2/images/a.png", "kvasir/kvasir-v2/masks/a.png")
+    assert inner_folder(tmp_path) == tmp_path / "kvasir" / "kvasir-v2"
+    make(tmp_path, "other/images/a.png")
+    assert inner_folder(tmp_path / "other") == tmp_path / "other"  # its masks are missing
 
 
 def test_two_images_of_one_name(tmp_path):
