@@ -16,6 +16,7 @@ from deeplab_jax.data.sources.annotations import coco_json, cvat_xml, labelme_js
 from deeplab_jax.data.sources.annotations.annotated_images import ImageFinder, documents_of, split_of
 from deeplab_jax.data.sources.annotations.outlines import AnnotationContent, ImageAnnotation, paint_over
 from deeplab_jax.data.sources.file_formats import image_files
+from deeplab_jax.data.sources.image_sizes import SizeLimit, check_size
 from deeplab_jax.data.sources.match_masks import Pairs, pair_places, without_common
 from deeplab_jax.data.sources.orientation import shown_size
 from deeplab_jax.data.sources.path_words import place_of
@@ -73,8 +74,10 @@ def read_areas(
       UserError: if its annotation is damaged or names an unknown class.
     """
     annotation = annotated.read(sample)
+    size = annotation.size or _size_of(sample.image)
+    check_size(size, str(sample.mask), SizeLimit())
     try:
-        return paint_over(annotation.objects, annotation.size or _size_of(sample.image), label_of, background)
+        return paint_over(annotation.objects, size, label_of, background)
     except KeyError as error:
         raise UserError(
             f"{sample.mask}: outlines {error} in {sample.image.name}, which is no class ({', '.join(label_of)}); "

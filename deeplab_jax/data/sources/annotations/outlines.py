@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw
 
 from deeplab_jax.data.sources.coco_masks import fill_polygons
 
+_FARTHEST = 1e5  # pixels: time and memory go with an outline's length
+
 Size = tuple[int, int]  # (height, width)
 Area = Bool[np.ndarray, "h w"]
 Points = Float[np.ndarray, "n 2"]
@@ -44,10 +46,10 @@ class AnnotationContent(NamedTuple):
 
 
 def as_points(content: Any) -> Points:
-    """An array of (x, y); raises ValueError if the content is no list of pairs of numbers."""
+    """An array of (x, y); raises ValueError if the content is no list of pairs of numbers, or far from any image."""
     points = np.asarray(content, np.float64).reshape(-1, 2)
-    if not np.isfinite(points).all():
-        raise ValueError("coordinates that are no numbers")
+    if not (np.abs(points) <= _FARTHEST).all():
+        raise ValueError(f"the coordinate {points[~(np.abs(points) <= _FARTHEST)][0]:g}")
     return points
 
 

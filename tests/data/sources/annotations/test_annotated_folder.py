@@ -250,6 +250,24 @@ def test_labelmes_own_masks(shared, tmp_path):
     assert differing <= 1
 
 
+def test_cocos_own_example(shared, tmp_path):
+    """Photographs whose segments are given as run lengths and as a picture of ids, which are the same masks."""
+    source = shared / "data" / "fixtures" / "coco_panoptic" / "sample_data"
+    root = tmp_path / "data"
+    shutil.copytree(source / "input_images", root / "images")
+    shutil.copy(source / "panoptic_coco_detection_format.json", root)
+    panoptic = json.loads((source / "panoptic_examples.json").read_text())
+    names, found = open_folder(root).info.class_names, labels(root)
+    categories = {category["id"]: category["name"] for category in panoptic["categories"]}
+    for annotation in panoptic["annotations"]:
+        colors = np.asarray(Image.open(source / "panoptic_examples" / annotation["file_name"])).astype(np.int64)
+        ids = colors @ (1, 256, 256**2)
+        label = found[pathlib.Path(annotation["file_name"]).stem]
+        assert (label[ids == 0] == 0).all()
+        for segment in annotation["segments_info"]:
+            assert (label[ids == segment["id"]] == names.index(categories[segment["category_id"]])).all()
+
+
 def test_supervisely_holes_and_bitmaps(tmp_path):
     root = tmp_path / "data"
     write_supervisely(root)
@@ -375,6 +393,24 @@ def test_damaged_files(tmp_path):
     assert "b.json: is no file of labelme that can be read (a shape of type 'cuboid' with 1 points)" in refused(
         tmp_path / "data"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"imageHeight": 200_000, "imageWidth": 300_000}, "a.json: has more than 89,478,485 pixels"),
+        ({"shapes": [{"label": "x", "points": [[1, 2], [1e9, 2], [3, 4]]}]}, "can be read (the coordinate 1e+09)"),
+        (
+            {"shapes": [{"label": "x", "points": [[1, 2], [float("nan"), 2], [3, 4]]}]},
+            "can be read (the coordinate nan)",
+        ),
+    ],
+)
+def test_annotations_that_would_need_all_memory(tmp_path, changes, problem):
+    write_labelme(tmp_path / "data")
+    path = tmp_path / "data" / "a.json"
+    write_json(path, json.loads(path.read_text()) | changes)
+    assert problem in refused(tmp_path / "data")
 
 
 def test_an_image_that_is_missing_is_told(tmp_path):
