@@ -43,6 +43,16 @@ def test_missing_mask(root):
     assert f"{root}/masks/b.png: does not exist, though split 'val' of folder lists 'b'" in message(root, "val")
 
 
+def test_similar_names_are_told_of_a_file_that_is_missing(root):
+    (root / "splits" / "train.txt").write_text("scene_03\n")
+    for kind in ("images", "masks"):
+        (root / kind / "b.png").rename(root / kind / "scene_3.png")
+    assert message(root) == (
+        f"{root}/images/scene_03.jpg: does not exist, though split 'train' of folder lists 'scene_03'; add the file or "
+        "take the name off the list; near it are scene_3.png"
+    )
+
+
 def test_unreadable_image(root):
     (root / "images" / "b.png").write_bytes(b"not an image")
     assert message(root).startswith(f"{root}/images/b.png: is no readable image (unknown format); copy it anew")

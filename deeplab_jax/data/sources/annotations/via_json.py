@@ -9,14 +9,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from deeplab_jax.data.sources.annotations.outlines import (
     AnnotationContent,
     Area,
     ImageAnnotation,
     OutlinedObject,
     Size,
+    as_points,
     ellipse,
     filled,
     rectangle,
@@ -85,7 +84,7 @@ def _label(region: Mapping[str, Any], attribute: str) -> str:
 def _area(shape: Mapping[str, Any]) -> Callable[[Size], Area] | None:
     kind = shape["name"]
     if kind == "polygon":
-        return filled([np.stack([shape["all_points_x"], shape["all_points_y"]], 1).astype(np.float64)])
+        return filled([as_points(list(zip(shape["all_points_x"], shape["all_points_y"], strict=True)))])
     if kind == "rect":
         return rectangle(shape["x"], shape["y"], shape["x"] + shape["width"], shape["y"] + shape["height"])
     if kind == "circle":
