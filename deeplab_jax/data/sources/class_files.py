@@ -25,6 +25,7 @@ _TOOL_FILES = (
     "categories.json",
     "notes.json",
     "id2label.json",
+    "meta.json",
 )
 _LISTS = ("class_names", "classes", "categories", "labels", "names", "id2label")  # fields that hold the classes
 
@@ -59,7 +60,8 @@ def read_classes(folder: pathlib.Path) -> Classes:
     if text_path.is_file():
         return _read(text_path)
     folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
-    found = [(path, _read(path)) for name in _TOOL_FILES for inner in folders if (path := inner / name).is_file()]
+    paths = [path for name in _TOOL_FILES for inner in folders if (path := inner / name).is_file()]
+    found = [(path, _read(path)) for path in paths if path.name != "meta.json" or '"classes"' in _text(path)]
     if not found:
         raise NoClassesFileError(
             f"{json_path}: does not exist, nor does classes.txt; write one class name per line into classes.txt"
@@ -83,7 +85,7 @@ def load_json(path: pathlib.Path) -> dict[str, Any]:
       UserError: if it is no valid JSON, or nothing in it can be a class.
     """
     try:
-        content = json.loads(read_text(path, wanted="save it as UTF-8"))
+        content = json.loads(_text(path))
     except ValueError as error:
         raise UserError(f"{path}: is no valid JSON ({error}); fix it or use classes.txt") from None
     settings = content if isinstance(content, dict) else {}
@@ -105,6 +107,10 @@ def load_json(path: pathlib.Path) -> dict[str, Any]:
     return own | {"class_names": names} | ({"palette": colors} if colors and "palette" not in own else {})
 
 
+def _text(path: pathlib.Path) -> str:
+    return read_text(path, wanted="save it as UTF-8")
+
+
 _Listed = tuple[list[str], list[list[int]] | None, list[int] | None]  # names, colours, ids
 
 
@@ -120,8 +126,8 @@ def _class_list(content: Any, *, is_open: bool) -> _Listed | None:
             return None
         colors = [_color(each.get("color")) for each in content]
         ids = [each.get("id") for each in content]
-        has_ids = all(isinstance(each, int) for each in ids)
-        return names, (colors if all(colors) else None), (ids if has_ids and max(ids) < 1000 else None)
+        has_ids = all(isinstance(each, int) for each in ids) and "title" not in content[0]  # Supervisely's mean nothing
+        return names, (colors if all(colors) else None), (ids if has_ids else None)
     if not isinstance(content, dict) or not content:
         return None
     keys, values = list(content), list(content.values())

@@ -6,6 +6,7 @@ import functools
 import json
 import pathlib
 import xml.etree.ElementTree as ElementTree
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,7 +31,7 @@ from deeplab_jax.types import UserError
 Parsed = TypeVar("Parsed")
 
 _MAX_FILES = 50  # about many images; more of them are something else
-_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ElementTree.ParseError)
+_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ElementTree.ParseError, zlib.error)
 
 
 class AnnotatedFolder(NamedTuple):
@@ -114,7 +115,8 @@ def _about_each(folder: pathlib.Path, image_of: Mapping[pathlib.PurePath, pathli
 
     def read(path: pathlib.Path, image: str) -> ImageAnnotation:
         parse = labelme_json.parse if title == labelme_json.TITLE else functools.partial(_parse_supervisely, image)
-        return _parsed(path, title, lambda: parse(_load(path)))
+        content = _load(path)
+        return _parsed(path, title, lambda: parse(content))
 
     def labels() -> tuple[str, ...]:
         annotations = each(lambda path: read(folder / path, ""), documents, title=f"reading {title}'s files")
@@ -193,8 +195,8 @@ def _load(path: pathlib.Path) -> Any:
 def _parsed(path: pathlib.Path, title: str, parse: Callable[[], Parsed]) -> Parsed:
     try:
         return parse()
-    except _MALFORMED as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    except (*_MALFORMED, UserError) as error:
+        kind = "" if isinstance(error, (ValueError, UserError)) else f"{type(error).__name__}: "
         raise UserError(f"{path}: is no file of {title} that can be read ({kind}{error}); export it again") from None
 
 

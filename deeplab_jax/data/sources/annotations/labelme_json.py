@@ -6,14 +6,12 @@ Source: https://github.com/wkentaro/labelme, labelme/utils/shape.py
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
 from deeplab_jax.data.sources.annotations.outlines import (
     Area,
@@ -25,6 +23,7 @@ from deeplab_jax.data.sources.annotations.outlines import (
     drawn_by_pillow,
     placed,
 )
+from deeplab_jax.data.sources.pictures import open_picture
 
 TITLE = "labelme"
 _LINE_WIDTH, _POINT_SIZE = 10, 5  # pixels
@@ -60,7 +59,7 @@ def _area(shape: dict[str, Any]) -> Callable[[Size], Area]:
     if kind in ("line", "linestrip"):
         return drawn_by_pillow("line", points, width=_LINE_WIDTH)
     if kind == "mask":
-        bitmap = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"])))) > 0
+        bitmap = np.asarray(open_picture(base64.b64decode(shape["mask"]), "an object's mask")) > 0
         left, top = points.astype(int)[0].tolist()
         return placed(bitmap, left, top)
     raise ValueError(f"a shape of type '{kind}' with {len(points)} points")

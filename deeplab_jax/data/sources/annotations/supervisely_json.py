@@ -6,13 +6,11 @@ Source: https://docs.supervisely.com, Supervisely annotation format
 from __future__ import annotations
 
 import base64
-import io
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from deeplab_jax.data.sources.annotations.outlines import (
     Area,
@@ -23,6 +21,7 @@ from deeplab_jax.data.sources.annotations.outlines import (
     filled_by_opencv,
     placed,
 )
+from deeplab_jax.data.sources.pictures import open_picture
 
 TITLE = "Supervisely"
 
@@ -47,7 +46,7 @@ def _area(content: dict[str, Any]) -> Callable[[Size], Area] | None:
     if kind == "bitmap" or content.get("bitmap"):
         data = zlib.decompress(base64.b64decode(content["bitmap"]["data"]))
         left, top = content["bitmap"]["origin"]
-        return placed(_drawn(np.asarray(Image.open(io.BytesIO(data)))), left, top)
+        return placed(_drawn(np.asarray(open_picture(data, "an object's bitmap"))), left, top)
     exterior = as_points(content["points"]["exterior"])
     if kind == "rectangle":
         (left, top), (right, bottom) = exterior.min(0).tolist(), exterior.max(0).tolist()

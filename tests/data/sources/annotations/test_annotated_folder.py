@@ -127,7 +127,10 @@ def write_via(root: pathlib.Path) -> None:
 
 
 def write_supervisely(root: pathlib.Path) -> None:
-    classes = [{"title": title, "shape": "polygon", "color": "#FF0000"} for title in ("bolt", "nut")]
+    classes = [
+        {"title": title, "shape": "polygon", "color": color, "id": id_}
+        for title, color, id_ in (("bolt", "#FF0000", 907), ("nut", "#00FF00", 12))
+    ]
     write_json(root / "meta.json", {"classes": classes, "tags": []})
     for seed, name in enumerate("ab"):
         write_image(root / "ds0" / "img" / f"{name}.png", seed=seed)
@@ -284,6 +287,7 @@ def test_supervisely_holes_and_bitmaps(tmp_path):
     expected = covered((slice(3, 10), slice(4, 13), 1), (slice(5, 8), slice(6, 9), 0))
     expected[19, 28:30] = 2, 0  # the second row is below the image
     np.testing.assert_array_equal(labels(root)["a"], expected)
+    assert open_folder(root).info.palette == ((0, 0, 0), (255, 0, 0), (0, 255, 0))
 
 
 def test_cvat_masks_boxes_and_what_has_no_area(tmp_path):
@@ -388,6 +392,9 @@ def test_damaged_files(tmp_path):
     write_labelme(tmp_path / "data")
     (tmp_path / "data" / "b.json").write_text("{")
     assert "b.json: is no valid JSON" in refused(tmp_path / "data")
+    mask = {"label": "x", "points": [[1, 2], [3, 4]], "shape_type": "mask", "mask": base64.b64encode(b"PNG").decode()}
+    write_json(tmp_path / "data" / "b.json", {"shapes": [mask], "imagePath": "b.png"})
+    assert "b.json: is no file of labelme that can be read (an object's mask: is " in refused(tmp_path / "data")
     content = {"shapes": [{"label": "x", "points": [[1, 2]], "shape_type": "cuboid"}], "imagePath": "b.png"}
     write_json(tmp_path / "data" / "b.json", content)
     assert "b.json: is no file of labelme that can be read (a shape of type 'cuboid' with 1 points)" in refused(
