@@ -15,7 +15,7 @@ from deeplab_jax.data.sources.match_masks import Pairs, pair_places
 from deeplab_jax.data.sources.pairing_patterns import places_by_pattern
 from deeplab_jax.data.sources.path_words import Place, place_of
 from deeplab_jax.data.sources.samples import Sample
-from deeplab_jax.data.sources.split_lists import find_lists, read_split
+from deeplab_jax.data.sources.split_lists import SplitReader, find_lists
 from deeplab_jax.data.sources.text_files import printable
 from deeplab_jax.data.sources.walk_folder import walk
 from deeplab_jax.types import UserError
@@ -47,7 +47,8 @@ def find_splits(folder: pathlib.Path, pairs: Pairs | None = None, *, classes: Cl
     else:
         places = [mask for mask in pairs.masks.values() if mask]
     if lists:
-        splits = {split: read_split(path, pairs, places) for split, path in lists.items()}
+        reader = SplitReader(pairs, places)
+        splits = {split: reader.read(path) for split, path in lists.items()}
         how = f"listed in {', '.join(str(path.relative_to(folder)) for path in lists.values())}"
     else:
         splits, how = _splits_of(pairs)

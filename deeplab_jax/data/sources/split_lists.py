@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import pathlib
 import re
 import unicodedata
@@ -89,39 +90,55 @@ class _Index:
         return None
 
 
-def read_split(path: pathlib.Path, pairs: Pairs, places: Sequence[Place]) -> list[Sample]:
-    """The samples that a list names, in its order; those that the folder lacks have the paths that they should have.
+class SplitReader:
+    """Reads lists of samples of one folder."""
 
-    Args:
-      pairs: images with their masks.
-      places: all files, among which a second column may name masks.
+    def __init__(self, pairs: Pairs, places: Sequence[Place]):
+        """
+        Args:
+          pairs: images with their masks.
+          places: all files, among which a second column may name masks.
+        """
+        self._pairs, self._places = pairs, places
+        self._images = _Index(pairs.masks, pairs.folder)
 
-    Raises:
-      UserError: if it is no text, or an entry may be two images.
-    """
-    images = _Index(pairs.masks, pairs.folder)
-    masks = _Index((mask for mask in pairs.masks.values() if mask), pairs.folder)
-    everything = _Index(places, pairs.folder)
+    def read(self, path: pathlib.Path) -> list[Sample]:
+        """The samples that a list names, in its order; where the folder lacks one, the paths that it should have.
 
-    def find_mask(entry: str) -> Place | None:
-        return everything.find(entry, path) if "/" in entry.replace("\\", "/") else masks.find(entry, path)
+        Raises:
+          UserError: if it is no text, or an entry may be two images.
+        """
+        if path.suffix.lower() != ".txt":
+            rows = _read_table(path, self._images, lambda entry: self._find_mask(entry, path))
+        else:
+            rows = [_cells(line, self._images, path) for line in read_list(path)]
+        return [self._sample(cells, path) for cells in rows]
 
-    def sample(cells: Sequence[str]) -> Sample:
-        image = images.find(cells[0], path) or (everything.find(cells[0], path) if len(cells) > 1 else None)
-        if image is None and len(cells) == 1:
-            return pairs.absent(_without_known_folders(cells[0]))
-        if image is None:
-            files = [pairs.folder / cell.replace("\\", "/") for cell in cells]
-            return Sample(printable(_without_known_folders(cells[0])), files[0], files[1])
+    def _sample(self, cells: Sequence[str], path: pathlib.Path) -> Sample:
+        """The sample of [image] or [image, mask]."""
+        folder = self._pairs.folder
+        image = self._images.find(cells[0], path)
         if len(cells) == 1:
-            return pairs.sample(image)
-        mask = find_mask(cells[1])
-        mask_path = pairs.folder / (mask.path if mask else cells[1].replace("\\", "/"))
-        return Sample(printable("/".join(image.key)), pairs.folder / image.path, mask_path)
+            return self._pairs.sample(image) if image else self._pairs.absent(_without_known_folders(cells[0]))
+        image = image or self._everything.find(cells[0], path)
+        mask = self._find_mask(cells[1], path)
+        name = "/".join(image.key) if image else _without_known_folders(cells[0])
+        given = [cell.replace("\\", "/") for cell in cells]
+        return Sample(
+            printable(name), folder / (image.path if image else given[0]), folder / (mask.path if mask else given[1])
+        )
 
-    if path.suffix.lower() != ".txt":
-        return [sample(cells) for cells in _read_table(path, images, find_mask)]
-    return [sample(_cells(line, images, path)) for line in read_list(path)]
+    def _find_mask(self, entry: str, path: pathlib.Path) -> Place | None:
+        is_path = "/" in entry.replace("\\", "/")
+        return (self._everything if is_path else self._masks).find(entry, path)
+
+    @functools.cached_property
+    def _masks(self) -> _Index:
+        return _Index((mask for mask in self._pairs.masks.values() if mask), self._pairs.folder)
+
+    @functools.cached_property
+    def _everything(self) -> _Index:
+        return _Index(self._places, self._pairs.folder)
 
 
 def _cells(line: str, images: _Index, path: pathlib.Path) -> list[str]:
