@@ -391,7 +391,7 @@ def test_lists_name_what_create_and_config_take():
     assert {"voc", "folder", "shapes"} <= set(dl.list_datasets())
     assert {"torchvision", "smp", "tf_deeplab"} <= set(dl.list_layouts())
     assert "quickstart" in dl.list_configs()
-    assert dl.list_pretrained() == ()
+    assert "torchvision:deeplabv3_resnet50_coco_voc" in dl.list_pretrained()
 
 
 @pytest.fixture(scope="module")

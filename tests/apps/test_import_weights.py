@@ -25,7 +25,7 @@ from deeplab_jax.types import UserError
 @pytest.fixture
 def foreign(tmp_path, rng):
     """(file, its arrays by our paths, and by its own names)."""
-    ours, theirs = draw(rng, shapes_of(smallsmall_network()))
+    ours, theirs = draw(rng, shapes_of(small_network()))
     file = tmp_path / "theirs.npz"
     np.savez(file, **theirs)
     return file, ours, theirs
