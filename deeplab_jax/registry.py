@@ -52,10 +52,17 @@ def entry(name: str, factory: str) -> str:
     return name if ":" in name else f"{name}.{factory}"
 
 
-def split_argument(package: str, name: str) -> tuple[str, str]:
-    """(module, argument) of 'module:argument', if deeplab_jax.`package` has that module; else (name, '')."""
+def split_argument(package: str, name: str, factory: str) -> tuple[str, str]:
+    """('module.factory', argument) of 'module:argument', if that factory of deeplab_jax.`package` takes a `name`.
+
+    Other names are as `entry` returns them, with the argument ''.
+    """
     module, _, argument = name.partition(":")
-    return (module, argument) if argument and module in module_names(package) else (name, "")
+    if argument and module in module_names(package):
+        found = resolve(package, f"{module}.{factory}")
+        if "name" in inspect.signature(found).parameters:
+            return f"{module}.{factory}", argument
+    return entry(name, factory), ""
 
 
 def check_arguments(function: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> None:

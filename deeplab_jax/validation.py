@@ -68,9 +68,8 @@ def _parts(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
         yield f"loss.added[{position}]", "losses", PartConfig(each.name, each.args)
     for position, part in enumerate(config.data.augment):
         yield f"data.augment[{position}]", "data.augment", part
-    dataset, name = registry.split_argument("data.datasets", config.data.dataset)
-    arguments = {"name": name} if name else {}
-    yield "data.dataset", "data.datasets", PartConfig(registry.entry(dataset, "open_dataset"), arguments)
+    dataset, name = registry.split_argument("data.datasets", config.data.dataset, "open_dataset")
+    yield "data.dataset", "data.datasets", PartConfig(dataset, {"name": name} if name else {})
     if model.pretrained.layout:
         yield (
             "model.pretrained.layout",

@@ -53,8 +53,8 @@ def _say(root: str, line: str) -> None:
 
 def _factory(config: Config) -> tuple[Callable[..., Any], str]:
     """The data set's `open_dataset`, and the name that it takes ('tfds:NAME') or ''."""
-    dataset, name = registry.split_argument("data.datasets", config.data.dataset)
-    return registry.resolve("data.datasets", registry.entry(dataset, "open_dataset")), name
+    dataset, name = registry.split_argument("data.datasets", config.data.dataset, "open_dataset")
+    return registry.resolve("data.datasets", dataset), name
 
 
 def with_task(info: DatasetInfo, task: str) -> DatasetInfo:
