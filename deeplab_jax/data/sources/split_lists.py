@@ -6,14 +6,13 @@ import csv
 import functools
 import pathlib
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.match_masks import Pairs
 from deeplab_jax.data.sources.path_words import Place, is_split, says_anything, split_name
 from deeplab_jax.data.sources.samples import Sample, image_name
-from deeplab_jax.data.sources.text_files import printable, read_list
+from deeplab_jax.data.sources.text_files import normal_name, printable, read_list
 from deeplab_jax.types import UserError
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -51,16 +50,16 @@ class _Index:
     """Finds places by what a list may call them."""
 
     def __init__(self, places: Iterable[Place], folder: pathlib.Path):
-        self._home = _normal(folder.name)  # which paths may begin with
+        self._home = normal_name(folder.name)  # which paths may begin with
         self._by_path: dict[str, list[Place]] = {}
         self._by_key: dict[str, list[Place]] = {}
         self._by_name: dict[str, list[Place]] = {}
         for place in places:
-            path = _normal(place.path.as_posix())
-            for entry in {path, _normal((place.path.parent / place.name).as_posix())}:
+            path = normal_name(place.path.as_posix())
+            for entry in {path, normal_name((place.path.parent / place.name).as_posix())}:
                 self._by_path.setdefault(entry, []).append(place)
-            self._by_key.setdefault(_normal("/".join(place.key)), []).append(place)
-            self._by_name.setdefault(_normal(place.name), []).append(place)
+            self._by_key.setdefault(normal_name("/".join(place.key)), []).append(place)
+            self._by_name.setdefault(normal_name(place.name), []).append(place)
 
     def find(self, entry: str, list_path: pathlib.Path) -> Place | None:
         """The place that an entry names by its path, its path without image and mask folders, or its bare name.
@@ -69,7 +68,7 @@ class _Index:
           UserError: if it may be two.
         """
         for text in dict.fromkeys((entry, entry.replace("\\", "/"))):
-            text = _normal(text).removeprefix("./")
+            text = normal_name(text).removeprefix("./")
             folders, name = text.split("/")[:-1], image_name(text)
             named = [folder for folder in folders if folder and not says_anything(folder)]
             keys = ["/".join([*named, name])]
@@ -180,11 +179,6 @@ def _read_table(path: pathlib.Path, images: _Index, find_mask: Callable[[str], P
 def _unquoted(entry: str) -> str:
     entry = entry.strip()
     return entry[1:-1].strip() if len(entry) > 1 and entry[0] == entry[-1] and entry[0] in "\"'" else entry
-
-
-def _normal(text: str) -> str:
-    """One spelling of letters with accents: macOS stores them decomposed, lists have them composed."""
-    return unicodedata.normalize("NFC", text)
 
 
 def _without_known_folders(entry: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import pathlib
+import unicodedata
 
 from deeplab_jax.data.sources.samples import read_bytes
 from deeplab_jax.types import UserError
@@ -45,3 +46,8 @@ def read_list(path: pathlib.Path) -> list[str]:
 def printable(name: str) -> str:
     r"""A file's name as text that can be printed and stored: bytes that are no UTF-8 become '\xe9' and the like."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def normal_name(name: str) -> str:
+    """One spelling of letters with accents: macOS stores them decomposed, lists have them composed."""
+    return unicodedata.normalize("NFC", name)

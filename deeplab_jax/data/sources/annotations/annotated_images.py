@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
 from deeplab_jax.data.sources.path_words import folder_words, place_of
+from deeplab_jax.data.sources.text_files import normal_name
 from deeplab_jax.types import UserError
 
 
@@ -39,7 +40,7 @@ class ImageFinder:
     def __init__(self, images: Sequence[pathlib.PurePath]):
         self._by_last_part = collections.defaultdict(list)
         for path in images:
-            self._by_last_part[path.name].append(path)
+            self._by_last_part[normal_name(path.name)].append(path)
 
     def find(self, name: str, document: pathlib.PurePath) -> pathlib.PurePath:
         """The image that `document` calls `name`: beside it, in the folder, or the only one whose path ends so.
@@ -49,10 +50,12 @@ class ImageFinder:
         Raises:
           UserError: if it may be two.
         """
-        wanted = pathlib.PurePosixPath(name.replace("\\", "/"))
+        wanted = pathlib.PurePosixPath(normal_name(name.replace("\\", "/")))
         known = self._by_last_part.get(wanted.name, [])
-        exact = [path for path in known if path in (document.parent / wanted, pathlib.PurePath(wanted))]
-        ends = [path for path in known if path.parts[-len(wanted.parts) :] == wanted.parts]
+        parts = {path: pathlib.PurePosixPath(normal_name(path.as_posix())).parts for path in known}
+        beside = pathlib.PurePosixPath(normal_name(document.parent.as_posix())) / wanted
+        exact = [path for path in known if parts[path] in (beside.parts, wanted.parts)]
+        ends = [path for path in known if parts[path][-len(wanted.parts) :] == wanted.parts]
         candidates = exact or ends or known
         if len(candidates) > 1 and (split := split_of(document)):
             candidates = [path for path in candidates if place_of(path).split == split] or candidates

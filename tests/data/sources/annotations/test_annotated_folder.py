@@ -7,6 +7,7 @@ import io
 import json
 import pathlib
 import shutil
+import unicodedata
 import zlib
 
 import numpy as np
@@ -321,6 +322,14 @@ def test_via_shapes_of_version_1(tmp_path):
     assert dataset.info.class_names == ("background", "object")
     assert (label[3:9, 4:12] == 1).all()
     assert int(label[:, 14:].sum()) == 52  # pixel centres within 4 of the corner of four pixels
+
+
+def test_accents_however_they_are_written(tmp_path):
+    root = tmp_path / "data"
+    write_image(root / "images" / unicodedata.normalize("NFD", "é.png"))
+    write_json(root / "all.json", coco([unicodedata.normalize("NFC", "é.png")]))
+    (label,) = labels(root).values()
+    assert label.any()
 
 
 def test_masks_go_before_annotations(tmp_path):
