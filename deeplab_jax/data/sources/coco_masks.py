@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 Mask = Bool[np.ndarray, "h w"]
-Polygon = Float[np.ndarray, "n 2"]  # (x, y) of the corners, in order
+Polygon = Float[np.ndarray, "_n 2"]  # (x, y) of the corners, in order; regions have parts of several lengths
 _STEPS = 5  # per pixel
 
 

@@ -20,7 +20,7 @@ _FARTHEST = 1e5  # pixels: time and memory go with an outline's length
 
 Size = tuple[int, int]  # (height, width)
 Area = Bool[np.ndarray, "h w"]
-Points = Float[np.ndarray, "n 2"]
+Points = Float[np.ndarray, "_n 2"]  # of one outline; others of an object have other lengths
 
 
 class OutlinedObject(NamedTuple):

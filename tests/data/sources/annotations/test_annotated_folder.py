@@ -204,6 +204,18 @@ def test_coco_run_lengths_classes_and_splits(tmp_path):
     assert not dataset.open_split("train")[1].label.any()
 
 
+def test_an_object_of_several_parts(tmp_path):
+    root = tmp_path / "data"
+    write_coco(root)
+    parts = [np.ravel(BOX).tolist(), [20.0, 10.0, 26.0, 10.0, 26.0, 14.0]]
+    annotation = {"id": 1, "image_id": 0, "category_id": 7, "segmentation": parts}
+    write_json(root / "annotations" / "instances_default.json", coco(["a.png", "b.png"], annotations=[annotation]))
+    label = labels(root)["a"]
+    assert (label[3:9, 4:12] == 1).all()
+    assert label[10, 20:26].tolist() == [0, 1, 1, 1, 1, 1]
+    assert not label[15:].any()
+
+
 def test_roboflows_project_is_no_class(tmp_path):
     root = tmp_path / "data"
     write_coco(root)
