@@ -90,27 +90,27 @@ _BACKBONES = (
     _Signature("torchvision", "alexnet", ("features.0.weight", "features.3.weight", "features.10.weight")),
 )
 _SEGMENTERS = (
+    _Signature("smp", "MAnet", ("decoder.center.top_conv.weight",)),
     _Signature("smp", "Unet", ("decoder.blocks.0.conv1.0.weight", "segmentation_head.0.weight")),
     _Signature("smp", "UnetPlusPlus", ("decoder.blocks.x_0_0.conv1.0.weight", "segmentation_head.0.weight")),
     _Signature("smp", "FPN", ("decoder.p5.weight", "decoder.seg_blocks.0.block.0.block.0.weight")),
     _Signature("smp", "PSPNet", ("decoder.psp.blocks.0.pool.1.0.weight",)),
     _Signature("smp", "PAN", ("decoder.fpa.branch1.1.conv.weight",)),
     _Signature("smp", "Linknet", ("decoder.blocks.0.block.0.0.weight", "segmentation_head.0.weight")),
-    _Signature("smp", "MAnet", ("decoder.center.query.weight",)),
     _Signature("smp", "UPerNet", ("decoder.psp.blocks.0.1.0.weight", "segmentation_head.0.weight")),
     _Signature("smp", "Segformer", ("decoder.mlp_stage.0.linear.weight",)),
     _Signature("smp", "DPT", ("decoder.projection_blocks.0.0.weight",)),
-    _Signature("transformers", "SegFormer", ("decode_head.linear_c.0.proj.weight",)),
+    _Signature("transformers", "SegFormer", ("decode_head.linear_fuse.weight",)),
     _Signature("transformers", "UPerNet", ("decode_head.psp_modules.0.1.conv.weight", "decode_head.classifier.weight")),
     _Signature("mmseg", "SegFormer", ("decode_head.convs.0.conv.weight", "decode_head.fusion_conv.conv.weight")),
     _Signature("mmseg", "UPerNet", ("decode_head.psp_modules.0.1.conv.weight", "decode_head.conv_seg.weight")),
     _Signature("mmseg", "PSPNet", ("decode_head.psp_modules.0.1.conv.weight",)),
-    _Signature("detectron2", "Mask R-CNN", ("roi_heads.mask_head.predictor.weight",)),
-    _Signature("detectron2", "Faster R-CNN", ("roi_heads.box_predictor.cls_score.weight",)),
     _Signature("torchvision", "Mask R-CNN", ("roi_heads.mask_predictor.mask_fcn_logits.weight",)),
     _Signature(
         "torchvision", "Faster R-CNN", ("roi_heads.box_predictor.cls_score.weight", "rpn.head.cls_logits.weight")
     ),
+    _Signature("detectron2", "Mask R-CNN", ("roi_heads.mask_head.predictor.weight",)),
+    _Signature("detectron2", "Faster R-CNN", ("roi_heads.box_predictor.cls_score.weight",)),
     _Signature("Ultralytics", "YOLO", ("model.0.conv.weight", "model.1.conv.weight", "model.22.dfl.conv.weight")),
     _Signature(
         "Meta", "Segment Anything", ("image_encoder.patch_embed.proj.weight", "prompt_encoder.no_mask_embed.weight")
@@ -124,7 +124,7 @@ def identify(shapes: ArrayShapes) -> str:
     """What a file with these names is, and what is missing here; '' if it is not known."""
     for signature in _SEGMENTERS:
         if all(marker in shapes for marker in signature.markers):
-            return f"{signature.system}'s {signature.network}: no DeepLab, and there is no such network here"
+            return f"{_owned(signature)}: no DeepLab, and there is no such network here"
     for marker, network in _PYRAMIDS.items():
         if marker in shapes:
             encoder = _backbone(under(shapes, "encoder.model.")) or _backbone(under(shapes, "encoder."))
@@ -141,8 +141,14 @@ def _backbone(shapes: ArrayShapes) -> str:
     for signature in _BACKBONES:
         if all(_present(shapes, marker) for marker in signature.markers):
             size = next((_size(shapes, size) for size in signature.sizes), "")
-            return f"{signature.system}'s {signature.network.format(size)}"
+            return _owned(signature, size)
     return ""
+
+
+def _owned(signature: _Signature, size: str = "") -> str:
+    """'timm's convnext_base'."""
+    possessive = "'" if signature.system.endswith("s") else "'s"
+    return f"{signature.system}{possessive} {signature.network.format(size)}"
 
 
 def _present(shapes: ArrayShapes, marker: str) -> bool:
