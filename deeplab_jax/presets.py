@@ -21,11 +21,13 @@ class Preset:
       align_corners: for resizing features and logits.
       normalization: a key of types.NORMALIZATIONS.
       arguments: module of backbones/ or heads/ -> keyword arguments of its factories.
+      running_variance: which one batch norm keeps in training, as in nn/settings.py.
     """
 
     align_corners: bool
     normalization: str
     arguments: Mapping[str, Mapping[str, Any]]
+    running_variance: str = "unbiased"
 
     def part(self, name: str, **arguments: Any) -> dict[str, Any]:
         """The config of part 'module.factory' with these conventions and `arguments`, as a plain dict."""
@@ -36,14 +38,22 @@ class Preset:
         """`part` for a backbone trained for classification, without the choices of a segmentation network."""
         config = self.part(name, **arguments)
         config["args"] = {key: value for key, value in config["args"].items() if key not in _RATES_AND_TAPS}
+        if config["args"].get("shortcut", "conv") != "conv":
+            config["args"]["shortcut"] = "average"  # which all are where no stride became a rate
         return config
 
     def model(self, **fields: Any) -> dict[str, Any]:
         """The model's config with these conventions and `fields`, as a plain dict."""
-        return {"align_corners": self.align_corners, "normalization": self.normalization, **fields}
+        batch_norm = {"running_variance": self.running_variance}
+        conventions = {
+            "align_corners": self.align_corners,
+            "normalization": self.normalization,
+            "batch_norm": batch_norm,
+        }
+        return conventions | fields
 
 
-_RATES_AND_TAPS = ("carrier_rate", "multi_grid", "low_level_tap")
+_RATES_AND_TAPS = ("carrier_rate", "multi_grid", "low_level_tap", "atrous_conv2")
 _FIRST_UNIT = {"strided_unit": "first", "padding": "symmetric", "epsilon": 1e-5}
 _CAFFE_RESNET = {**_FIRST_UNIT, "strided_conv": "conv1", "carrier_rate": "new", "pool_padding": "ceil"}
 
@@ -94,6 +104,15 @@ PRESETS: Mapping[str, Preset] = {
             "auxiliary": {"dropout": 0.1, "epsilon": 1e-5},
         },
     ),
+    # Backbones alone; segmentation_models.pytorch has them as 'tu-...'
+    "timm": Preset(
+        align_corners=False,
+        normalization="imagenet",  # Xceptions: 'minus_one_to_one'
+        arguments={
+            "resnet": _FIRST_UNIT,
+            "xception": {"padding": "symmetric", "low_level_tap": "relu", "epsilon": 1e-3},
+        },
+    ),
     # segmentation_models.pytorch
     "smp": Preset(
         align_corners=True,
@@ -107,7 +126,6 @@ PRESETS: Mapping[str, Preset] = {
                 "carrier_rate": "new",
                 "epsilon": 1e-5,
             },
-            "xception": {"padding": "symmetric", "low_level_tap": "relu", "epsilon": 1e-3},
             "aspp": {"num_refinements": 1, "dropout": 0.5, "epsilon": 1e-5},
             "v3plus": {
                 "num_refinements": 1,
@@ -124,7 +142,7 @@ PRESETS: Mapping[str, Preset] = {
         align_corners=False,
         normalization="imagenet",
         arguments={
-            "resnet": {**_FIRST_UNIT, "stem": "v1c"},
+            "resnet": {**_FIRST_UNIT, "stem": "v1c", "atrous_conv2": False},
             "aspp": {"aspp_channels": 512, "projection_kernel_size": 3, "dropout": 0.1, "epsilon": 1e-5},
             "v3plus": {
                 "aspp_channels": 512,

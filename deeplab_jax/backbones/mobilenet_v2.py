@@ -40,7 +40,7 @@ class InvertedResidual(nn.Module):
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> tuple[Float[Array, "b h2 w2 d"], Float[Array, "b h2 w2 e"]]:
         shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
-        stride, rate, _ = self.plan
+        stride, rate = self.plan.stride, self.plan.rate
         y, padding = x, self.padding
         if self.padded_expansion:
             y, padding = jnp.pad(x, ((0, 0), (rate, rate), (rate, rate), (0, 0))), "valid"

@@ -100,7 +100,7 @@ class SqueezedResidual(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> tuple[Float[Array, "b h2 w2 d"], Float[Array, "b h2 w2 e"]]:
-        block, (stride, rate, _) = self.block, self.plan
+        block, stride, rate = self.block, self.plan.stride, self.plan.rate
         shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
         y = x
         if block.expanded != x.shape[-1]:

@@ -75,7 +75,7 @@ class XceptionUnit(nn.Module):
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> tuple[Float[Array, "b h2 w2 d"], Float[Array, "b h w e"]]:
         shared: dict[str, Any] = {"padding": self.padding, "epsilon": self.epsilon, "options": self.options}
-        stride, rate, _ = self.plan
+        stride, rate = self.plan.stride, self.plan.rate
         y, outputs = x, []
         for conv_id, (features, factor) in enumerate(zip(self.features, self.multi_grid, strict=True), start=1):
             conv = SeparableConv(

@@ -34,6 +34,7 @@ class AtrousConv(nn.Module):
     kernel_size: int = 1
     stride: int = 1
     rate: int | tuple[int, int] = 1  # (vertical, horizontal)
+    groups: int = 1
     padding: str = "tf_same"
     use_bias: bool = False
     kernel_init: Initializer = he_normal
@@ -41,7 +42,7 @@ class AtrousConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = atrous_conv(
             x.astype(self.dtype),
@@ -86,6 +87,7 @@ class ConvNorm(nn.Module):
     kernel_size: int = 1
     stride: int = 1
     rate: int | tuple[int, int] = 1
+    groups: int = 1  # of a convolution that is not depthwise
     padding: str = "tf_same"
     activation: str = "relu"
     epsilon: float = 1e-5
@@ -103,7 +105,10 @@ class ConvNorm(nn.Module):
             "dtype": self.options.dtype,
             "name": "conv",
         }
-        x = AtrousConv(self.features, **shared)(x) if self.features else AtrousDepthwiseConv(**shared)(x)
+        if self.features:
+            x = AtrousConv(self.features, groups=self.groups, **shared)(x)
+        else:
+            x = AtrousDepthwiseConv(**shared)(x)
         x = BatchNorm(self.epsilon, self.options, name="norm")(x, train=train)
         return ACTIVATIONS[self.activation](x)
 

@@ -19,7 +19,8 @@ from deeplab_jax.types import MOMENTS
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(var + epsilon) * scale + bias, per channel.
 
-    In training, mean and (biased) variance are those of the batch, in float32. Under `jax.jit` with the batch sharded
+    In training, mean and (biased) variance are those of the batch, in float32; what enters the running variance is
+    unbiased, unless `options.batch_norm.running_variance` says otherwise. Under `jax.jit` with the batch sharded
     over a mesh they are those of the global batch: the partitioner inserts the all-reduce. With
     `options.batch_norm.group_size` = n, every n consecutive examples are normalised by their own statistics, without
     communication if each group is on one device.
@@ -50,9 +51,12 @@ class BatchNorm(nn.Module):
 
         mean, var = channel_moments(x, running_mean.value, num_groups=x.shape[0] // group)
         if not self.is_initializing():
+            num_values = group * x.shape[1] * x.shape[2]
+            unbiased = self.options.batch_norm.running_variance == "unbiased"
+            correction = num_values / (num_values - 1) if unbiased else 1.0
             decay = self.options.batch_norm.decay
             running_mean.value = decay * running_mean.value + (1 - decay) * mean.mean(0)
-            running_var.value = decay * running_var.value + (1 - decay) * var.mean(0)
+            running_var.value = decay * running_var.value + (1 - decay) * correction * var.mean(0)
         return _normalize(x, mean, var, scale, bias, self.epsilon, self.options.dtype)
 
     def _group_size(self, batch_size: int) -> int:

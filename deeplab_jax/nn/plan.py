@@ -13,6 +13,9 @@ class UnitPlan(NamedTuple):
     stride: int
     rate: int
     output_stride: int  # input pixels per cell after this unit
+    next_rate: int = 1  # of what follows the strided convolution inside the unit
+    nominal_stride: int = 1  # before it became a rate
+    grid: int = 1  # cells between neighbours on the input's nominal grid
 
 
 def scaled_rate(rate: int, *, given_at: int, output_stride: int) -> int:
@@ -68,10 +71,11 @@ def atrous_plan(
         if current == output_stride:
             own_rate = rate
             rate *= stride
-            plan.append(UnitPlan(1, unit_rate * (rate if carrier_rate == "new" else own_rate), current))
+            carried = rate if carrier_rate == "new" else own_rate
+            plan.append(UnitPlan(1, unit_rate * carried, current, unit_rate * rate, stride, own_rate))
         else:
             current *= stride
-            plan.append(UnitPlan(stride, unit_rate, current))
+            plan.append(UnitPlan(stride, unit_rate, current, unit_rate, stride))
         if current > output_stride:
             raise ValueError(f"strides {tuple(unit_strides)} after a stem of {stem_stride} skip {output_stride}")
     if current != output_stride:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from deeplab_jax.fields import at_least, within
+from deeplab_jax.fields import at_least, one_of, within
 
 
 # Hashed by value, since it becomes an attribute of modules; each network gets a copy.
@@ -14,4 +14,7 @@ class BatchNormConfig:
     # Consecutive examples that share statistics. 0: the whole global batch, over all devices. -1: those of one
     # device, or of one group of devices that share images.
     group_size: int = at_least(-1, default=0, words="-1 (those of a device), 0 (the whole batch) or a number of images")
+    # Of n values, the batch's variance enters the running one as the sum of squares over n - 1 ('unbiased': PyTorch,
+    # TensorFlow's fused kernels) or n ('biased': Flax). Image pooling has as few values as a batch has images.
+    running_variance: str = one_of("unbiased", "biased", default="unbiased")
     frozen: bool = False  # use the running statistics in training too, and do not update them

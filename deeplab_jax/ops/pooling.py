@@ -43,14 +43,22 @@ def max_pool(
 
 
 def average_pool(
-    x: Float[Array, "b h w c"], window: tuple[int, int], *, stride: int = 1, padding: str = "valid"
+    x: Float[Array, "b h w c"],
+    window: tuple[int, int],
+    *,
+    stride: int = 1,
+    rate: int = 1,
+    padding: str = "valid",
+    count_padding: bool = True,
 ) -> Float[Array, "b h2 w2 c"]:
-    """The mean of each window, summed in float32; padding counts as zeros, as in Caffe.
+    """The mean of each window, summed in float32.
 
     Args:
       window: (height, width) of a window, in cells.
       stride: of the windows, in cells.
+      rate: distance between neighbouring cells of a window.
       padding: 'valid' (none), 'tf_same' or 'symmetric'.
+      count_padding: whether padding counts as zeros, as in Caffe, or is left out of the mean.
 
     Raises:
       ValueError: for any other padding.
@@ -63,11 +71,15 @@ def average_pool(
     """
     if padding == "ceil":  # a window that extends beyond the padding would need its own divisor
         raise ValueError("padding='ceil': averages know 'valid', 'tf_same' and 'symmetric'")
-    edges = ((0, 0), (0, 0)) if padding == "valid" else _edges(x, window, stride, 1, padding)
-    total = lax.reduce_window(
-        x.astype(jnp.float32), 0.0, lax.add, (1, *window, 1), (1, stride, stride, 1), ((0, 0), *edges, (0, 0))
-    )
-    return (total / np.prod(window)).astype(x.dtype)
+    edges = ((0, 0), (0, 0)) if padding == "valid" else _edges(x, window, stride, rate, padding)
+
+    def window_sums(values: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        sizes, steps, dilation = (1, *window, 1), (1, stride, stride, 1), (1, rate, rate, 1)
+        return lax.reduce_window(values, 0.0, lax.add, sizes, steps, ((0, 0), *edges, (0, 0)), window_dilation=dilation)
+
+    total = window_sums(x.astype(jnp.float32))
+    count = np.float32(np.prod(window)) if count_padding else window_sums(jnp.ones((1, *x.shape[1:3], 1), jnp.float32))
+    return (total / count).astype(x.dtype)
 
 
 def pool_padding(size: int, window: int, stride: int, rate: int, kind: str) -> tuple[int, int]:

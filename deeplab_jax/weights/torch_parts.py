@@ -1,50 +1,28 @@
-"""Names of network parts shared by PyTorch systems: torchvision's ResNet, MobileNets and ASPP, timm's Xception."""
+"""Names of network parts shared by PyTorch systems: torchvision's MobileNets and ASPP."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from deeplab_jax.types import ArrayShapes, WeightRule
 from deeplab_jax.weights.names import TORCH, count, require
 
-_RESNETS = {6: "resnet.resnet50", 23: "resnet.resnet101"}  # by the units of the third stage
 _MOBILENET_V3S = {13: "mobilenet_v3.mobilenet_v3_small", 17: "mobilenet_v3.mobilenet_v3_large"}  # by layers
 _GATED_BLOCKS = {  # those with squeeze-and-excite
     "mobilenet_v3.mobilenet_v3_small": (0, *range(3, 11)),
     "mobilenet_v3.mobilenet_v3_large": (3, 4, 5, *range(10, 15)),
 }
 _MOBILENET_V2_CHANNELS = 320  # of the last block, at width 1
-_XCEPTIONS = {13: "xception.xception41", 21: "xception.xception65", 23: "xception.xception71"}  # by blocks
-_XCEPTION71_BLOCKS = 23
-RESNET_CLASSIFIER = r"fc\.(weight|bias)"  # of ImageNet files
 
 
-def resnet_rules(prefix: str) -> tuple[WeightRule, ...]:
-    """torchvision's ResNet with bottlenecks, with names that begin with `prefix`."""
-    start, unit = re.escape(prefix), "backbone/block{1}_unit{2+1}"
-    layer = rf"{start}layer(\d)\.(\d+)\."
-    return (
-        *TORCH.conv_norm(f"{start}conv1", f"{start}bn1", "backbone/stem"),
-        *TORCH.conv_norm(rf"{layer}downsample\.0", rf"{layer}downsample\.1", f"{unit}/shortcut"),
-        *(
-            rule
-            for conv_id in (1, 2, 3)
-            for rule in TORCH.conv_norm(f"{layer}conv{conv_id}", f"{layer}bn{conv_id}", f"{unit}/conv{conv_id}")
-        ),
-    )
+class Backbone(NamedTuple):
+    """A backbone that a file has: ours, its arguments beside the system's conventions, and the rules of its names."""
 
-
-def resnet_name(shapes: ArrayShapes, prefix: str) -> str:
-    """Our name of the ResNet whose names begin with `prefix`.
-
-    Raises:
-      ValueError: where they are of none.
-    """
-    require(shapes, f"{prefix}layer1.0.conv3.weight")
-    if require(shapes, f"{prefix}layer1.0.conv2.weight")[:2] != (64, 64):
-        raise ValueError(f"'{prefix}layer1.0.conv2' is grouped or wide; only plain ResNets are supported")
-    num_units = count(shapes, rf"{re.escape(prefix)}layer3\.(\d+)\.conv1\.weight")
-    return _known(_RESNETS, num_units, f"'{prefix}layer3' has {num_units} units")
+    name: str
+    arguments: Mapping[str, Any]
+    rules: tuple[WeightRule, ...]
 
 
 def mobilenet_v2_rules(prefix: str) -> tuple[WeightRule, ...]:
@@ -107,43 +85,7 @@ def mobilenet_v3_name(shapes: ArrayShapes, prefix: str) -> str:
     """
     require(shapes, f"{prefix}1.block.0.0.weight")
     num_layers = _num_mobilenet_v3_layers(shapes, prefix)
-    return _known(_MOBILENET_V3S, num_layers, f"'{prefix}' has {num_layers} layers")
-
-
-def xception_rules(name: str, prefix: str, dot: str = r"\.") -> tuple[WeightRule, ...]:
-    """timm's aligned Xception, called `name` here, with blocks numbered through all three flows.
-
-    Args:
-      prefix: of its names, a regular expression without groups.
-      dot: separates a flow's name from a number, likewise.
-    """
-    num_blocks = next(count for count, known in _XCEPTIONS.items() if known == name)
-    num_entry_blocks = 5 if num_blocks == _XCEPTION71_BLOCKS else 3
-    middle = range(num_entry_blocks, num_blocks - 2)
-    flows = (
-        (range(num_entry_blocks), "entry_block{1+1}"),
-        (middle, f"middle_unit{{1-{num_entry_blocks - 1}}}"),
-        (range(middle.stop, num_blocks), f"exit_block{{1-{middle.stop - 1}}}"),
-    )
-    stem = rf"{prefix}stem{dot}(\d)\."
-    rules = [*TORCH.conv_norm(f"{stem}conv", f"{stem}bn", "backbone/entry_conv{1+1}")]
-    for block_ids, unit in flows:
-        block = rf"{prefix}blocks{dot}({'|'.join(map(str, block_ids))})\."
-        conv, module = rf"{block}stack\.conv(\d)\.", f"backbone/{unit}/separable_conv{{2}}"
-        rules += TORCH.conv_norm(rf"{block}shortcut\.conv", rf"{block}shortcut\.bn", f"backbone/{unit}/shortcut")
-        rules += TORCH.depthwise_norm(f"{conv}conv_dw", f"{conv}bn_dw", f"{module}/depthwise")
-        rules += TORCH.conv_norm(f"{conv}conv_pw", f"{conv}bn_pw", f"{module}/pointwise")
-    return tuple(rules)
-
-
-def xception_name(shapes: ArrayShapes, prefix: str) -> str:
-    """Our name of the Xception; `prefix` as above.
-
-    Raises:
-      ValueError: where they are of none.
-    """
-    num_blocks = _num_xception_blocks(shapes, prefix)
-    return _known(_XCEPTIONS, num_blocks, f"'{prefix}' has {num_blocks} blocks of an Xception with plain activations")
+    return known(_MOBILENET_V3S, num_layers, f"'{prefix}' has {num_layers} layers")
 
 
 def aspp_rules(prefix: str, target: str = "head/aspp", *, separable: bool = False) -> tuple[WeightRule, ...]:
@@ -172,16 +114,12 @@ def _num_mobilenet_v3_layers(shapes: ArrayShapes, prefix: str) -> int:
     return count(shapes, rf"{re.escape(prefix)}(\d+)\.(?:0|block\.0\.0)\.weight")
 
 
-def _num_xception_blocks(shapes: ArrayShapes, prefix: str) -> int:
-    return count(shapes, rf"{prefix}blocks[._](\d+)\.stack\.conv1\.bn_dw\.weight")
-
-
-def _known(names: dict[int, str], size: int, found: str) -> str:
+def known(names: dict[int, str], size: int, found: str) -> str:
     """The name for this size.
 
     Raises:
       ValueError: when there is none, naming what was `found` instead.
     """
     if size not in names:
-        raise ValueError(f"{found}; there are {' or '.join(f'{known}: {name}' for known, name in names.items())}")
+        raise ValueError(f"{found}; there are {' or '.join(f'{size}: {name}' for size, name in names.items())}")
     return names[size]

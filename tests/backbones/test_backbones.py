@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deeplab_jax.backbones import resnet
 from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
 from deeplab_jax.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
-from deeplab_jax.backbones.resnet import ResNet, resnet50, resnet50_beta, resnet101, resnet101_beta
+from deeplab_jax.backbones.resnet import ResNet, resnet50
 from deeplab_jax.backbones.vgg16 import vgg16
 from deeplab_jax.backbones.xception import xception41, xception65, xception71
 
@@ -24,6 +25,19 @@ SMALL = {
     "resnet_caffe": functools.partial(
         _TINY_RESNET, strided_unit="first", strided_conv="conv1", carrier_rate="new", pool_padding="ceil", width=0.25
     ),
+    "resnet_basic": functools.partial(_TINY_RESNET, unit="basic", multi_grid=(1, 2, 4), width=0.25),
+    "resnet_basic_first": functools.partial(_TINY_RESNET, unit="basic", strided_unit="first", width=0.25),
+    "resnet_basic_smp": functools.partial(
+        _TINY_RESNET, unit="basic", strided_unit="first", carrier_rate="new", width=0.25
+    ),
+    "resnet_d": functools.partial(_TINY_RESNET, strided_unit="first", stem="v1c", shortcut="average", width=0.25),
+    "resnet_d_timm": functools.partial(
+        _TINY_RESNET, strided_unit="first", stem="v1c", shortcut="average_dense", width=0.25
+    ),
+    "resnet_d_mmseg": functools.partial(
+        _TINY_RESNET, unit="basic", atrous_conv2=False, strided_unit="first", shortcut="average_strided", width=0.25
+    ),
+    "resnext": functools.partial(_TINY_RESNET, groups=4, group_width=8, width=0.25),
     "resnet_cascade_tap": functools.partial(
         ResNet,
         num_units=(2, 1, 1, 2),
@@ -61,16 +75,32 @@ SMALL = {
     "vgg16_2x2": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_size=2),
 }
 
-# Squeeze-and-excite averages over a grid that the output stride makes finer, and the new rate in a block that carried
-# its stride in a depthwise convolution makes another function of it: these are not atrous consistent.
-INCONSISTENT = ("mobilenet_v2_smp", "mobilenet_v3_large", "mobilenet_v3_small_torchvision")
+# Squeeze-and-excite averages over a grid that the output stride makes finer; the new rate in a unit that carried its
+# stride in a 3x3 convolution makes another function of it, and so do other means in a shortcut: not atrous consistent.
+INCONSISTENT = (
+    "mobilenet_v2_smp",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small_torchvision",
+    "resnet_basic_smp",
+    "resnet_d_timm",
+    "resnet_d_mmseg",
+)
 
 # Trainable parameters without classifier; torchvision's, timm's and TF-slim's counts less their last layers.
 FULL = {
     "resnet50": (resnet50, 23_508_032),
-    "resnet101": (resnet101, 42_500_160),
-    "resnet50_beta": (resnet50_beta, 23_631_808),
-    "resnet101_beta": (resnet101_beta, 42_623_936),
+    "resnet101": (resnet.resnet101, 42_500_160),
+    "resnet50_beta": (resnet.resnet50_beta, 23_631_808),
+    "resnet101_beta": (resnet.resnet101_beta, 42_623_936),
+    "resnet18": (resnet.resnet18, 11_176_512),
+    "resnet34": (resnet.resnet34, 21_284_672),
+    "resnet26": (resnet.resnet26, 13_946_176),
+    "resnet152": (resnet.resnet152, 58_143_808),
+    "resnet50_d": (resnet.resnet50_d, 23_527_264),
+    "wide_resnet50_2": (resnet.wide_resnet50_2, 66_834_240),
+    "wide_resnet101_2": (resnet.wide_resnet101_2, 124_837_696),
+    "resnext50_32x4d": (resnet.resnext50_32x4d, 22_979_904),
+    "resnext101_32x8d": (resnet.resnext101_32x8d, 86_742_336),
     "mobilenet_v2": (mobilenet_v2, 1_811_712),
     "mobilenet_v2_half": (functools.partial(mobilenet_v2, width=0.5), 480_320),
     "mobilenet_v2_last_conv": (functools.partial(mobilenet_v2, last_conv=True), 2_223_872),
@@ -136,7 +166,16 @@ def test_atrous_consistency(name, rng):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet_beta_multi_grid", "mobilenet_v2_gluon", "mobilenet_v3_small_torchvision", "xception", "vgg16"]
+    "name",
+    [
+        "resnet_beta_multi_grid",
+        "resnet_d",
+        "resnext",
+        "mobilenet_v2_gluon",
+        "mobilenet_v3_small_torchvision",
+        "xception",
+        "vgg16",
+    ],
 )
 def test_every_parameter_gets_a_gradient_and_statistics_move_in_training_only(name, rng):
     images = rng.normal(size=(2, 33, 33, 3)).astype(np.float32)
@@ -178,6 +217,8 @@ def test_parameter_count_at_full_size(name):
         ({"strided_conv": "conv3"}, "'conv1' or 'conv2'"),
         ({"carrier_rate": "newest"}, "'old' or 'new'"),
         ({"strided_unit": "middle"}, "'first' or 'last'"),
+        ({"unit": "basics"}, "'bottleneck' or 'basic'"),
+        ({"shortcut": "mean"}, "'conv' or 'average'"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(arguments, words):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from torch_peers import import_peer, to_torch
 
 from deeplab_jax.nn.norm import BatchNorm
 from deeplab_jax.nn.options import LayerOptions
@@ -28,7 +29,7 @@ def _train(x, variables=None, **options):
 def _numpy(x, epsilon=1e-3):
     x = np.asarray(x, np.float64)
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    return (x - mean) / np.sqrt(var + epsilon) * 1.5 + 0.25, mean, var
+    return (x - mean) / np.sqrt(var + epsilon) * 1.5 + 0.25, mean, x.var((0, 1, 2), ddof=1)
 
 
 def test_normalises_by_the_batch_and_moves_the_statistics(rng):
@@ -38,6 +39,31 @@ def test_normalises_by_the_batch_and_moves_the_statistics(rng):
     np.testing.assert_allclose(y, want, atol=1e-5)
     np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * var, rtol=1e-5)
+
+
+def test_the_running_variance_is_the_kind_that_is_asked_for(rng):
+    """Image pooling at batch 2: half of the true variance, if it is the biased one."""
+    x = rng.normal(0, 2, size=(2, 1, 1, 20_000)).astype(np.float32)
+    variables = _variables(channels=20_000)
+    means = {kind: _train(x, variables, running_variance=kind)[1]["var"].mean() for kind in ("unbiased", "biased")}
+    # The mean of 20,000 squares with a standard deviation of 1.4 times the variance each: 0.01 of it, times the 0.1.
+    assert means["unbiased"] == pytest.approx(0.9 + 0.1 * 4, abs=0.02)
+    assert means["biased"] == pytest.approx(0.9 + 0.1 * 2, abs=0.02)
+
+
+@pytest.mark.peer
+def test_twenty_steps_leave_the_statistics_of_torch(rng):
+    torch = import_peer("torch")
+    theirs = torch.nn.BatchNorm2d(3, momentum=0.1).train()
+    variables = _variables(mean=0.0, var=1.0)
+    for _ in range(20):
+        x = rng.normal(1, 2, size=(2, 1, 1, 3)).astype(np.float32)
+        variables = variables | {"batch_stats": _train(x, variables)[1]}
+        theirs(to_torch(x))
+    stats = variables["batch_stats"]
+    # Float32 sums in another order, over 20 steps.
+    np.testing.assert_allclose(stats["mean"], theirs.running_mean.numpy(), atol=1e-5)
+    np.testing.assert_allclose(stats["var"], theirs.running_var.numpy(), rtol=1e-5)
 
 
 def test_groups_have_their_own_statistics(rng):

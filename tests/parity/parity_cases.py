@@ -13,6 +13,7 @@ _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 # Ends of residual branches, whose scales are drawn small.
 _RESNET = r".*layer\d\.\d+\.bn3\.weight"
+_BASIC_RESNET = r".*layer\d\.\d+\.bn2\.weight"
 _XCEPTION = r".*blocks[._]\d+\.stack\.conv3\.bn_pw\.weight"
 _MOBILENET_V2 = r".*features\.(3|5|6|8|9|10|12|13|15|16)\.conv\.3\.weight"
 _MOBILENET_V3_LARGE = r"(backbone|features)\.(1\.block\.1|(3|8|9|10)\.block\.2|(5|6|12|14|15)\.block\.3)\.1\.weight"
@@ -160,6 +161,17 @@ CASES: Mapping[str, Case] = {
     "torchvision_resnet101": _torchvision_case(
         _torchvision_backbone("resnet101", _resnet_features), _RESNET, **_BACKBONE, slow=True
     ),
+    **{
+        f"torchvision_{name}": _torchvision_case(
+            _torchvision_backbone(name, _resnet_features), damped, **_BACKBONE, slow=True
+        )
+        for name, damped in (
+            ("resnet18", _BASIC_RESNET),
+            ("resnet152", _RESNET),
+            ("wide_resnet50_2", _RESNET),
+            ("resnext50_32x4d", _RESNET),
+        )
+    },
     "torchvision_vgg16": _torchvision_case(
         _torchvision_backbone("vgg16", lambda module: module.features),
         "",
@@ -190,6 +202,13 @@ CASES: Mapping[str, Case] = {
     "timm_xception65": _timm_case("xception65", slow=True),
     "timm_xception71": _timm_case("xception71", slow=True),
     "timm_resnet50": _timm_case("resnet50", layout="torchvision", normalization=_IMAGENET, damped=_RESNET, slow=True),
+    "timm_resnet50d": _timm_case("resnet50d", normalization=_IMAGENET, damped=_RESNET, slow=True),
+    # What DeepLabV3() and DeepLabV3Plus() are without arguments.
+    "smp_deeplabv3_resnet34": _smp_case("DeepLabV3", "resnet34", _BASIC_RESNET, slow=True),
+    "smp_deeplabv3plus_resnet34": _smp_case("DeepLabV3Plus", "resnet34", _BASIC_RESNET),
+    "smp_deeplabv3plus_resnext50_32x4d": _smp_case("DeepLabV3Plus", "resnext50_32x4d", _RESNET, slow=True),
+    "smp_deeplabv3plus_tu_resnet34": _smp_case("DeepLabV3Plus", "tu-resnet34", _BASIC_RESNET, slow=True),
+    "smp_deeplabv3plus_tu_resnet50d": _smp_case("DeepLabV3Plus", "tu-resnet50d", _RESNET, slow=True),
     "smp_deeplabv3_resnet50": _smp_case("DeepLabV3", "resnet50", _RESNET, slow=True),
     "smp_deeplabv3_mobilenet_v2": _smp_case("DeepLabV3", "mobilenet_v2", _MOBILENET_V2),
     "smp_deeplabv3plus_resnet50": _smp_case("DeepLabV3Plus", "resnet50", _RESNET),

@@ -122,8 +122,14 @@ def test_a_backbone_alone_is_no_network(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "name", "changed", "shape", "words"),
     [
-        ("torchvision", "torchvision_resnet50", "layer1.0.conv2.weight", (128, 4, 3, 3), "grouped or wide"),
-        ("torchvision", "torchvision_resnet50", "layer3.6.conv1.weight", (256, 1024, 1, 1), "has 7 units"),
+        ("torchvision", "torchvision_resnet50", "layer1.0.se.fc1.weight", (16, 64, 1, 1), "has squeeze-and-excite"),
+        (
+            "torchvision",
+            "torchvision_resnet50",
+            "layer3.6.conv1.weight",
+            (256, 1024, 1, 1),
+            r"have \(3, 4, 7, 3\) bottleneck units",
+        ),
         ("torchvision", "torchvision_vgg16", "features.30.weight", (512, 512, 3, 3), "VGG-16 without batch norm alone"),
         ("torchvision", "torchvision_mobilenet_v3_small", "features.13.0.weight", (9, 9, 1, 1), "has 14 layers"),
         ("timm", "timm_xception41", "blocks.13.stack.conv1.bn_dw.weight", (9,), "has 14 blocks"),

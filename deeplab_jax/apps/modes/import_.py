@@ -60,9 +60,9 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, options: 
     imported = read_weights(source, options)
     for note in imported.notes:
         print(f"{source}: {note}", file=sys.stderr)
-    config.model = dataclasses.replace(
-        imported.config, compute_dtype=config.model.compute_dtype, batch_norm=config.model.batch_norm
-    )
+    running_variance = imported.config.batch_norm.running_variance
+    batch_norm = dataclasses.replace(config.model.batch_norm, running_variance=running_variance)
+    config.model = dataclasses.replace(imported.config, compute_dtype=config.model.compute_dtype, batch_norm=batch_norm)
     info = imported.info if imported.names_classes else _find_classes(config, imported.info)
     open_workdir(config, workdir)
     keep_info(info, workdir)

@@ -21,15 +21,17 @@ from deeplab_jax.ops.convolution.implementations import PLATFORMS, choose
 
 def atrous_conv(
     x: Float[Array, "b h w c"],
-    kernel: Float[Array, "kh kw c d"],
+    kernel: Float[Array, "kh kw c_in_group d"],
     *,
     strides: tuple[int, int] = (1, 1),
     rate: tuple[int, int] = (1, 1),
     padding: str = "tf_same",
 ) -> Float[Array, "b h2 w2 d"]:
-    """Dense convolution with `rate` - 1 holes between neighbouring kernel taps.
+    """Convolution with `rate` - 1 holes between neighbouring kernel taps.
 
     Args:
+      kernel: dense, or grouped if it has fewer inputs than `x` has channels: the g-th group of inputs makes the g-th of
+        as many groups of outputs.
       strides: in input pixels.
       rate: distance between neighbouring taps, in input pixels.
       padding: 'tf_same', 'symmetric' or 'valid'; see `same_padding`.
@@ -44,7 +46,8 @@ def atrous_conv(
       >>> dl.ops.atrous_conv(x, kernel, rate=(2, 2)).shape
       (1, 9, 9, 4)
     """
-    return _convolve(x, kernel, "dense", geometry_of(x, kernel, strides, rate, padding))
+    operation = "dense" if kernel.shape[2] == x.shape[-1] else "grouped"
+    return _convolve(x, kernel, operation, geometry_of(x, kernel, strides, rate, padding))
 
 
 def atrous_depthwise_conv(

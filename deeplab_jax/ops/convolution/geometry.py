@@ -79,6 +79,18 @@ def lax_dense(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return _lax_conv(x, kernel, geometry, groups=1)
 
 
+def lax_grouped(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    return _lax_conv(x, kernel, geometry, groups=x.shape[-1] // kernel.shape[2])
+
+
+def lax_grouped_input(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
+    return jax.linear_transpose(lambda x: lax_grouped(x, kernel, geometry), x)(dy)[0]
+
+
+def lax_grouped_kernel(x: Array, kernel: Array, dy: Array, geometry: Geometry) -> Array:
+    return jax.linear_transpose(lambda k: lax_grouped(x, k, geometry), kernel)(dy)[0]
+
+
 def lax_depthwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return _lax_conv(x, kernel, geometry, groups=x.shape[-1])
 

@@ -37,6 +37,9 @@ from deeplab_jax.ops.convolution.geometry import (
     lax_depthwise,
     lax_depthwise_input,
     lax_depthwise_kernel,
+    lax_grouped,
+    lax_grouped_input,
+    lax_grouped_kernel,
 )
 
 # (x, kernel, geometry) forward, (x, kernel, dy, geometry) for the two gradients
@@ -62,6 +65,9 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, Implementation]] = {
         "phases": space_to_batch.phased_dense_kernel,
         "fewer_bytes": space_to_batch.phases_or_taps,
     },
+    "grouped": {LAX: lax_grouped},
+    "grouped_input": {LAX: lax_grouped_input},
+    "grouped_kernel": {LAX: lax_grouped_kernel},
     "depthwise": {
         LAX: lax_depthwise,
         "regions": depthwise_regions.depthwise_regions,

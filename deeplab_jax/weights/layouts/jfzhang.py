@@ -11,7 +11,7 @@ from __future__ import annotations
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
-from deeplab_jax.weights.torch_parts import resnet_name, resnet_rules
+from deeplab_jax.weights.torch_resnets import resnet
 
 _PRESET = PRESETS["jfzhang"]
 _BACKBONE = "backbone."
@@ -25,10 +25,11 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     """
     require(shapes, "aspp.aspp1.atrous_conv.weight")
     num_classes = require(shapes, "decoder.last_conv.8.weight")[0]
-    backbone = _PRESET.part(resnet_name(shapes, _BACKBONE))
+    found = resnet(shapes, _BACKBONE)
+    backbone = _PRESET.part(found.name, **found.arguments)
     head = _PRESET.part("v3plus.v3plus")
     model = _PRESET.model(num_classes=num_classes, output_stride=16, backbone=backbone, head=head)
-    return WeightLayout((*resnet_rules(_BACKBONE), *_head_rules()), (TORCH_COUNTERS,), model)
+    return WeightLayout((*found.rules, *_head_rules()), (TORCH_COUNTERS,), model)
 
 
 def _head_rules() -> tuple[WeightRule, ...]:

@@ -17,12 +17,11 @@ from typing import Any
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
-from deeplab_jax.weights.torch_parts import RESNET_CLASSIFIER, resnet_name, resnet_rules
+from deeplab_jax.weights.torch_parts import Backbone
+from deeplab_jax.weights.torch_resnets import CLASSIFIER, resnet
 
 _PRESET = PRESETS["mmseg"]
 _HEAD = "decode_head."
-# In a Sequential with the ReLUs: convolutions are 0, 3 and 6, each followed by its batch norm.
-_STEM_CONVS = {1: 0, 2: 3, 3: 6}
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
@@ -32,18 +31,18 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
       ValueError: when the names are not mmsegmentation's, or the network is not supported.
     """
     if "stem.0.weight" in shapes:
-        model = _PRESET.model(backbone=_PRESET.classifier(resnet_name(shapes, "")))
-        return WeightLayout(_backbone_rules(""), (RESNET_CLASSIFIER, TORCH_COUNTERS), model)
-    prefix = "backbone."
-    stem = "v1c" if f"{prefix}stem.0.weight" in shapes else "plain"
+        found = _backbone(shapes, "")
+        model = _PRESET.model(backbone=_PRESET.classifier(found.name, **found.arguments))
+        return WeightLayout(found.rules, (CLASSIFIER, TORCH_COUNTERS), model)
     num_classes, head = _head(shapes)
+    found = _backbone(shapes, "backbone.")
     fields: dict[str, Any] = {
         "num_classes": num_classes,
         "output_stride": 8,
-        "backbone": _PRESET.part(resnet_name(shapes, prefix), stem=stem),
+        "backbone": _PRESET.part(found.name, **found.arguments),
         "head": head,
     }
-    rules = (*_backbone_rules(prefix), *_head_rules())
+    rules = (*found.rules, *_head_rules())
     if "auxiliary_head.conv_seg.weight" in shapes:
         fields["auxiliary"] = _PRESET.part("auxiliary.auxiliary", feature="penultimate")
         rules += (
@@ -65,16 +64,9 @@ def _head(shapes: ArrayShapes) -> tuple[int, dict[str, Any]]:
     return num_classes, _PRESET.part("v3plus.v3plus", **args)
 
 
-def _backbone_rules(prefix: str) -> tuple[WeightRule, ...]:
-    stem = rf"{re.escape(prefix)}stem\."
-    return (
-        *resnet_rules(prefix),
-        *(
-            rule
-            for conv_id, place in _STEM_CONVS.items()
-            for rule in TORCH.conv_norm(f"{stem}{place}", f"{stem}{place + 1}", f"backbone/stem{conv_id}")
-        ),
-    )
+def _backbone(shapes: ArrayShapes, prefix: str) -> Backbone:
+    found = resnet(shapes, prefix, stem="stem", norm="", average="average_strided")
+    return found._replace(arguments={"stem": "plain", **found.arguments})
 
 
 def _head_rules() -> tuple[WeightRule, ...]:

@@ -1,22 +1,17 @@
-"""segmentation_models.pytorch: DeepLab v3 and v3+ on ResNets, MobileNetV2 and timm's ResNets and Xceptions."""
+"""segmentation_models.pytorch: DeepLab v3 and v3+ on its own encoders and timm's."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout, WeightRule
+from deeplab_jax.weights import timm_parts
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
-from deeplab_jax.weights.torch_parts import (
-    aspp_rules,
-    mobilenet_v2_rules,
-    mobilenet_v2_width,
-    resnet_name,
-    resnet_rules,
-    xception_name,
-    xception_rules,
-)
+from deeplab_jax.weights.torch_parts import Backbone, aspp_rules, mobilenet_v2_rules, mobilenet_v2_width
+from deeplab_jax.weights.torch_resnets import resnet, resnet_rules
 
 _PRESET = PRESETS["smp"]
 _IGNORED = (r"classification_head\..*", TORCH_COUNTERS)
@@ -25,13 +20,16 @@ _PYRAMIDS = (_V3PLUS_PYRAMID, "decoder.aspp.", "decoder.0.")  # the last: v3 bef
 
 
 _DECODERS = {"aspp.aspp": "DeepLabV3", "v3plus.v3plus": "DeepLabV3Plus"}  # our head -> its network
-_ENCODERS = {  # our backbone -> its encoder; it also has timm's ResNets
+_OWN, _TIMM = "encoder.", "encoder.model."  # what precedes the names of its own encoders, and of timm's
+_ENCODERS = {  # our backbone -> its own encoder; it has timm's too
+    "resnet.resnet18": "resnet18",
+    "resnet.resnet34": "resnet34",
     "resnet.resnet50": "resnet50",
     "resnet.resnet101": "resnet101",
+    "resnet.resnet152": "resnet152",
+    "resnet.resnext50_32x4d": "resnext50_32x4d",
+    "resnet.resnext101_32x8d": "resnext101_32x8d",
     "mobilenet_v2.mobilenet_v2": "mobilenet_v2",
-    "xception.xception41": "tu-xception41",
-    "xception.xception65": "tu-xception65",
-    "xception.xception71": "tu-xception71",
 }
 
 
@@ -67,27 +65,28 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
       ValueError: when there is none, whatever the other settings.
     """
     backbone, head = model["backbone"], model["head"]
-    if backbone["name"] not in _ENCODERS or head["name"] not in _DECODERS:
-        known = f"{', '.join(_DECODERS.values())} on {', '.join(_ENCODERS.values())}"
-        raise ValueError(f"head {head['name']} on backbone {backbone['name']}: there are {known}")
+    try:
+        name, encoder = _named_encoder(backbone["name"], backbone["args"].get("carrier_rate", "old"))
+        decoder = _DECODERS[head["name"]]
+    except (ValueError, KeyError):
+        encoders = ", ".join([*_ENCODERS.values(), *(f"tu-{name}" for name in timm_parts.NAMES.values())])
+        known = f"{', '.join(_DECODERS.values())} on {encoders}"
+        raise ValueError(f"head {head['name']} on backbone {backbone['name']}: there are {known}") from None
     stride, rates = model["output_stride"], tuple(head["args"].get("atrous_rates", (6, 12, 18)))
     if stride not in (8, 16) or len(rates) != 3:
         raise ValueError(
             f"output stride {stride} and atrous rates {rates}: there are three rates, and strides 8 and 16"
         )
-    name = _ENCODERS[backbone["name"]]
-    if name.startswith("resnet") and backbone["args"].get("carrier_rate", "old") == "old":
-        name = f"tu-{name}"
     aspp_channels = head["args"].get("aspp_channels", 256)
     layout = _network(
-        _make_encoder(name), head["name"], aspp_channels, rates, num_classes=model["num_classes"], output_stride=stride
+        encoder, head["name"], aspp_channels, rates, num_classes=model["num_classes"], output_stride=stride
     )
     actual = tuple(rate * 16 // stride for rate in rates)  # ours are given at 16
     options = (
         f'"{name}", encoder_weights=None, encoder_output_stride={stride}, decoder_channels={aspp_channels}, '
         f"decoder_atrous_rates={actual}, in_channels={channels}, classes={model['num_classes']}"
     )
-    return PeerNetwork(layout, f"segmentation_models_pytorch.{_DECODERS[head['name']]}({options})")
+    return PeerNetwork(layout, f"segmentation_models_pytorch.{decoder}({options})")
 
 
 def _network(
@@ -110,30 +109,43 @@ def _network(
 
 
 def _encoder(shapes: ArrayShapes) -> _Encoder:
-    if "encoder.features.0.0.weight" in shapes:
-        return _make_encoder("mobilenet_v2", mobilenet_v2_width(shapes, "encoder.features.17.conv.2.weight"))
-    if "encoder.model.stem_0.conv.weight" in shapes:
-        name = xception_name(shapes, r"encoder\.model\.")
-    elif "encoder.model.conv1.weight" in shapes:
-        return _make_encoder(f"tu-{resnet_name(shapes, 'encoder.model.').partition('.')[2]}")
-    else:
-        name = resnet_name(shapes, "encoder.")
-    return _make_encoder(_ENCODERS[name])
+    if any(name.startswith(_TIMM) for name in shapes):
+        return _timm_encoder(timm_parts.backbone(shapes, _TIMM, "_"))
+    if f"{_OWN}features.0.0.weight" in shapes:
+        return _mobilenet_v2(mobilenet_v2_width(shapes, f"{_OWN}features.17.conv.2.weight"))
+    return _own_encoder(resnet(shapes, _OWN))
 
 
-def _make_encoder(name: str, width: float = 1.0) -> _Encoder:
-    """The encoder that the system calls `name`."""
-    kind = name.removeprefix("tu-")
-    if kind == "mobilenet_v2":
-        config = _PRESET.part("mobilenet_v2.mobilenet_v2", width=width)
-        return _Encoder(config, mobilenet_v2_rules(r"encoder\.features\."), "imagenet")
-    if kind.startswith("xception"):
-        rules = xception_rules(f"xception.{kind}", r"encoder\.model\.", "_")
-        return _Encoder(_PRESET.part(f"xception.{kind}"), rules, "minus_one_to_one")
-    if kind != name:  # timm's, which computes its own rates
-        config = _PRESET.part(f"resnet.{kind}", carrier_rate="old")
-        return _Encoder(config, resnet_rules("encoder.model."), "imagenet")
-    return _Encoder(_PRESET.part(f"resnet.{kind}"), resnet_rules("encoder."), "imagenet")
+def _named_encoder(name: str, carrier_rate: str) -> tuple[str, _Encoder]:
+    """This system's name of our backbone, and the encoder.
+
+    Args:
+      carrier_rate: 'new' in its own encoders, 'old' in timm's, which compute their own rates.
+
+    Raises:
+      ValueError: when it has none.
+    """
+    if name in _ENCODERS and (carrier_rate == "new" or name not in timm_parts.NAMES):
+        if name == "mobilenet_v2.mobilenet_v2":
+            return _ENCODERS[name], _mobilenet_v2(1.0)
+        return _ENCODERS[name], _own_encoder(Backbone(name, {}, resnet_rules(_OWN)))
+    if name not in timm_parts.NAMES:
+        raise ValueError(name)
+    return f"tu-{timm_parts.NAMES[name]}", _timm_encoder(timm_parts.named_backbone(name, _TIMM, "_"))
+
+
+def _own_encoder(found: Backbone) -> _Encoder:
+    return _Encoder(_PRESET.part(found.name, **found.arguments), found.rules, "imagenet")
+
+
+def _timm_encoder(found: Backbone) -> _Encoder:
+    normalization = "minus_one_to_one" if found.name.startswith("xception.") else "imagenet"
+    return _Encoder(PRESETS["timm"].part(found.name, **found.arguments), found.rules, normalization)
+
+
+def _mobilenet_v2(width: float) -> _Encoder:
+    config = _PRESET.part("mobilenet_v2.mobilenet_v2", width=width)
+    return _Encoder(config, mobilenet_v2_rules(rf"{re.escape(_OWN)}features\."), "imagenet")
 
 
 def _v3_rules() -> tuple[WeightRule, ...]:

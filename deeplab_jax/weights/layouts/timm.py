@@ -1,4 +1,4 @@
-"""timm: ImageNet Xceptions, which are TF deeplab's; its ResNets have torchvision's names."""
+"""timm: backbones trained on ImageNet; its plain ResNets have torchvision's names, and are of that layout."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from typing import Any
 
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout
-from deeplab_jax.weights.names import TORCH_COUNTERS, require
-from deeplab_jax.weights.torch_parts import resnet_rules, xception_name, xception_rules
+from deeplab_jax.weights.names import TORCH_COUNTERS
+from deeplab_jax.weights.timm_parts import NAMES, backbone, named_backbone
+from deeplab_jax.weights.torch_parts import Backbone
 
-_PRESET = PRESETS["tf_slim"]
-_BACKBONES = (
-    "resnet.resnet50",
-    "resnet.resnet101",
-    "xception.xception41",
-    "xception.xception65",
-    "xception.xception71",
-)
+_PRESET = PRESETS["timm"]
+_IGNORED = (r"(head\.)?fc\..*", TORCH_COUNTERS)
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
@@ -26,8 +21,9 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     Raises:
       ValueError: when the names are not timm's, or the network is not supported.
     """
-    require(shapes, "stem.0.conv.weight")
-    return _xception(xception_name(shapes, ""))
+    if "conv1.weight" in shapes and "layer1.0.conv1.weight" in shapes:
+        raise ValueError("its names are torchvision's")
+    return _layout(backbone(shapes, ""))
 
 
 def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
@@ -37,19 +33,13 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
       ValueError: when there is none, whatever the other settings.
     """
     name, stride = model["backbone"]["name"], model["output_stride"]
-    if name not in _BACKBONES or stride not in (8, 16, 32):
-        raise ValueError(
-            f"backbone {name} at output stride {stride}: there are {', '.join(_BACKBONES)} at 8, 16 and 32"
-        )
-    if name.startswith("resnet."):
-        preset = PRESETS["torchvision"]
-        layout = WeightLayout(resnet_rules(""), (TORCH_COUNTERS,), preset.model(backbone=preset.classifier(name)))
-    else:
-        layout = _xception(name)
-    options = f'"{name.partition(".")[2]}", num_classes=0, output_stride={stride}, in_chans={channels}'
-    return PeerNetwork(layout, f"timm.create_model({options})")
+    if name not in NAMES or stride not in (8, 16, 32):
+        raise ValueError(f"backbone {name} at output stride {stride}: there are {', '.join(NAMES)} at 8, 16 and 32")
+    options = f'"{NAMES[name]}", num_classes=0, output_stride={stride}, in_chans={channels}'
+    return PeerNetwork(_layout(named_backbone(name, "")), f"timm.create_model({options})")
 
 
-def _xception(name: str) -> WeightLayout:
-    ignored = (r"head\.fc\..*", TORCH_COUNTERS)
-    return WeightLayout(xception_rules(name, ""), ignored, _PRESET.model(backbone=_PRESET.classifier(name)))
+def _layout(found: Backbone) -> WeightLayout:
+    config = _PRESET.classifier(found.name, **found.arguments)
+    normalization = "minus_one_to_one" if found.name.startswith("xception.") else _PRESET.normalization
+    return WeightLayout(found.rules, _IGNORED, _PRESET.model(backbone=config, normalization=normalization))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,17 +9,17 @@ from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout, WeightRule
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
 from deeplab_jax.weights.torch_parts import (
-    RESNET_CLASSIFIER,
+    Backbone,
     aspp_rules,
     mobilenet_v2_rules,
     mobilenet_v2_width,
     mobilenet_v3_name,
     mobilenet_v3_rules,
-    resnet_name,
-    resnet_rules,
 )
+from deeplab_jax.weights.torch_resnets import CLASSIFIER, resnet, resnet_rules
 
 _PRESET = PRESETS["torchvision"]
+_BACKBONE = "backbone."
 _NETWORKS = {  # (our head, our backbone) -> its name
     ("aspp.aspp", "resnet.resnet50"): "deeplabv3_resnet50",
     ("aspp.aspp", "resnet.resnet101"): "deeplabv3_resnet101",
@@ -40,8 +39,9 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
       ValueError: when the names are not torchvision's, or the network is not supported.
     """
     if "conv1.weight" in shapes:
-        model = _PRESET.model(backbone=_PRESET.classifier(resnet_name(shapes, "")))
-        return WeightLayout(resnet_rules(""), (RESNET_CLASSIFIER, TORCH_COUNTERS), model)
+        found = resnet(shapes, "", average="average_dense")
+        model = _PRESET.model(backbone=_PRESET.classifier(found.name, **found.arguments))
+        return WeightLayout(found.rules, (CLASSIFIER, TORCH_COUNTERS), model)
     if "features.1.conv.0.0.weight" in shapes:
         return _mobilenet_v2(shapes)
     if "features.1.block.0.0.weight" in shapes:
@@ -68,7 +68,10 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
         raise ValueError(f"images of {channels} channels: its networks take 3")
     has_auxiliary = bool(model["auxiliary"]["name"]) and head != "lr_aspp.lr_aspp"
     arguments = {"channels": _LR_ASPP_CHANNELS} if head == "lr_aspp.lr_aspp" else {}
-    layout = _network(backbone, head, model["num_classes"], has_auxiliary=has_auxiliary, **arguments)
+    is_resnet = backbone.startswith("resnet.")
+    rules = resnet_rules(_BACKBONE) if is_resnet else mobilenet_v3_rules(backbone, _BACKBONE)
+    found = Backbone(backbone, {}, rules)
+    layout = _network(found, head, model["num_classes"], has_auxiliary=has_auxiliary, **arguments)
     options = f"weights=None, weights_backbone=None, num_classes={model['num_classes']}"
     options += ", aux_loss=True" * has_auxiliary
     return PeerNetwork(layout, f"torchvision.models.segmentation.{_NETWORKS[head, backbone]}({options})")
@@ -108,7 +111,11 @@ def _vgg16(shapes: ArrayShapes) -> WeightLayout:
 
 
 def _segmentation(shapes: ArrayShapes) -> WeightLayout:
-    find_name = resnet_name if "backbone.conv1.weight" in shapes else mobilenet_v3_name
+    if f"{_BACKBONE}conv1.weight" in shapes:
+        found = resnet(shapes, _BACKBONE)
+    else:
+        name = mobilenet_v3_name(shapes, _BACKBONE)
+        found = Backbone(name, {}, mobilenet_v3_rules(name, _BACKBONE))
     arguments = {}
     if "classifier.cbr.0.weight" in shapes:
         head, num_classes = "lr_aspp.lr_aspp", require(shapes, "classifier.low_classifier.weight")[0]
@@ -117,19 +124,18 @@ def _segmentation(shapes: ArrayShapes) -> WeightLayout:
         head = "aspp.aspp" if "classifier.0.project.0.weight" in shapes else "auxiliary.auxiliary"
         num_classes = require(shapes, "classifier.4.weight")[0]
     has_auxiliary = "aux_classifier.4.weight" in shapes
-    return _network(find_name(shapes, "backbone."), head, num_classes, has_auxiliary=has_auxiliary, **arguments)
+    return _network(found, head, num_classes, has_auxiliary=has_auxiliary, **arguments)
 
 
-def _network(name: str, head: str, num_classes: int, *, has_auxiliary: bool, **arguments: Any) -> WeightLayout:
-    """The layout of the network with our backbone `name` and our `head` with these arguments."""
-    is_resnet = name.startswith("resnet.")
-    rules = (resnet_rules if is_resnet else functools.partial(mobilenet_v3_rules, name))("backbone.")
+def _network(backbone: Backbone, head: str, num_classes: int, *, has_auxiliary: bool, **arguments: Any) -> WeightLayout:
+    """The layout of the network with our `head` with these arguments."""
+    is_resnet, rules = backbone.name.startswith("resnet."), backbone.rules
     if head == "aspp.aspp":  # 12, 24 and 36 at any stride; ours are given at 16
         arguments["atrous_rates"] = (6, 12, 18) if is_resnet else (12, 24, 36)
     fields: dict[str, Any] = {
         "num_classes": num_classes,
         "output_stride": 8 if is_resnet else 16,
-        "backbone": _PRESET.part(name),
+        "backbone": _PRESET.part(backbone.name, **backbone.arguments),
         "head": _PRESET.part(head, **arguments),
     }
     rules += _head_rules(head)

@@ -13,7 +13,8 @@ from typing import Any
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
-from deeplab_jax.weights.torch_parts import aspp_rules, mobilenet_v2_rules, resnet_name, resnet_rules
+from deeplab_jax.weights.torch_parts import Backbone, aspp_rules, mobilenet_v2_rules
+from deeplab_jax.weights.torch_resnets import resnet
 
 _PRESET = PRESETS["vainf"]
 _BACKBONE = "backbone."
@@ -27,12 +28,13 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     """
     num_classes, head, head_rules = _head(shapes)
     if f"{_BACKBONE}low_level_features.0.0.weight" in shapes:
-        name = "mobilenet_v2.mobilenet_v2"
         rules = mobilenet_v2_rules(r"backbone\.(?:low|high)_level_features\.")
+        found = Backbone("mobilenet_v2.mobilenet_v2", {}, rules)
     else:
-        name, rules = resnet_name(shapes, _BACKBONE), resnet_rules(_BACKBONE)
-    model = _PRESET.model(num_classes=num_classes, output_stride=16, backbone=_PRESET.part(name), head=head)
-    return WeightLayout((*rules, *head_rules), (TORCH_COUNTERS,), model)
+        found = resnet(shapes, _BACKBONE)
+    backbone = _PRESET.part(found.name, **found.arguments)
+    model = _PRESET.model(num_classes=num_classes, output_stride=16, backbone=backbone, head=head)
+    return WeightLayout((*found.rules, *head_rules), (TORCH_COUNTERS,), model)
 
 
 def _head(shapes: ArrayShapes) -> tuple[int, dict[str, Any], tuple[WeightRule, ...]]:

@@ -76,6 +76,25 @@ def test_equals_lax_with_rhs_dilation(rng, height, width, taps, stride, rate, pa
         np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
 
 
+def test_a_kernel_of_fewer_inputs_is_a_grouped_convolution(rng):
+    """Against a dense convolution of each group."""
+    x = rng.normal(size=(2, 9, 12, 6)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 2, 12)).astype(np.float32)
+
+    def ours(x, kernel):
+        return atrous.atrous_conv(x, kernel, strides=(2, 2), rate=(2, 2), padding="symmetric")
+
+    def reference(x, kernel):
+        pairs = zip(jnp.split(x, 3, axis=-1), jnp.split(kernel, 3, axis=-1), strict=True)
+        return jnp.concatenate([_reference(*pair, 2, 2, "symmetric", 1) for pair in pairs], axis=-1)
+
+    dy = rng.normal(size=(2, 5, 6, 12)).astype(np.float32)
+    for got, want in zip(
+        _value_and_gradients(ours, x, kernel, dy), _value_and_gradients(reference, x, kernel, dy), strict=True
+    ):
+        np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max())
+
+
 # Phases and Winograd's tiles have tests of their own: they know strides of 1 alone.
 ON_ANY_PLATFORM = [
     (operation, name)
