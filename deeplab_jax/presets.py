@@ -98,6 +98,7 @@ PRESETS: Mapping[str, Preset] = {
                 "low_level_tap": "first",
                 "epsilon": 1e-3,
             },
+            "efficientnet": {"padding": "symmetric", "epsilon": 1e-5},  # B5 to B7: 1e-3
             "vgg16": {"pool_size": 2, "pool_padding": "symmetric"},
             "aspp": {"num_refinements": 1, "dropout": 0.5, "epsilon": 1e-5},
             "lr_aspp": {"gate": "sigmoid", "gate_bias": False, "low_level_stride": 8, "epsilon": 1e-5},
@@ -111,6 +112,10 @@ PRESETS: Mapping[str, Preset] = {
         arguments={
             "resnet": _FIRST_UNIT,
             "xception": {"padding": "symmetric", "low_level_tap": "relu", "epsilon": 1e-3},
+            "mobilenet_v1": {"padding": "symmetric", "epsilon": 1e-5},
+            "mobilenet_v2": {"padding": "symmetric", "expand_first": False, "epsilon": 1e-5},
+            "mobilenet_v3": {"padding": "symmetric", "epsilon": 1e-5},
+            "efficientnet": {"padding": "symmetric", "epsilon": 1e-5},
         },
     ),
     # segmentation_models.pytorch
@@ -126,6 +131,7 @@ PRESETS: Mapping[str, Preset] = {
                 "carrier_rate": "new",
                 "epsilon": 1e-5,
             },
+            "efficientnet": {"padding": "tf_same", "carrier_rate": "new", "epsilon": 1e-3},
             "aspp": {"num_refinements": 1, "dropout": 0.5, "epsilon": 1e-5},
             "v3plus": {
                 "num_refinements": 1,

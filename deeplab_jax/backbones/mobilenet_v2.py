@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from deeplab_jax.nn.inverted_residual import divisible
 from deeplab_jax.nn.layers import ConvNorm
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.nn.plan import UnitPlan, atrous_plan
@@ -146,9 +147,7 @@ class MobileNetV2(nn.Module):
 
     def _channels(self, nominal: int) -> int:
         """The nearest multiple of the divisor, never 0 and never less than 90 % of the exact width."""
-        exact, divisor = nominal * self.width, self.divisor
-        rounded = max(divisor, int(exact + divisor / 2) // divisor * divisor)
-        return rounded if rounded >= 0.9 * exact else rounded + divisor
+        return divisible(nominal * self.width, self.divisor)
 
 
 mobilenet_v2 = MobileNetV2  # spelled as configs spell it

@@ -6,10 +6,10 @@ import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from deeplab_jax.nn.layers import AtrousConv, ConvNorm
+from deeplab_jax.nn.inverted_residual import SqueezedResidual, divisible
+from deeplab_jax.nn.layers import ConvNorm
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.nn.plan import UnitPlan, atrous_plan
 from deeplab_jax.types import FeatureInfo, Features
@@ -62,71 +62,6 @@ _SQUEEZE_FACTOR = 4
 _OPTIONS = {"tail": ("full", "reduced", "seg"), "low_level_tap": ("last", "first", "depthwise")}
 
 
-class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate that two 1x1 convolutions compute from the channel means over the image.
-
-    Source: 1709.01507, sec. 3; the hard sigmoid is MobileNetV3's, sec. 5.2 and 5.3.
-    """
-
-    squeezed: int
-    options: LayerOptions
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        shared: dict[str, Any] = {"use_bias": True, "dtype": self.options.dtype}
-        mean = x.astype(jnp.float32).mean((1, 2), keepdims=True)
-        squeezed = nn.relu(AtrousConv(self.squeezed, name="reduce", **shared)(mean))
-        gate = nn.hard_sigmoid(AtrousConv(x.shape[-1], name="expand", **shared)(squeezed))
-        return x * gate
-
-
-class SqueezedResidual(nn.Module):
-    """1x1 expansion, depthwise convolution, squeeze-and-excite, linear 1x1 projection; plus the input if it fits.
-
-    Attributes:
-      block: with channels at the network's width.
-
-    Returns:
-      The block's output, and that of its depthwise convolution after the activation.
-    """
-
-    block: Block
-    plan: UnitPlan
-    padding: str
-    epsilon: float
-    options: LayerOptions
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], *, train: bool
-    ) -> tuple[Float[Array, "b h2 w2 d"], Float[Array, "b h2 w2 e"]]:
-        block, stride, rate = self.block, self.plan.stride, self.plan.rate
-        shared: dict[str, Any] = {"epsilon": self.epsilon, "options": self.options}
-        y = x
-        if block.expanded != x.shape[-1]:
-            y = ConvNorm(block.expanded, activation=block.activation, name="expand", **shared)(y, train=train)
-        depthwise = ConvNorm(
-            0,
-            block.kernel_size,
-            stride=stride,
-            rate=rate,
-            padding=self.padding,
-            activation=block.activation,
-            name="depthwise",
-            **shared,
-        )(y, train=train)
-        y = depthwise
-        if block.squeeze_excite:
-            squeezed = _divisible(block.expanded / _SQUEEZE_FACTOR)
-            y = SqueezeExcite(squeezed, self.options, name="squeeze_excite")(y)
-        y = ConvNorm(block.channels, activation="none", name="project", **shared)(y, train=train)
-        # Depends on the nominal stride, as in torchvision, so converting a stride to a rate changes nothing. TF deeplab
-        # adds the input here if channels match, which only concerns one block: in the small network's halved tail.
-        if block.stride == 1 and x.shape[-1] == block.channels:
-            y = x + y
-        return y, depthwise
-
-
 class MobileNetV3(nn.Module):
     """Features at strides 4, 8, ... up to `output_stride`; the deepest come from the last convolution.
 
@@ -175,7 +110,9 @@ class MobileNetV3(nn.Module):
         x = stem(x, train=train)
         maps = []
         for block_id, (block, plan) in enumerate(self._units()):
-            x, depthwise = SqueezedResidual(block, plan, name=f"block{block_id}", **shared)(x, train=train)
+            squeezed = divisible(block.expanded / _SQUEEZE_FACTOR) if block.squeeze_excite else 0
+            shape = block.kernel_size, block.expanded, block.channels, squeezed, block.activation, plan
+            x, depthwise = SqueezedResidual(*shape, name=f"block{block_id}", **shared)(x, train=train)
             maps.append(depthwise if self.low_level_tap == "depthwise" else x)
         features = {f"stride{stride}": maps[block_id] for stride, block_id in self._taps().items()}
         last = ConvNorm(self._last_channels(), activation=activation, name="last", **shared)
@@ -201,7 +138,7 @@ class MobileNetV3(nn.Module):
         for block, plan in zip(self._nominal_blocks(), plans, strict=True):
             # The expansion factor applies to the rounded input channels (TF). torchvision scales and rounds both
             # independently, which is the same at width 1, the only one it has weights for.
-            expanded = _divisible(block.expanded / nominal_in * channels_in)
+            expanded = divisible(block.expanded / nominal_in * channels_in)
             nominal_in, channels_in = block.channels, self._channels(block.channels)
             units.append((block._replace(expanded=expanded, channels=channels_in), plan))
         return units
@@ -224,18 +161,12 @@ class MobileNetV3(nn.Module):
         return self._channels(_LAST_EXPANSION * self._nominal_blocks()[-1].channels)
 
     def _channels(self, nominal: int) -> int:
-        return _divisible(nominal * self.width)
+        return divisible(nominal * self.width)
 
     def _check(self) -> None:
         for option, known in _OPTIONS.items():
             if getattr(self, option) not in known:
                 raise ValueError(f"{option}='{getattr(self, option)}' must be {' or '.join(map(repr, known))}")
-
-
-def _divisible(exact: float) -> int:
-    """The nearest multiple of 8, at least 8 and never less than 90 % of the exact number of channels."""
-    rounded = max(8, int(exact + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * exact else rounded + 8
 
 
 mobilenet_v3_large = functools.partial(MobileNetV3, blocks=_LARGE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,12 +9,11 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 from jaxtyping import Array, Float
 
+from deeplab_jax.nn.inverted_residual import GATES
 from deeplab_jax.nn.layers import AtrousConv, ConvNorm
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.ops.resize import resize_bilinear
 from deeplab_jax.types import FeatureInfo, Features, Logits, find_feature
-
-_GATES: Mapping[str, Callable[[Array], Array]] = {"sigmoid": nn.sigmoid, "hard_sigmoid": nn.hard_sigmoid}
 
 
 class LRASPPHead(nn.Module):
@@ -56,8 +54,8 @@ class LRASPPHead(nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._low_level()  # rejects a missing feature map when the head is built
-        if self.gate not in _GATES:
-            raise ValueError(f"gate='{self.gate}' must be {' or '.join(map(repr, _GATES))}")
+        if self.gate not in GATES:
+            raise ValueError(f"gate='{self.gate}' must be {' or '.join(map(repr, GATES))}")
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Logits:
@@ -75,14 +73,14 @@ class LRASPPHead(nn.Module):
         conv = AtrousConv(self.channels, use_bias=self.gate_bias, dtype=self.options.dtype, name="gate")
         x = x.astype(jnp.float32)
         if self.pooling_size == (0, 0):
-            return _GATES[self.gate](conv(x.mean((1, 2), keepdims=True)))
+            return GATES[self.gate](conv(x.mean((1, 2), keepdims=True)))
         size = x.shape[1], x.shape[2]
         height, width = (
             min((pixels - 1) // self.feature_info[-1].stride + 1, cells)
             for pixels, cells in zip(self.pooling_size, size, strict=True)
         )
         pooled = nn.avg_pool(x, (height, width), self.pooling_strides)
-        return resize_bilinear(_GATES[self.gate](conv(pooled)), size, align_corners=self.align_corners)
+        return resize_bilinear(GATES[self.gate](conv(pooled)), size, align_corners=self.align_corners)
 
     def _low_level(self) -> FeatureInfo:
         return find_feature(self.feature_info, f"stride{self.low_level_stride}")

@@ -23,6 +23,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
     "relu6": nn.relu6,
     "hard_swish": nn.hard_swish,
+    "swish": nn.swish,
     "none": lambda x: x,
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from deeplab_jax.types import ArrayShapes, WeightRule
 from deeplab_jax.weights.names import TORCH, count
+from deeplab_jax.weights.timm_mobiles import mobile
 from deeplab_jax.weights.torch_parts import Backbone, known
 from deeplab_jax.weights.torch_resnets import resnet, resnet_rules
 
@@ -46,6 +47,8 @@ def backbone(shapes: ArrayShapes, prefix: str, dot: str = ".") -> Backbone:
     if f"{prefix}stem{dot}0.conv.weight" in shapes:
         name = xception_name(shapes, start)
         return Backbone(name, {}, xception_rules(name, start, re.escape(dot)))
+    if f"{prefix}conv_stem.weight" in shapes:
+        return mobile(shapes, prefix)
     return resnet(shapes, prefix, average="average_dense")
 
 

@@ -49,6 +49,7 @@ def same_padding(size: int, taps: int, stride: int, rate: int, kind: str) -> tup
 
     'tf_same': TensorFlow's SAME, which depends on the size; the odd pixel comes after.
     'symmetric': equal on both sides at any size; as usual in PyTorch, and TF-slim's fixed padding.
+    'tf_same_even': 'tf_same' as for an even size: one pixel less before than after, at any size.
     'valid': none.
     The first two agree for odd kernels at stride 1, and at stride 2 on odd sizes.
     """
@@ -58,9 +59,12 @@ def same_padding(size: int, taps: int, stride: int, rate: int, kind: str) -> tup
     if kind == "tf_same":
         total = max((-(-size // stride) - 1) * stride + extent - size, 0)
         return total // 2, total - total // 2
+    if kind == "tf_same_even":
+        before = max(extent - stride, 0) // 2
+        return before, max((-(-size // stride) - 1) * stride + extent - size - before, 0)
     if kind == "valid":
         return 0, 0
-    raise ValueError(f"unknown padding '{kind}'; there are 'tf_same', 'symmetric' and 'valid'")
+    raise ValueError(f"unknown padding '{kind}'; there are 'tf_same', 'tf_same_even', 'symmetric' and 'valid'")
 
 
 def _lax_conv(x: Array, kernel: Array, geometry: Geometry, groups: int) -> Array:

@@ -10,11 +10,14 @@ from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout, WeightRule
 from deeplab_jax.weights import timm_parts
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
+from deeplab_jax.weights.timm_mobiles import mobile
+from deeplab_jax.weights.torch_efficientnets import ported_efficientnet, training_size
 from deeplab_jax.weights.torch_parts import Backbone, aspp_rules, mobilenet_v2_rules, mobilenet_v2_width
 from deeplab_jax.weights.torch_resnets import resnet, resnet_rules
 
 _PRESET = PRESETS["smp"]
-_IGNORED = (r"classification_head\..*", TORCH_COUNTERS)
+# Of EfficientNets, the convolution of their classifier, which it has and does not use.
+_IGNORED = (r"classification_head\..*", r"encoder\.(_conv_head|_bn1|conv_head|bn2)\..*", TORCH_COUNTERS)
 _V3PLUS_PYRAMID = "decoder.aspp.0."
 _PYRAMIDS = (_V3PLUS_PYRAMID, "decoder.aspp.", "decoder.0.")  # the last: v3 before its decoder's parts were named
 
@@ -113,6 +116,14 @@ def _encoder(shapes: ArrayShapes) -> _Encoder:
         return _timm_encoder(timm_parts.backbone(shapes, _TIMM, "_"))
     if f"{_OWN}features.0.0.weight" in shapes:
         return _mobilenet_v2(mobilenet_v2_width(shapes, f"{_OWN}features.17.conv.2.weight"))
+    if f"{_OWN}conv_stem.weight" in shapes:  # 'timm-...': timm's blocks, its own rates
+        found = mobile(shapes, _OWN)
+        return _Encoder(
+            PRESETS["timm"].part(found.name, **found.arguments, carrier_rate="new"), found.rules, "imagenet"
+        )
+    if f"{_OWN}_conv_stem.weight" in shapes:
+        found = ported_efficientnet(shapes, _OWN)
+        return _own_encoder(found._replace(arguments={"padded_for": training_size(found.name)}))
     return _own_encoder(resnet(shapes, _OWN))
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout
 from deeplab_jax.weights.names import TORCH_COUNTERS
+from deeplab_jax.weights.timm_mobiles import UNUSED
 from deeplab_jax.weights.timm_parts import NAMES, backbone, named_backbone
 from deeplab_jax.weights.torch_parts import Backbone
 
 _PRESET = PRESETS["timm"]
-_IGNORED = (r"(head\.)?fc\..*", TORCH_COUNTERS)
+_IGNORED = (r"(head\.)?fc\..*", UNUSED, TORCH_COUNTERS)
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:

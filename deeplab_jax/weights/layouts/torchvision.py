@@ -8,6 +8,7 @@ from typing import Any
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout, WeightRule
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
+from deeplab_jax.weights.torch_efficientnets import torchvision_efficientnet
 from deeplab_jax.weights.torch_parts import (
     Backbone,
     aspp_rules,
@@ -28,6 +29,7 @@ _NETWORKS = {  # (our head, our backbone) -> its name
     ("auxiliary.auxiliary", "resnet.resnet101"): "fcn_resnet101",
     ("lr_aspp.lr_aspp", "mobilenet_v3.mobilenet_v3_large"): "lraspp_mobilenet_v3_large",
 }
+_LARGE_EFFICIENTNETS = ("b5", "b6", "b7")  # their batch norm has TensorFlow's epsilon
 _LR_ASPP_CHANNELS = 128
 _VGG16_STAGES = (2, 2, 3, 3, 3)  # convolutions per stage
 
@@ -42,6 +44,8 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
         found = resnet(shapes, "", average="average_dense")
         model = _PRESET.model(backbone=_PRESET.classifier(found.name, **found.arguments))
         return WeightLayout(found.rules, (CLASSIFIER, TORCH_COUNTERS), model)
+    if "features.1.0.block.0.0.weight" in shapes:
+        return _efficientnet(shapes)
     if "features.1.conv.0.0.weight" in shapes:
         return _mobilenet_v2(shapes)
     if "features.1.block.0.0.weight" in shapes:
@@ -82,6 +86,13 @@ def _mobilenet_v2(shapes: ArrayShapes) -> WeightLayout:
     model = _PRESET.model(backbone=_PRESET.classifier("mobilenet_v2.mobilenet_v2", width=width))
     ignored = (r"features\.18\..*", r"classifier\.1\..*", TORCH_COUNTERS)
     return WeightLayout(mobilenet_v2_rules(r"features\."), ignored, model)
+
+
+def _efficientnet(shapes: ArrayShapes) -> WeightLayout:
+    found = torchvision_efficientnet(shapes, "features.")
+    arguments = {"epsilon": 1e-3} if found.name.endswith(_LARGE_EFFICIENTNETS) else {}
+    model = _PRESET.model(backbone=_PRESET.classifier(found.name, **arguments))
+    return WeightLayout(found.rules, (r"features\.8\..*", r"classifier\.1\..*", TORCH_COUNTERS), model)
 
 
 def _mobilenet_v3(shapes: ArrayShapes) -> WeightLayout:
