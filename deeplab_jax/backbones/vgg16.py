@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from deeplab_jax.nn.layers import AtrousConv
+from deeplab_jax.nn.layers import AtrousConv, ConvNorm
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.nn.plan import UnitPlan, atrous_plan
 from deeplab_jax.ops.pooling import max_pool
@@ -16,7 +19,7 @@ _POOL_PADDINGS = ("symmetric", "ceil", "tf_same")
 
 
 class VGG16(nn.Module):
-    """Thirteen 3x3 convolutions with biases and ReLU, without batch norm, in five stages; returns all pooled maps.
+    """Thirteen 3x3 convolutions with biases and ReLU, in five stages; returns all pooled maps.
 
     Features: 'image' (the normalised image), 'pool1' (stride 2), then 'stride4', 'stride8', ... up to `output_stride`.
     If several poolings have one stride, the last is named by the stride and the others keep their own names: at output
@@ -30,6 +33,8 @@ class VGG16(nn.Module):
         the original's, whose cells are areas.
       pool_padding: 'symmetric', 'ceil' (Caffe) or 'tf_same'; identical on DeepLab's training sizes, output_stride * k +
         1. For even sizes 'ceil' gives 3x3 windows one cell more than size / stride.
+      norm: batch norm before each ReLU, as torchvision's vgg16_bn has it.
+      epsilon: of batch norm.
       dilated_pooling: dilates pooling windows like kernels, which makes the features exactly those of stride 32 on a
         denser grid; the authors' fifth pooling at output stride 8 is not dilated.
 
@@ -43,6 +48,8 @@ class VGG16(nn.Module):
     pool_size: int = 3
     pool_padding: str = "symmetric"
     dilated_pooling: bool = False
+    norm: bool = False
+    epsilon: float = 1e-5
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
@@ -62,17 +69,19 @@ class VGG16(nn.Module):
             zip(pooled, _STAGES, self._plans(), strict=True), start=1
         ):
             for conv_id in range(1, num_convs + 1):
-                x = self._conv(info.channels, conv_plan.rate, f"conv{stage_id}_{conv_id}")(x)
-                x = nn.relu(x)
+                x = self._conv(x, info.channels, conv_plan.rate, f"conv{stage_id}_{conv_id}", train=train)
             rate = pool_plan.rate if self.dilated_pooling else 1
             x = max_pool(x, self.pool_size, stride=pool_plan.stride, rate=rate, padding=self.pool_padding)
             features[info.name] = x
         return features
 
-    def _conv(self, channels: int, rate: int, name: str) -> AtrousConv:
-        return AtrousConv(
-            channels, 3, rate=rate, padding="symmetric", use_bias=True, dtype=self.options.dtype, name=name
-        )
+    def _conv(
+        self, x: Float[Array, "b h w c"], channels: int, rate: int, name: str, *, train: bool
+    ) -> Float[Array, "b h w d"]:
+        shared: dict[str, Any] = {"rate": rate, "padding": "symmetric", "use_bias": True, "name": name}
+        if self.norm:
+            return ConvNorm(channels, 3, epsilon=self.epsilon, options=self.options, **shared)(x, train=train)
+        return nn.relu(AtrousConv(channels, 3, dtype=self.options.dtype, **shared)(x))
 
     def _plans(self) -> list[tuple[UnitPlan, UnitPlan]]:
         """Plans of each stage's convolutions and of its pooling."""
@@ -85,3 +94,4 @@ class VGG16(nn.Module):
 
 
 vgg16 = VGG16  # spelled as configs spell it
+vgg16_bn = functools.partial(VGG16, norm=True)

@@ -89,6 +89,7 @@ class ConvNorm(nn.Module):
     stride: int = 1
     rate: int | tuple[int, int] = 1
     groups: int = 1  # of a convolution that is not depthwise
+    use_bias: bool = False  # likewise; batch norm makes it redundant, but some files have it
     padding: str = "tf_same"
     activation: str = "relu"
     epsilon: float = 1e-5
@@ -107,7 +108,7 @@ class ConvNorm(nn.Module):
             "name": "conv",
         }
         if self.features:
-            x = AtrousConv(self.features, groups=self.groups, **shared)(x)
+            x = AtrousConv(self.features, groups=self.groups, use_bias=self.use_bias, **shared)(x)
         else:
             x = AtrousDepthwiseConv(**shared)(x)
         x = BatchNorm(self.epsilon, self.options, name="norm")(x, train=train)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_jax.backbones import resnet
+from deeplab_jax.backbones import efficientnet, resnet
+from deeplab_jax.backbones.mobilenet_v1 import mobilenet_v1
 from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
 from deeplab_jax.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from deeplab_jax.backbones.resnet import ResNet, resnet50
-from deeplab_jax.backbones.vgg16 import vgg16
+from deeplab_jax.backbones.vgg16 import vgg16, vgg16_bn
 from deeplab_jax.backbones.xception import xception41, xception65, xception71
 
 # Small members of each family, of every convention, for what has to run.
@@ -68,9 +69,21 @@ SMALL = {
     "mobilenet_v3_seg_minimalistic": functools.partial(
         mobilenet_v3_small, width=0.25, tail="seg", minimalistic=True, low_level_tap="depthwise"
     ),
+    "mobilenet_v1": functools.partial(mobilenet_v1, width=0.25),
+    "efficientnet": functools.partial(efficientnet.efficientnet_b0, width=0.25, depth=0.5),
+    "efficientnet_smp": functools.partial(
+        efficientnet.efficientnet_b0,
+        width=0.25,
+        depth=0.5,
+        padding="tf_same",
+        padded_for=260,
+        last_conv=True,
+        carrier_rate="new",
+    ),
     "xception": functools.partial(xception41, num_middle_units=1, width=0.03),
     "xception71_multi_grid": functools.partial(xception71, num_middle_units=1, multi_grid=(1, 2, 4), width=0.03),
     "vgg16": functools.partial(vgg16, width=1 / 16, dilated_pooling=True),
+    "vgg16_bn": functools.partial(vgg16_bn, width=1 / 16, dilated_pooling=True),
     "vgg16_caffe": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_padding="ceil"),
     "vgg16_2x2": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_size=2),
 }
@@ -78,6 +91,8 @@ SMALL = {
 # Squeeze-and-excite averages over a grid that the output stride makes finer; the new rate in a unit that carried its
 # stride in a 3x3 convolution makes another function of it, and so do other means in a shortcut: not atrous consistent.
 INCONSISTENT = (
+    "efficientnet",
+    "efficientnet_smp",
     "mobilenet_v2_smp",
     "mobilenet_v3_large",
     "mobilenet_v3_small_torchvision",
@@ -109,10 +124,26 @@ FULL = {
     "mobilenet_v3_large_minimalistic": (functools.partial(mobilenet_v3_large, minimalistic=True), 1_413_208),
     "mobilenet_v3_small": (mobilenet_v3_small, 927_008),
     "mobilenet_v3_small_reduced": (functools.partial(mobilenet_v3_small, tail="reduced"), 438_704),
+    "mobilenet_v1": (mobilenet_v1, 3_206_976),
+    "efficientnet_b0": (efficientnet.efficientnet_b0, 3_595_388),
+    **{
+        f"efficientnet_{kind}_last_conv": (
+            functools.partial(getattr(efficientnet, f"efficientnet_{kind}"), last_conv=True),
+            count,
+        )
+        for kind, count in (
+            ("b0", 4_007_548),
+            ("b1", 6_513_184),
+            ("b2", 7_700_994),
+            ("b3", 10_696_232),
+            ("b4", 17_548_616),
+        )
+    },
     "xception41": (xception41, 24_920_560),
     "xception65": (xception65, 37_867_312),
     "xception71": (xception71, 40_289_736),
     "vgg16": (vgg16, 14_714_688),
+    "vgg16_bn": (vgg16_bn, 14_723_136),
 }
 
 
@@ -171,6 +202,7 @@ def test_atrous_consistency(name, rng):
         "resnet_beta_multi_grid",
         "resnet_d",
         "resnext",
+        "efficientnet",
         "mobilenet_v2_gluon",
         "mobilenet_v3_small_torchvision",
         "xception",

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from torch_peers import draw_weights, import_peer, load_state, relative_error, to_torch
 
-from deeplab_jax.backbones.mobilenet_v3 import SqueezeExcite, mobilenet_v3_large, mobilenet_v3_small
-from deeplab_jax.nn.options import LayerOptions
+from deeplab_jax.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from deeplab_jax.weights.names import TORCH
 
 IMAGES = jnp.zeros((1, 33, 33, 3))
@@ -63,14 +62,6 @@ def test_taps_are_declared_and_true(factory, tap, channels):
 def test_the_block_that_carried_the_stride_has_the_rate_of_its_system(carrier_rate, rates):
     model = mobilenet_v3_large(output_stride=16, carrier_rate=carrier_rate)
     assert tuple(plan.rate for _, plan in model._units()[-3:]) == rates
-
-
-def test_a_gate_without_weights_is_one_half(rng):
-    layer = SqueezeExcite(8, LayerOptions())
-    x = rng.normal(size=(2, 3, 5, 16)).astype(np.float32)
-    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), x))
-    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    np.testing.assert_allclose(layer.apply(variables, x), x / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ _XCEPTION = r".*blocks[._]\d+\.stack\.conv3\.bn_pw\.weight"
 _MOBILENET_V2 = r".*features\.(3|5|6|8|9|10|12|13|15|16)\.conv\.3\.weight"
 _MOBILENET_V3_LARGE = r"(backbone|features)\.(1\.block\.1|(3|8|9|10)\.block\.2|(5|6|12|14|15)\.block\.3)\.1\.weight"
 _MOBILENET_V3_SMALL = r"features\.(3\.block\.2|(5|6|8|10|11)\.block\.3)\.1\.weight"
+_EFFICIENTNET = r".*\.(\d+\.block\.3\.1|_bn2)\.weight"  # torchvision's, and the first port's
+_TIMM_MOBILE = r".*blocks\.\d+\.\d+\.bn3\.weight"
 _TRANSFORMERS = r".*layer\.(1|3|4|6|7|8|10|11|13|14)\.reduce_1x1\.normalization\.weight"
 
 # Odd and even, and so long that the pyramid's largest rate reaches from one end to the other.
@@ -90,6 +92,16 @@ def _timm_backbone(name: str) -> Callable[[], Peer]:
     def build() -> Peer:
         module = import_peer("timm").create_model(name, pretrained=False)
         return Peer(module, module.forward_features)
+
+    return build
+
+
+def _timm_mobile(name: str) -> Callable[[], Peer]:
+    """Up to its last block: the 1x1 convolution behind belongs to the classifier."""
+
+    def build() -> Peer:
+        module = import_peer("timm").create_model(name, pretrained=False)
+        return Peer(module, lambda x: module.blocks(module.bn1(module.conv_stem(x))))
 
     return build
 
@@ -180,6 +192,19 @@ CASES: Mapping[str, Case] = {
         gain=2**0.5,
         left_out=r"classifier\..*",
     ),
+    "torchvision_vgg16_bn": _torchvision_case(
+        _torchvision_backbone("vgg16_bn", lambda module: module.features),
+        "",
+        **{**_BACKBONE, "sizes": ((96, 64), (32, 160))},
+        left_out=r"classifier\..*",
+        slow=True,
+    ),
+    "torchvision_efficientnet_b0": _torchvision_case(
+        _torchvision_backbone("efficientnet_b0", lambda module: module.features[:-1]),
+        _EFFICIENTNET,
+        **_BACKBONE,
+        slow=True,
+    ),
     "torchvision_mobilenet_v2": _torchvision_case(
         _torchvision_backbone("mobilenet_v2", lambda module: module.features[:-1]),
         _MOBILENET_V2,
@@ -203,6 +228,19 @@ CASES: Mapping[str, Case] = {
     "timm_xception71": _timm_case("xception71", slow=True),
     "timm_resnet50": _timm_case("resnet50", layout="torchvision", normalization=_IMAGENET, damped=_RESNET, slow=True),
     "timm_resnet50d": _timm_case("resnet50d", normalization=_IMAGENET, damped=_RESNET, slow=True),
+    **{
+        f"timm_{name}": _timm_case(
+            name, build=_timm_mobile(name), normalization=_IMAGENET, damped=_TIMM_MOBILE, slow=True
+        )
+        for name in ("mobilenetv1_100", "mobilenetv2_100", "mobilenetv3_large_100", "efficientnet_b0")
+    },
+    "smp_deeplabv3plus_efficientnet_b0": _smp_case("DeepLabV3Plus", "efficientnet-b0", _EFFICIENTNET, slow=True),
+    "smp_deeplabv3plus_timm_efficientnet_b0": _smp_case(
+        "DeepLabV3Plus", "timm-efficientnet-b0", _TIMM_MOBILE, slow=True
+    ),
+    "smp_deeplabv3plus_tu_mobilenetv3_large_100": _smp_case(
+        "DeepLabV3Plus", "tu-mobilenetv3_large_100", _TIMM_MOBILE, slow=True
+    ),
     # What DeepLabV3() and DeepLabV3Plus() are without arguments.
     "smp_deeplabv3_resnet34": _smp_case("DeepLabV3", "resnet34", _BASIC_RESNET, slow=True),
     "smp_deeplabv3plus_resnet34": _smp_case("DeepLabV3Plus", "resnet34", _BASIC_RESNET),

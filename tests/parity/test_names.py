@@ -130,7 +130,7 @@ def test_a_backbone_alone_is_no_network(tmp_path):
             (256, 1024, 1, 1),
             r"have \(3, 4, 7, 3\) bottleneck units",
         ),
-        ("torchvision", "torchvision_vgg16", "features.30.weight", (512, 512, 3, 3), "VGG-16 without batch norm alone"),
+        ("torchvision", "torchvision_vgg16", "features.30.weight", (512, 512, 3, 3), "there is VGG-16 alone"),
         ("torchvision", "torchvision_mobilenet_v3_small", "features.13.0.weight", (9, 9, 1, 1), "has 14 layers"),
         ("timm", "timm_xception41", "blocks.13.stack.conv1.bn_dw.weight", (9,), "has 14 blocks"),
         ("smp", "smp_deeplabv3_resnet50", "decoder.aspp.convs.1.0.0.weight", (9, 1, 3, 3), "full branches in v3"),

@@ -31,6 +31,7 @@ _NETWORKS = {  # (our head, our backbone) -> its name
 }
 _LARGE_EFFICIENTNETS = ("b5", "b6", "b7")  # their batch norm has TensorFlow's epsilon
 _LR_ASPP_CHANNELS = 128
+_CONV = 4  # axes of a kernel
 _VGG16_STAGES = (2, 2, 3, 3, 3)  # convolutions per stage
 
 
@@ -105,20 +106,27 @@ def _mobilenet_v3(shapes: ArrayShapes) -> WeightLayout:
 
 def _vgg16(shapes: ArrayShapes) -> WeightLayout:
     """The fully connected layers fit the FCN heads, to start from with scope 'fitting'."""
-    if "features.28.weight" not in shapes or {"features.1.weight", "features.30.weight"} & set(shapes):
-        raise ValueError("there is VGG-16 without batch norm alone")
+    has_norm = "features.1.running_mean" in shapes
     rules: list[WeightRule] = []
-    layer_id = 0
+    layer_id, known = 0, set()
     for stage_id, num_convs in enumerate(_VGG16_STAGES, start=1):
         for conv_id in range(1, num_convs + 1):
-            rules += TORCH.conv(rf"features\.{layer_id}", f"backbone/conv{stage_id}_{conv_id}", bias=True)
-            layer_id += 2  # the ReLU is numbered too
+            source, target = rf"features\.{layer_id}", f"backbone/conv{stage_id}_{conv_id}"
+            known.add(f"features.{layer_id}.weight")
+            if has_norm:
+                rules += TORCH.conv(source, f"{target}/conv", bias=True)
+                rules += TORCH.batch_norm(rf"features\.{layer_id + 1}", f"{target}/norm")
+            else:
+                rules += TORCH.conv(source, target, bias=True)
+            layer_id += 3 if has_norm else 2  # the ReLU is numbered too
         layer_id += 1  # and so is the pooling
-    for source, layer, axes in ((0, "fc6", "oi+7x7"), (3, "fc7", "oi")):
-        rules.append(WeightRule(rf"classifier\.{source}\.weight", f"params/head/{layer}/kernel", axes))
-        rules.append(WeightRule(rf"classifier\.{source}\.bias", f"params/head/{layer}/bias", "copy"))
-    model = _PRESET.model(backbone=_PRESET.classifier("vgg16.vgg16"))
-    return WeightLayout(tuple(rules), (r"classifier\.6\..*",), model)
+    if known != {name for name, shape in shapes.items() if name.startswith("features.") and len(shape) == _CONV}:
+        raise ValueError("of VGG there is VGG-16 alone, with and without batch norm")
+    for number, layer, axes in ((0, "fc6", "oi+7x7"), (3, "fc7", "oi")):
+        rules.append(WeightRule(rf"classifier\.{number}\.weight", f"params/head/{layer}/kernel", axes))
+        rules.append(WeightRule(rf"classifier\.{number}\.bias", f"params/head/{layer}/bias", "copy"))
+    model = _PRESET.model(backbone=_PRESET.classifier("vgg16.vgg16_bn" if has_norm else "vgg16.vgg16"))
+    return WeightLayout(tuple(rules), (r"classifier\.6\..*", TORCH_COUNTERS), model)
 
 
 def _segmentation(shapes: ArrayShapes) -> WeightLayout:
