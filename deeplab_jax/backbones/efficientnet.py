@@ -16,7 +16,7 @@ from deeplab_jax.nn.plan import UnitPlan, atrous_plan
 from deeplab_jax.types import FeatureInfo, Features
 
 
-class Stage(NamedTuple):
+class NominalStage(NamedTuple):
     """A row of the paper's table 1, at width and depth 1."""
 
     expansion: int
@@ -27,20 +27,20 @@ class Stage(NamedTuple):
 
 
 _STAGES = (
-    Stage(1, 16, 1, 1, 3),
-    Stage(6, 24, 2, 2, 3),
-    Stage(6, 40, 2, 2, 5),
-    Stage(6, 80, 3, 2, 3),
-    Stage(6, 112, 3, 1, 5),
-    Stage(6, 192, 4, 2, 5),
-    Stage(6, 320, 1, 1, 3),
+    NominalStage(1, 16, 1, 1, 3),
+    NominalStage(6, 24, 2, 2, 3),
+    NominalStage(6, 40, 2, 2, 5),
+    NominalStage(6, 80, 3, 2, 3),
+    NominalStage(6, 112, 3, 1, 5),
+    NominalStage(6, 192, 4, 2, 5),
+    NominalStage(6, 320, 1, 1, 3),
 )
 _STEM_CHANNELS = 32
 _LAST_CHANNELS = 1280
 _SQUEEZE_FACTOR = 4  # of a block's input, not of its expansion as in MobileNetV3
 
 
-class Block(NamedTuple):
+class ScaledBlock(NamedTuple):
     """One inverted residual at this width."""
 
     expansion: int
@@ -115,7 +115,7 @@ class EfficientNet(nn.Module):
             return self.padding
         return "symmetric" if math.ceil(self.padded_for / stride) % 2 else "tf_same_even"
 
-    def _blocks(self) -> list[Block]:
+    def _blocks(self) -> list[ScaledBlock]:
         blocks, strides, channels_in = [], [], self._channels(_STEM_CHANNELS)
         for stage in _STAGES:
             channels = self._channels(stage.channels)
@@ -124,7 +124,7 @@ class EfficientNet(nn.Module):
                 strides.append(1 if block_id else stage.stride)
                 channels_in = channels
         plans = atrous_plan(strides, output_stride=self.output_stride, stem_stride=2, carrier_rate=self.carrier_rate)
-        return [Block(*block, plan) for block, plan in zip(blocks, plans, strict=True)]
+        return [ScaledBlock(*block, plan) for block, plan in zip(blocks, plans, strict=True)]
 
     def _channels(self, nominal: int) -> int:
         return divisible(nominal * self.width)
