@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from deeplab_jax import visualize
 from deeplab_jax.apps.assembly import network
 from deeplab_jax.apps.assembly.compiled_network import CompiledNetwork, Mask, Probabilities, value_errors, with_options
+from deeplab_jax.apps.assembly.model_card import NO_LICENSE
 from deeplab_jax.apps.assembly.named_parts import describe_network, follow_file
 from deeplab_jax.apps.assembly.trained import read_config
 from deeplab_jax.apps.import_weights import pretrained_variables
@@ -175,12 +176,13 @@ class Model:
         overview = parameter_overview.get_parameter_overview(params, include_stats=False)
         return f"{self!r} on an image of {size[0]} x {size[1]}\n{table}\n{overview}"
 
-    def save(self, path: str | os.PathLike[str], layout: str = "") -> list[pathlib.Path]:
+    def save(self, path: str | os.PathLike[str], layout: str = "", license_id: str = NO_LICENSE) -> list[pathlib.Path]:
         """Writes a file, or a folder, that `load` takes back and that needs nothing else.
 
         Args:
           path: 'NAME.safetensors', or a folder, which gets a model card too.
           layout: whose names the arrays get ('torchvision', ...); '': this project's.
+          license_id: of the weights, for the model card, as hubs spell it ('apache-2.0').
 
         Returns:
           The files that were written.
@@ -188,9 +190,8 @@ class Model:
         Raises:
           UserError: where the path cannot be written, or the network is none that the layout has names for.
         """
-        return write_network(
-            pathlib.Path(path), Network(self.config.model, self.info, jax.device_get(self.variables)), layout=layout
-        )
+        network = Network(self.config.model, self.info, jax.device_get(self.variables), license_id=license_id)
+        return write_network(pathlib.Path(path), network, layout=layout)
 
     @functools.cached_property
     def _features(self) -> Callable[[Variables, Array | np.ndarray], Features]:

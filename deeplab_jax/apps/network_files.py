@@ -6,13 +6,14 @@ import dataclasses
 import difflib
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from flax import traverse_util
 
-from deeplab_jax.apps.assembly.model_card import MARK, model_card
+from deeplab_jax.apps.assembly.model_card import MARK, NO_LICENSE, model_card
 from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, write_description
 from deeplab_jax.apps.assembly.peer_network import find_peer, is_same, peer_arrays
 from deeplab_jax.apps.assembly.published_weights import local_path
@@ -26,6 +27,7 @@ from deeplab_jax.weights.formats.read import FORMATS, read_arrays
 from deeplab_jax.weights.source_settings import NOTHING_STATED, SourceSettings
 
 SUFFIX = ".safetensors"
+_LICENSE = re.compile(r"[A-Za-z0-9.+-]{1,60}")
 
 
 class Network(NamedTuple):
@@ -37,6 +39,7 @@ class Network(NamedTuple):
       variables: {'params', 'batch_stats'}, float32.
       notes: one line for each assumption about something that its file does not say.
       scores: content of scores.json; None: unknown.
+      license_id: of the weights, as hubs spell it ('apache-2.0').
     """
 
     config: ModelConfig
@@ -44,6 +47,7 @@ class Network(NamedTuple):
     variables: dict[str, Any]
     notes: tuple[str, ...] = ()
     scores: Mapping[str, Any] | None = None
+    license_id: str = NO_LICENSE
 
 
 def read_network(
@@ -85,6 +89,8 @@ def write_network(path: str | pathlib.Path, network: Network, *, layout: str = "
       UserError: if the layout's system has no such network, or the path cannot be written.
     """
     path = pathlib.Path(path).expanduser()
+    if not _LICENSE.fullmatch(network.license_id):
+        raise UserError(f"license {network.license_id!r}: must be an identifier as hubs have it, e.g. apache-2.0")
     is_file = path.suffix == SUFFIX
     if not is_file and path.suffix in {suffix for known in FORMATS for suffix in known.suffixes}:
         raise UserError(f"{path}: networks are written as {SUFFIX} files; call it {path.with_suffix(SUFFIX).name}")
@@ -107,7 +113,15 @@ def write_network(path: str | pathlib.Path, network: Network, *, layout: str = "
     if card is None:
         return [file]
     known_as = fitting_layouts({name: array.shape for name, array in arrays.items()})[0]
-    text = model_card(config, network.info, network.scores, folder=path.name, layout=known_as, peer=peer)
+    text = model_card(
+        config,
+        network.info,
+        network.scores,
+        folder=path.name,
+        layout=known_as,
+        peer=peer,
+        license_id=network.license_id,
+    )
     with write_errors(card, "path"), whole(card) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     return [file, card]

@@ -245,6 +245,15 @@ def test_a_folder_has_a_card_and_comes_back(network, tmp_path):
     assert "Not scored" in written[1].read_text()
 
 
+def test_a_card_states_the_license(network, tmp_path):
+    _, card = write_network(tmp_path / "field", network._replace(license_id="apache-2.0"))
+    assert "\nlicense: apache-2.0\n" in card.read_text()
+    assert "Not stated" not in card.read_text()
+    with pytest.raises(UserError, match="must be an identifier as hubs have it"):
+        write_network(tmp_path / "other", network._replace(license_id="mine\npipeline_tag: other"))
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_strangers_readme_is_not_overwritten(network, tmp_path):
     (tmp_path / "README.md").write_text("# Mine")
     with pytest.raises(UserError, match=r"README\.md: is no model card of this project's"):

@@ -12,6 +12,7 @@ from deeplab_jax.models.build import find_normalization
 from deeplab_jax.types import DatasetInfo, PeerNetwork
 
 MARK = "library_name: deeplab_jax"  # identifies our own cards by their header
+NO_LICENSE = "unknown"
 
 _LOAD_TORCH = """```python
 import {module}
@@ -44,6 +45,7 @@ def model_card(
     folder: str,
     layout: str,
     peer: PeerNetwork | None = None,
+    license_id: str = NO_LICENSE,
 ) -> str:
     """The card's text.
 
@@ -52,10 +54,18 @@ def model_card(
       folder: name of the folder.
       layout: of the file's names, as which a bare backbone would be recognised.
       peer: the other system's network; None: the names are our own.
+      license_id: of the weights, as hubs spell it ('apache-2.0').
     """
     is_whole = peer is None or "head" in peer.layout.model
     parts = [config.backbone.name, *([config.head.name] if is_whole else [])]
-    lines = ["---", MARK, "pipeline_tag: image-segmentation", "license: unknown", "tags:", "- semantic-segmentation"]
+    lines = [
+        "---",
+        MARK,
+        "pipeline_tag: image-segmentation",
+        f"license: {license_id}",
+        "tags:",
+        "- semantic-segmentation",
+    ]
     lines += ["- deeplab", "---", "", f"# {' and '.join(parts)}, {info.name}", ""]
     lines += _facts(config, info)
     lines += ["", "## Scores", "", *_score_lines(scores), "", "## Use", ""]
@@ -64,7 +74,8 @@ def model_card(
         lines.append(_LOAD_TORCH.format(module=module, constructor=peer.constructor, inputs=_inputs(config, info)))
     loading = _LOAD_OURS if is_whole else _BACKBONE_ALONE
     lines.append(loading.format(folder=folder, layout=layout))
-    lines += ["## License", "", "Not stated: whoever publishes these weights fills in `license` above.", ""]
+    unknown = "Not stated: whoever publishes these weights fills in `license` above."
+    lines += ["## License", "", unknown if license_id == NO_LICENSE else license_id, ""]
     lines.append(f"Written by deeplab_jax {deeplab_jax.__version__}.")
     return "\n".join(lines) + "\n"
 

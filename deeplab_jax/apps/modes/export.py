@@ -7,6 +7,7 @@ import pathlib
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.export_check import find_check_images
 from deeplab_jax.apps.assembly.exporting import find_format, write_program
+from deeplab_jax.apps.assembly.model_card import NO_LICENSE
 from deeplab_jax.apps.assembly.peer_network import writable_layouts
 from deeplab_jax.apps.import_weights import WEIGHTS_FILE
 from deeplab_jax.apps.network_files import Network, read_scores, write_network
@@ -25,18 +26,26 @@ FLAGS = (
     ),
     Flag("images", "", "to compare the file and the network on, as predict takes them; default: of the data set"),
     Flag("output", "", "folder of the results; default: WORKDIR/export"),
+    Flag("license", NO_LICENSE, "of the weights, for their model card, as hubs spell it, e.g. apache-2.0"),
 )
 NEEDS = Needs.WEIGHTS
 
 
 def run(request: Request) -> int:
     flags = request.flags
-    export(request.config, request.workdir, flags["checkpoint"], flags["format"], flags["images"], flags["output"])
+    places = {name: flags[name] for name in ("images", "output")}
+    export(request.config, request.workdir, flags["checkpoint"], flags["format"], **places, license_id=flags["license"])
     return 0
 
 
 def export(
-    config: Config, workdir: pathlib.Path, checkpoint: str, formats: str, images: str = "", output: str = ""
+    config: Config,
+    workdir: pathlib.Path,
+    checkpoint: str,
+    formats: str,
+    images: str = "",
+    output: str = "",
+    license_id: str = NO_LICENSE,
 ) -> None:
     """Writes the workdir's best checkpoint, or `checkpoint`, in each of `formats`.
 
@@ -47,6 +56,7 @@ def export(
       formats: names of modules of deeplab_jax/export/formats, or of weights; separated by commas.
       images: to compare on, as in `predict`; '': the first of the evaluation split.
       output: folder to write to; '': the workdir's export/.
+      license_id: of the weights, for their model card.
 
     Raises:
       UserError: from `write_program` and `write_network`.
@@ -60,7 +70,7 @@ def export(
     scores = None if checkpoint else read_scores(workdir)
     for name in [name for name in names if name in weights]:
         path = folder / (WEIGHTS_FILE if name == _OWN_WEIGHTS else name)
-        trained = Network(config.model, info, dict(variables), scores=scores)
+        trained = Network(config.model, info, dict(variables), scores=scores, license_id=license_id)
         for file in write_network(path, trained, layout=weights[name]):
             print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     samples = find_check_images(config, info, images) if found else {}
