@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
+from flax import traverse_util
 from foreign_network import NUM_CLASSES, draw, shapes_of, small_network
 
 from deeplab_jax.apps.assembly.weights_file import read_file
-from deeplab_jax.apps.import_weights import ReadOptions, read_weights
-from deeplab_jax.types import UserError
+from deeplab_jax.apps.import_weights import ReadOptions, model_config, read_weights
+from deeplab_jax.types import UserError, WeightLayout, WeightRule
 from deeplab_jax.weights.formats.safetensors_file import write
 from deeplab_jax.weights.source_settings import SourceSettings
 
@@ -237,3 +240,43 @@ def test_settings_within_a_checkpoint(arrays, tmp_path):
     imported = read_weights(path, ReadOptions())
     assert imported.config.output_stride == 8
     assert "output stride 8: as its hyper_parameters has them" in imported.notes
+
+
+# ---- an auxiliary head
+
+
+@pytest.fixture
+def with_auxiliary(monkeypatch, tmp_path):
+    """(file, layout) of a small network whose main head was replaced by one for two classes: the auxiliary has five."""
+    tiny = {"num_units": (1, 1, 1, 1), "multi_grid": (1,), "strided_unit": "first", "width": 0.125}
+    model = {
+        "align_corners": False,
+        "normalization": "imagenet",
+        "output_stride": 16,
+        "backbone": {"name": "resnet.ResNet", "args": tiny},
+        "head": {"name": "auxiliary.auxiliary", "args": {}},
+        "auxiliary": {"name": "auxiliary.auxiliary", "args": {"feature": "penultimate"}},
+    }
+    shapes = shapes_of(model_config({**model, "num_classes": 2}))
+    named = {
+        path: np.ones(leaf.shape, np.float32) for path, leaf in traverse_util.flatten_dict(shapes, sep="/").items()
+    }
+    channels = named["params/auxiliary/logits/kernel"].shape[2]
+    named["params/auxiliary/logits/kernel"] = np.ones((1, 1, channels, 5), np.float32)
+    named["params/auxiliary/logits/bias"] = np.ones(5, np.float32)
+    layout = WeightLayout((WeightRule("(.*)", "{1}", "copy"),), (), {**model, "num_classes": 2})
+    module = types.ModuleType("layout_of_mine")
+    module.__file__ = "layout_of_mine.py"
+    module.recognize = lambda shapes: layout
+    monkeypatch.setitem(sys.modules, "layout_of_mine", module)
+    return _pickled(tmp_path, named), "layout_of_mine:recognize"
+
+
+def test_an_auxiliary_head_that_does_not_fit_is_left_out(with_auxiliary):
+    path, layout = with_auxiliary
+    imported = read_weights(path, ReadOptions(layout))
+    assert imported.config.auxiliary.name == ""
+    assert set(imported.variables["params"]) == {"backbone", "head"}
+    assert any("auxiliary head does not fit the network and is left out" in note for note in imported.notes)
+    with pytest.raises(UserError, match="misshapen: params/auxiliary/logits"):
+        read_weights(path, ReadOptions(layout, strict=True))
