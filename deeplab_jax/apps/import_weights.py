@@ -15,7 +15,14 @@ from flax import linen as nn
 from flax import traverse_util
 
 from deeplab_jax import registry
-from deeplab_jax.apps.assembly.source_network import describe, for_channels, say_assumed, say_read, with_settings
+from deeplab_jax.apps.assembly.source_network import (
+    describe,
+    for_channels,
+    say_assumed,
+    say_outputs,
+    say_read,
+    with_settings,
+)
 from deeplab_jax.apps.assembly.stem import load_for_channels
 from deeplab_jax.apps.assembly.weights_file import WeightsFile, read_file, say_left_out
 from deeplab_jax.config import Config, ModelConfig, PartConfig, from_dict, plain
@@ -182,7 +189,11 @@ def read_weights(path: str, options: ReadOptions) -> Imported:
         raise UserError(f"{path}: its settings build no network ({' '.join(str(error).split())[:200]})") from None
     config, variables, report, notes = _load(file, config, target, path, strict=options.strict or file.info is not None)
     if file.info is None:
-        notes += (*say_read(file.settings, options.chosen), *say_assumed(config, info, known, file.layout_name))
+        notes += (
+            *say_read(file.settings, options.chosen),
+            *say_outputs(config, known),
+            *say_assumed(config, info, known, file.layout_name),
+        )
     names_classes = file.info is not None or info.class_names == known.class_names
     return Imported(file.layout_name, config, info, variables, report, file.notes + notes, names_classes)
 

@@ -18,6 +18,13 @@ from deeplab_jax.weights.source_settings import SourceSettings
 _RATES = "atrous_rates"
 _SAME_RATES = ("smp", "torchvision")  # systems whose rates do not follow the output stride
 _MIDDLE = 127.5  # of a byte: images of other channels than RGB are brought to [-1, 1] where nothing else is said
+_ACTIVATIONS = (
+    "identity",
+    "softmax",
+    "softmax2d",
+    "argmax",
+    "argmax2d",
+)  # with which the largest logit's class is right
 _UNKNOWN = "imported"  # name of a data set that is not known
 
 
@@ -92,6 +99,17 @@ def say_read(settings: SourceSettings, chosen: SourceSettings) -> tuple[str, ...
     return (f"{_listed(listed)}: as its {settings.origin} has them",) if listed else ()
 
 
+def say_outputs(config: ModelConfig, known: SourceSettings) -> tuple[str, ...]:
+    """A line where the logits are not those of classes that exclude one another."""
+    if config.num_classes == 1:
+        return (
+            "its one output is one logit, of the object: segment's mask is 0 everywhere; threshold its logits at 0",
+        )
+    if known.activation and known.activation not in _ACTIVATIONS:
+        return (f"its activation '{known.activation}' is not applied: segment takes the class of the largest logit",)
+    return ()
+
+
 def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, layout: str) -> tuple[str, ...]:
     """A line with what nothing says, as the layout's system has it by default, and the flags that change it."""
     rates = config.head.args.get(_RATES)
@@ -104,7 +122,9 @@ def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, l
     if not known.normalization:
         is_own = config.normalization == DATASET_NORMALIZATION
         assumed["normalization"] = (
-            f"{info.channels} channels brought to [-1, 1]" if is_own else f"normalization '{config.normalization}'"
+            f"pixels of {info.channels} channels brought to [-1, 1]"
+            if is_own
+            else f"normalization '{config.normalization}'"
         )
     if known.align_corners is None:
         assumed["align_corners"] = (

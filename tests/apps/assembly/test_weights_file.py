@@ -230,6 +230,18 @@ def test_every_assumption_can_be_chosen(arrays, tmp_path):
     assert imported.notes == ("its 4 classes are taken to be numbers without names: the file does not say",)
 
 
+@pytest.mark.parametrize(("activation", "says"), [("sigmoid", True), ("softmax2d", False), ("identity", False)])
+def test_an_activation_that_makes_other_masks_is_told(activation, says, arrays, tmp_path):
+    imported = read_weights(_folder(tmp_path, arrays, activation=activation), ReadOptions())
+    assert any("'sigmoid' is not applied" in note for note in imported.notes) == says
+
+
+def test_one_output_is_told(arrays, tmp_path):
+    one = {name: array[:1] if name.startswith(LOGITS) else array for name, array in arrays.items()}
+    imported = read_weights(_pickled(tmp_path, one), ReadOptions())
+    assert any("its one output is one logit" in note for note in imported.notes)
+
+
 def test_rates_must_fit_the_branches(arrays, tmp_path):
     with pytest.raises(UserError, match=r"atrous rates \(6, 12\): its head has 0 atrous branches"):
         read_weights(_pickled(tmp_path, arrays), ReadOptions(chosen=SourceSettings(atrous_rates=(6, 12))))

@@ -95,3 +95,27 @@ def test_a_shape_that_lies_allocates_nothing(old, tmp_path, refused):
     ):
         (tmp_path / "weights.pkl").write_bytes(data.replace(old, new))
         assert "damaged" in refused(tmp_path / "weights.pkl")
+
+
+class _Named:
+    """Paddle's tensor, which its pickles construct as tuple((name, array))."""
+
+    def __init__(self, name, array):
+        self.pair = (name, array)
+
+    def __reduce__(self):
+        return tuple, (self.pair,)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("named", [True, False], ids=["tensors", "arrays"])
+def test_paddle_s_parameters(named, protocol, tmp_path):
+    """As paddle.save writes a state dict: arrays, or tensors with their names, and a table of names beside them."""
+    tree = {name: _Named(f"param_{name}", array) if named else array for name, array in ARRAYS.items()}
+    tree["StructuredToParameterName@@"] = {name: f"param_{name}" for name in ARRAYS}
+    path = tmp_path / "model.pdparams"
+    path.write_bytes(pickle.dumps(tree, protocol))
+    read = read_arrays(path)
+    assert set(read) == set(ARRAYS)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(read[name], array)
