@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -107,6 +108,8 @@ def pretrained_variables(
 ) -> tuple[dict[str, Any], LoadReport, bool]:
     """(initial variables per `config.pretrained`, on the host; the report; whether batch norm was folded).
 
+    What was taken out of the file's wrapping is printed to stderr.
+
     Args:
       variables: of the network, overwritten by those of the file.
       model: the network, if images may have channels other than RGB.
@@ -117,6 +120,8 @@ def pretrained_variables(
     start = config.pretrained
     file = read_file(start.source, start.layout)
     check_agreement(config, file.layout.model, start.scope)
+    for note in file.notes:
+        print(f"{start.source}: {note}", file=sys.stderr)
 
     def load(target: Variables) -> tuple[dict[str, Any], LoadReport]:
         return load_weights(file.arrays, file.layout, target, scope=start.scope, path=start.source)

@@ -171,3 +171,16 @@ def test_a_source_must_be_given(config, tmp_path):
     with pytest.raises(UserError, match="give --source=PATH"):
         import_weights(config, tmp_path / "run", "")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wrapped_file_is_a_start_too(foreign, tmp_path, capsys):
+    _, ours, theirs = foreign
+    path = tmp_path / "wrapped.npz"
+    np.savez(path, **{f"net.module.{name}": array for name, array in theirs.items()})
+    start = PretrainedConfig(source=str(path), layout="transformers")
+    model = dataclasses.replace(small_network(), pretrained=start)
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes_of(model))
+    loaded, _, _ = pretrained_variables(model, target)
+    kernel = loaded["params"]["backbone"]["stem"]["conv"]["kernel"]
+    np.testing.assert_array_equal(kernel, ours["params/backbone/stem/conv/kernel"])
+    assert "its weights are those of 'net', names are read without 'module.'" in capsys.readouterr().err

@@ -137,7 +137,8 @@ def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, l
     if not assumed:
         return (f"{classes}: the file does not say",) if classes else ()
     flags = _listed([f"--{name}" for name in assumed])
-    line = f"{_listed(list(assumed.values()))} are assumed, as {layout} has them: the file does not say ({flags})"
+    verb = "are" if len(assumed) > 1 else "is"
+    line = f"{_listed(list(assumed.values()))} {verb} assumed, as {layout} has them: the file does not say ({flags})"
     return (f"{line}; {classes}" if classes else line,)
 
 
