@@ -132,8 +132,9 @@ PRESETS: Mapping[str, Preset] = {
                 "epsilon": 1e-5,
             },
             "efficientnet": {"padding": "tf_same", "carrier_rate": "new", "epsilon": 1e-3},
-            "aspp": {"num_refinements": 1, "dropout": 0.5, "epsilon": 1e-5},
+            "aspp": {"rates_output_stride": 0, "num_refinements": 1, "dropout": 0.5, "epsilon": 1e-5},
             "v3plus": {
+                "rates_output_stride": 0,
                 "num_refinements": 1,
                 "num_decoder_convs": 1,
                 "separable": True,

@@ -159,12 +159,14 @@ class WeightLayout:
       ignored: names without a counterpart here (a classifier, optimizer slots).
       model: fields of the model's config, as nested dicts; without 'head' if the file holds only a backbone.
       folded: whether batch norm is folded into the convolutions' kernels and biases.
+      notes: a line each for what another network with the same names would have otherwise.
     """
 
     rules: tuple[WeightRule, ...]
     ignored: tuple[str, ...]
     model: Mapping[str, Any]
     folded: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class PeerNetwork(NamedTuple):

@@ -200,7 +200,9 @@ def read_weights(path: str, options: ReadOptions) -> Imported:
             *say_assumed(config, info, known, file.layout_name),
         )
     names_classes = file.info is not None or info.class_names == known.class_names
-    return Imported(file.layout_name, config, info, variables, report, file.notes + notes, names_classes)
+    return Imported(
+        file.layout_name, config, info, variables, report, file.notes + file.layout.notes + notes, names_classes
+    )
 
 
 def _load(

@@ -35,6 +35,7 @@ _STAGES = (
     NominalStage(6, 192, 4, 2, 5),
     NominalStage(6, 320, 1, 1, 3),
 )
+_NOMINAL_STRIDE = 32
 _STEM_CHANNELS = 32
 _LAST_CHANNELS = 1280
 _SQUEEZE_FACTOR = 4  # of a block's input, not of its expansion as in MobileNetV3
@@ -61,6 +62,8 @@ class EfficientNet(nn.Module):
       padded_for: (segmentation_models.pytorch) with padding='tf_same': the size of images by which the padding of each
         convolution is fixed, whatever the size of the images that come; 0: by their own.
       last_conv: the deepest features are those of the classifier's 1x1 convolution after the blocks.
+      early_blocks: (segmentation_models.pytorch's B0: 2) how many blocks before the last stride already have the rate
+        that it becomes.
       carrier_rate: 'old', or 'new' (segmentation_models.pytorch); see `atrous_plan`.
       epsilon: of batch norm; 1e-3 in TensorFlow and segmentation_models.pytorch, 1e-5 in torchvision and timm.
     """
@@ -72,6 +75,7 @@ class EfficientNet(nn.Module):
     padding: str = "symmetric"
     padded_for: int = 0
     last_conv: bool = False
+    early_blocks: int = 0
     carrier_rate: str = "old"
     epsilon: float = 1e-3
 
@@ -123,7 +127,15 @@ class EfficientNet(nn.Module):
                 blocks.append((stage.expansion, channels_in, channels, stage.kernel_size))
                 strides.append(1 if block_id else stage.stride)
                 channels_in = channels
-        plans = atrous_plan(strides, output_stride=self.output_stride, stem_stride=2, carrier_rate=self.carrier_rate)
+        last = max(block_id for block_id, stride in enumerate(strides) if stride > 1)
+        early = range(last - self.early_blocks, last) if self.output_stride < _NOMINAL_STRIDE else ()
+        plans = atrous_plan(
+            strides,
+            output_stride=self.output_stride,
+            stem_stride=2,
+            unit_rates=[strides[last] if block_id in early else 1 for block_id in range(len(strides))],
+            carrier_rate=self.carrier_rate,
+        )
         return [ScaledBlock(*block, plan) for block, plan in zip(blocks, plans, strict=True)]
 
     def _channels(self, nominal: int) -> int:

@@ -27,7 +27,9 @@ class ASPPFields:
     """Fields shared by ASPP and the heads that contain it.
 
     Attributes:
-      atrous_rates: of the 3x3 branches, at output stride 16; empty: only image pooling and 1x1, as for MobileNet.
+      atrous_rates: of the 3x3 branches; empty: only image pooling and 1x1, as for MobileNet.
+      rates_output_stride: the output stride that the rates are given at, from which they scale to keep their extent in
+        the image; 0: they are in cells, whatever the stride (segmentation_models.pytorch).
       separable: depthwise separable 3x3 branches (v3+).
       inner_norm: of separable branches; see SeparableConvNorm.
       projection_kernel_size: of the convolution after the concatenation: 1, or 3 (mmsegmentation).
@@ -37,6 +39,7 @@ class ASPPFields:
     """
 
     atrous_rates: tuple[int, ...] = (6, 12, 18)
+    rates_output_stride: int = RATES_OUTPUT_STRIDE
     separable: bool = False
     inner_norm: bool = True
     projection_kernel_size: int = 1
@@ -50,8 +53,7 @@ class ASPP(ASPPFields, nn.Module):
     """Image pooling, a 1x1 and several atrous 3x3 convolutions in parallel, concatenated and projected.
 
     Attributes:
-      output_stride: of the input features; rates scale inversely with it, so they stay constant in image pixels
-        (doubled at 8, halved at 32).
+      output_stride: of the input features; rates given at 16 are doubled at 8, halved at 32.
     """
 
     output_stride: int
@@ -68,7 +70,8 @@ class ASPP(ASPPFields, nn.Module):
         ]
         conv = conv3x3(self.separable, self.inner_norm)
         for branch_id, nominal_rate in enumerate(self.atrous_rates, start=1):
-            rate = scaled_rate(nominal_rate, given_at=RATES_OUTPUT_STRIDE, output_stride=self.output_stride)
+            given_at = self.rates_output_stride or self.output_stride
+            rate = scaled_rate(nominal_rate, given_at=given_at, output_stride=self.output_stride)
             branches.append(conv(self.channels, rate=rate, name=f"aspp{branch_id}", **shared)(x, train=train))
         projection = ConvNorm(self.channels, self.projection_kernel_size, name="projection", **shared)
         x = projection(jnp.concatenate(branches, axis=-1), train=train)

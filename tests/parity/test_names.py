@@ -93,6 +93,14 @@ def test_older_names_of_smps_v3_have_the_same_places():
     assert [place(older(name), old_layout.rules) for name in shapes] == [place(name, layout.rules) for name in shapes]
 
 
+def test_an_encoder_with_a_twin_says_which_it_is_taken_for():
+    """timm's own MobileNetV3 and the one ported from TensorFlow differ in no name and no shape."""
+    golden = golden_of("smp_deeplabv3plus_tu_mobilenetv3_large_100")
+    (note,) = recognized("smp", golden.shapes).notes
+    assert "pads as 'tf_same' and has epsilon 1e-3" in note
+    assert recognized("smp", golden_of("smp_deeplabv3plus_resnet34").shapes).notes == ()
+
+
 @pytest.mark.parametrize("name", ["torchvision_resnet50", "torchvision_mobilenet_v3_small", "timm_xception41"])
 def test_a_classifier_decides_no_rates_and_no_taps(name):
     """Else training from it would refuse what only a segmentation network chooses."""

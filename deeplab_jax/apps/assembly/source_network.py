@@ -16,6 +16,7 @@ from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, Normalization,
 from deeplab_jax.weights.source_settings import SourceSettings
 
 _RATES = "atrous_rates"
+_GIVEN_AT = "rates_output_stride"
 _SAME_RATES = ("smp", "torchvision")  # systems whose rates do not follow the output stride
 _MIDDLE = 127.5  # of a byte: images of other channels than RGB are brought to [-1, 1] where nothing else is said
 _ACTIVATIONS = (
@@ -31,23 +32,26 @@ _UNKNOWN = "imported"  # name of a data set that is not known
 def with_settings(model: Mapping[str, Any], known: SourceSettings, layout_name: str, path: str) -> dict[str, Any]:
     """A layout's model with what is known of the network beside its arrays.
 
-    Rates in the model are given at output stride 16. Where only the stride is known, they follow the system's rule.
+    Where only the stride is known, rates follow the system's rule.
 
     Raises:
       UserError: where the rates are none that a network here can have at its stride.
     """
     changed = dict(model)
     stride = known.output_stride or model["output_stride"]
-    given = model["head"]["args"].get(_RATES, ())
+    arguments = model["head"]["args"]
+    given, given_at = arguments.get(_RATES, ()), arguments.get(_GIVEN_AT, RATES_OUTPUT_STRIDE) or stride
     stated = known.atrous_rates or (layout_name in _SAME_RATES and known.output_stride)
-    rates = known.atrous_rates or tuple(rate * RATES_OUTPUT_STRIDE // model["output_stride"] for rate in given)
+    rates = known.atrous_rates or _in_cells(arguments, model["output_stride"])
     if rates and stated:
         if len(given) != len(rates):
             raise UserError(f"{path}: atrous rates {rates}: its head has {len(given)} atrous branches")
-        if any(rate * stride % RATES_OUTPUT_STRIDE for rate in rates):
+        if any(rate * stride % given_at for rate in rates):
             raise UserError(f"{path}: atrous rates {rates} at output stride {stride}: must be even at 8")
-        at_16 = tuple(rate * stride // RATES_OUTPUT_STRIDE for rate in rates)
-        changed["head"] = {**model["head"], "args": {**model["head"]["args"], _RATES: at_16}}
+        changed["head"] = {
+            **model["head"],
+            "args": {**arguments, _RATES: tuple(rate * stride // given_at for rate in rates)},
+        }
     changed["output_stride"] = stride
     if known.align_corners is not None:
         changed["align_corners"] = known.align_corners
@@ -112,8 +116,7 @@ def say_outputs(config: ModelConfig, known: SourceSettings) -> tuple[str, ...]:
 
 def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, layout: str) -> tuple[str, ...]:
     """A line with what nothing says, as the layout's system has it by default, and the flags that change it."""
-    rates = config.head.args.get(_RATES)
-    scaled = tuple(rate * RATES_OUTPUT_STRIDE // config.output_stride for rate in rates or ())
+    scaled = _in_cells(config.head.args, config.output_stride)
     assumed: dict[str, str] = {}
     if not known.output_stride:
         assumed["output_stride"] = f"output stride {config.output_stride}"
@@ -140,6 +143,12 @@ def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, l
     verb = "are" if len(assumed) > 1 else "is"
     line = f"{_listed(list(assumed.values()))} {verb} assumed, as {layout} has them: the file does not say ({flags})"
     return (f"{line}; {classes}" if classes else line,)
+
+
+def _in_cells(arguments: Mapping[str, Any], output_stride: int) -> tuple[int, ...]:
+    """The rates of a head with these arguments, as convolutions at this output stride have them."""
+    given_at = arguments.get(_GIVEN_AT, RATES_OUTPUT_STRIDE) or output_stride
+    return tuple(rate * given_at // output_stride for rate in arguments.get(_RATES) or ())
 
 
 def _listed(words: list[str]) -> str:

@@ -36,17 +36,33 @@ _ENCODERS = {  # our backbone -> its own encoder; it has timm's too
 }
 
 
+_OTHERS = {  # an array of encoders that are not here -> what they are
+    "encoder.features.conv1_1.conv.weight": "DPN",
+    "encoder.layer0.conv1.weight": "SENet, SE-ResNet and SE-ResNeXt",
+    "encoder.layer1.0.conv1.paths.0.conv.weight": "SK-ResNet",
+    "encoder.layer1.0.conv2.paths.0.conv.weight": "SK-ResNeXt",
+    "encoder.stage0.rbr_conv.0.conv.weight": "MobileOne",
+}
+
+
+_TWIN = (
+    "its encoder is taken to be timm's own; the one that timm ported from TensorFlow ('tu-tf_...', 'timm-mobilenetv3_...') "
+    "has the same names, but pads as 'tf_same' and has epsilon 1e-3: the file does not say"
+)
+
+
 class _Encoder(NamedTuple):
     config: dict[str, Any]
     rules: tuple[WeightRule, ...]
     normalization: str
+    has_twin: bool = False  # another one with the same names
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
     """The layout of a file with these array names.
 
-    A file contains neither stride nor rates; the system's defaults are assumed, rates 12, 24, 36 at output stride 8 for
-    v3 and 16 for v3+. Our rates are given at 16 and scale inversely with the stride, theirs do not.
+    A file contains neither stride nor rates; the system's defaults are assumed, output stride 8 for v3 and 16 for v3+,
+    and rates 12, 24, 36 at either.
 
     Raises:
       ValueError: when the names are not this system's, or the network is not supported.
@@ -57,7 +73,8 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     if is_v3plus != (f"{pyramid}convs.1.0.0.weight" in shapes):
         raise ValueError(f"'{pyramid}convs': only full branches in v3 and separable ones in v3+ are supported")
     num_classes = require(shapes, "segmentation_head.0.weight")[0]
-    head, stride, rates = ("v3plus.v3plus", 16, (12, 24, 36)) if is_v3plus else ("aspp.aspp", 8, (6, 12, 18))
+    head, stride = ("v3plus.v3plus", 16) if is_v3plus else ("aspp.aspp", 8)
+    rates = {"atrous_rates": (12, 24, 36)}
     return _network(_encoder(shapes), head, channels, rates, num_classes=num_classes, output_stride=stride)
 
 
@@ -80,11 +97,12 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
         raise ValueError(
             f"output stride {stride} and atrous rates {rates}: there are three rates, and strides 8 and 16"
         )
-    aspp_channels = head["args"].get("aspp_channels", 256)
+    aspp_channels, given_at = head["args"].get("aspp_channels", 256), head["args"].get("rates_output_stride", 16)
+    given = {"atrous_rates": rates, "rates_output_stride": given_at}
     layout = _network(
-        encoder, head["name"], aspp_channels, rates, num_classes=model["num_classes"], output_stride=stride
+        encoder, head["name"], aspp_channels, given, num_classes=model["num_classes"], output_stride=stride
     )
-    actual = tuple(rate * 16 // stride for rate in rates)  # ours are given at 16
+    actual = tuple(rate * (given_at or stride) // stride for rate in rates)
     options = (
         f'"{name}", encoder_weights=None, encoder_output_stride={stride}, decoder_channels={aspp_channels}, '
         f"decoder_atrous_rates={actual}, in_channels={channels}, classes={model['num_classes']}"
@@ -93,10 +111,10 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
 
 
 def _network(
-    encoder: _Encoder, head: str, channels: int, rates: tuple[int, ...], *, num_classes: int, output_stride: int
+    encoder: _Encoder, head: str, channels: int, rates: Mapping[str, Any], *, num_classes: int, output_stride: int
 ) -> WeightLayout:
-    """The layout of the network with our `head`, with rates given at output stride 16."""
-    arguments: dict[str, Any] = {"aspp_channels": channels, "atrous_rates": rates}
+    """The layout of the network with our `head`; `rates` are its arguments about them."""
+    arguments: dict[str, Any] = {"aspp_channels": channels, **rates}
     if head == "v3plus.v3plus":
         arguments["decoder_channels"] = channels
     model = _PRESET.model(
@@ -108,10 +126,14 @@ def _network(
     )
     logits = TORCH.conv(r"segmentation_head\.0", "head/logits", bias=True)
     head_rules = _v3plus_rules() if head == "v3plus.v3plus" else _v3_rules()
-    return WeightLayout((*encoder.rules, *head_rules, *logits), _IGNORED, model)
+    notes = (_TWIN,) if encoder.has_twin else ()
+    return WeightLayout((*encoder.rules, *head_rules, *logits), _IGNORED, model, notes=notes)
 
 
 def _encoder(shapes: ArrayShapes) -> _Encoder:
+    for name, what in _OTHERS.items():
+        if name in shapes:
+            raise ValueError(f"its encoder is of the kind {what} ('{name}'), which is not here")
     if any(name.startswith(_TIMM) for name in shapes):
         return _timm_encoder(timm_parts.backbone(shapes, _TIMM, "_"))
     if f"{_OWN}features.0.0.weight" in shapes:
@@ -123,7 +145,10 @@ def _encoder(shapes: ArrayShapes) -> _Encoder:
         )
     if f"{_OWN}_conv_stem.weight" in shapes:
         found = ported_efficientnet(shapes, _OWN)
-        return _own_encoder(found._replace(arguments={"padded_for": training_size(found.name)}))
+        arguments = {"padded_for": training_size(found.name)}
+        if found.name == "efficientnet.efficientnet_b0":
+            arguments["early_blocks"] = 2  # it counts two blocks of B0's fifth stage to the next one
+        return _own_encoder(found._replace(arguments=arguments))
     return _own_encoder(resnet(shapes, _OWN))
 
 
@@ -151,7 +176,8 @@ def _own_encoder(found: Backbone) -> _Encoder:
 
 def _timm_encoder(found: Backbone) -> _Encoder:
     normalization = "minus_one_to_one" if found.name.startswith("xception.") else "imagenet"
-    return _Encoder(PRESETS["timm"].part(found.name, **found.arguments), found.rules, normalization)
+    has_twin = found.name.startswith(("mobilenet_v3.", "efficientnet."))
+    return _Encoder(PRESETS["timm"].part(found.name, **found.arguments), found.rules, normalization, has_twin)
 
 
 def _mobilenet_v2(width: float) -> _Encoder:
