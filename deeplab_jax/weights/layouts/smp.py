@@ -46,8 +46,8 @@ _OTHERS = {  # an array of encoders that are not here -> what they are
 
 
 _TWIN = (
-    "its encoder is taken to be timm's own; the one that timm ported from TensorFlow ('tu-tf_...', 'timm-mobilenetv3_...') "
-    "has the same names, but pads as 'tf_same' and has epsilon 1e-3: the file does not say"
+    "its encoder is taken to be timm's own; the one ported from TensorFlow ('tu-tf_...', 'timm-mobilenetv3_...') has "
+    "the same names, but pads as 'tf_same' and has epsilon 1e-3: the file does not say"
 )
 
 
