@@ -28,6 +28,7 @@ NUM_LOADED = 28
 
 
 @pytest.mark.peer
+@pytest.mark.slow
 def test_every_encoder_is_loaded_or_refused_by_name():
     smp, torch = import_peer("segmentation_models_pytorch"), import_peer("torch")
     loaded = 0
