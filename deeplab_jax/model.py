@@ -106,6 +106,9 @@ class Model:
     def segment(self, image: Any, **options: Any) -> Mask | list[Mask]:
         """The class id of each pixel, [height, width], uint8 (int32 for more than 256 classes).
 
+        A binary network gives 1 for the object and 0 for the background; one of classes that overlap gives bool
+        [height, width, classes], which classes there are at each pixel. Both take the option `threshold`.
+
         Args:
           image: a path, a PIL image or uint8 [height, width, 3]; or a list of these, which then gives a list. Images of
             a list that are computed at one size share batches of `config.inference.batch_size`.
@@ -122,7 +125,10 @@ class Model:
     @overload
     def probabilities(self, image: GivenImages, **options: Any) -> list[Probabilities]: ...
     def probabilities(self, image: Any, **options: Any) -> Probabilities | list[Probabilities]:
-        """The probability of each class at each pixel, float32 [height, width, classes]; arguments as `segment`."""
+        """The probability of each class at each pixel, float32 [height, width, classes]; arguments as `segment`.
+
+        Those of a binary network are two, of the background and of the object; they sum to 1 unless classes overlap.
+        """
         return self._run(CompiledNetwork.probabilities, image, options)
 
     def features(self, images: ArrayLike) -> Features:
@@ -144,10 +150,10 @@ class Model:
           ValueError: where the mask has another size than the image, or is not one of class ids.
         """
         pixels, ids = visualize.as_rgb(read_image(image, self.info)), np.asarray(mask)
-        if ids.dtype.kind not in "ui" or ids.ndim != 2:
-            raise ValueError(
-                f"expected a mask of class ids [height, width], as segment gives it; got {ids.dtype} {list(ids.shape)}"
-            )
+        is_map = ids.dtype.kind == "b" and ids.ndim == 3 and ids.shape[-1] == self.info.num_classes
+        if not (is_map if self.info.task == "multilabel" else ids.dtype.kind in "ui" and ids.ndim == 2):
+            wanted = "bool [height, width, classes]" if self.info.task == "multilabel" else "class ids [height, width]"
+            raise ValueError(f"expected a mask of {wanted}, as segment gives it; got {ids.dtype} {list(ids.shape)}")
         return visualize.overlay(pixels, ids, self.info.palette, ignore_label=self.info.ignore_label)
 
     def summary(self, size: tuple[int, int] = (513, 513)) -> str:
@@ -269,7 +275,7 @@ def create(
     Args:
       name: of the head, one of `list_models()` ('v3plus', 'v3', 'fcn8s', ...), or 'module.factory'.
       backbone: one of `list_backbones()` ('resnet50', ...), or 'module.factory'.
-      num_classes: at least 1.
+      num_classes: at least 2, or 1 with task='multilabel'.
       output_stride: of the backbone's last features.
       channels: of the images. Other numbers than 3 are taken as bytes and brought to [-1, 1].
       weights: None: random ones. A file of weights: backbone, and head where it is the same, follow its conventions;
@@ -278,7 +284,8 @@ def create(
       class_names: one for each class; (): 'class0', 'class1', ...
       head_args, backbone_args: further arguments of the two.
       seed: of the random weights.
-      **settings: further fields of `config.model` (align_corners, normalization, compute_dtype, ...).
+      **settings: further fields of `config.model` (task, align_corners, normalization, compute_dtype, ...); a network
+        with task='binary' has one logit, that of the second class.
 
     Raises:
       ValueError: for a name that does not exist, with the near ones, and for settings that cannot work together.
@@ -297,11 +304,13 @@ def create(
     settings |= {"num_classes": num_classes, "output_stride": output_stride}
     if channels != 3:
         settings.setdefault("normalization", DATASET_NORMALIZATION)
+    if num_classes == 1 and settings.get("task") in (None, "", "binary"):
+        raise ValueError("num_classes=1: an object and its background are two: num_classes=2, task='binary'")
     model = describe_network(name, backbone, head_args or {}, backbone_args or {}, settings)
     if weights is not None:
         follow_file(model, PretrainedConfig(str(weights), layout, "fitting", "repeat"), settings)
     config = Config(seed=seed, model=model)
-    info = _new_info(num_classes, tuple(class_names), channels)
+    info = _new_info(num_classes, tuple(class_names), channels, model.task or "multiclass")
     with value_errors():
         validate(config)
         module = network.build(config, info)
@@ -315,7 +324,7 @@ def create(
     return Model(module, variables, config, info)
 
 
-def _new_info(num_classes: int, class_names: tuple[str, ...], channels: int) -> DatasetInfo:
+def _new_info(num_classes: int, class_names: tuple[str, ...], channels: int, task: str) -> DatasetInfo:
     if channels < 1:
         raise ValueError(f"channels={channels}: must be at least 1")
     names = class_names or tuple(f"class{class_id}" for class_id in range(num_classes))
@@ -323,7 +332,8 @@ def _new_info(num_classes: int, class_names: tuple[str, ...], channels: int) -> 
         raise ValueError(f"class_names: expected {num_classes}, one for each class; got {len(names)}")
     middle = () if channels == 3 else (_MIDDLE,) * channels
     palette = voc_palette(num_classes)
-    return DatasetInfo("new", num_classes, 255, names, palette, {}, channels, channel_mean=middle, channel_std=middle)
+    info = DatasetInfo("new", num_classes, 255, names, palette, {}, channels, task=task)
+    return dataclasses.replace(info, channel_mean=middle, channel_std=middle)
 
 
 def _chosen(options: Mapping[str, Any]) -> SourceSettings:

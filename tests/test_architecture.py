@@ -36,7 +36,7 @@ ALLOWED = {
     "weights": {"types", "presets", "weights"},
     "train": {"types", "fields", "files", "losses", "metrics", "ops", "train"},
     "hardware": {"types", "hardware"},
-    "export": {"types", "canvas", "fields", "export"},
+    "export": {"types", "canvas", "fields", "ops", "export"},
     "serving": {"types", "fields", "data", "visualize", "serving"},
     "inference": {"types", "canvas", "fields", "registry", "losses", "metrics", "ops", "inference"},
     "__init__": {"types", "registry", "config", "losses", "metrics", "ops", "model", "apps"},

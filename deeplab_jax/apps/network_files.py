@@ -97,7 +97,7 @@ def write_network(path: str | pathlib.Path, network: Network, *, layout: str = "
     file, card = (path, None) if is_file else (path / WEIGHTS_FILE, path / "README.md")
     if card is not None and card.exists() and MARK not in card.read_text(errors="replace"):
         raise UserError(f"{card}: is no model card of this project's, and would be lost; choose another folder")
-    config = dataclasses.replace(network.config, num_classes=network.info.num_classes)
+    config = dataclasses.replace(network.config, num_classes=network.info.num_classes, task=network.info.task)
     peer = None if layout in ("", OWN_LAYOUT) else find_peer(config, network.info.channels, layout)
     flat = _flatten(network.variables)
     _check_finite(flat, path)

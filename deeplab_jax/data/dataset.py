@@ -6,14 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import UInt8
-
 from deeplab_jax.data.sources.legend import Legend
 from deeplab_jax.data.sources.samples import ReadCodes, Sample
 from deeplab_jax.data.sources.stored_labels import LabelPixels
 from deeplab_jax.palettes import Palette, voc_palette
-from deeplab_jax.types import DatasetInfo, ExampleSource
+from deeplab_jax.types import DatasetInfo, ExampleSource, ImageLabel
 
 IGNORE_LABEL = 255  # the label of ignored pixels, unless a data set says otherwise
 
@@ -67,7 +64,7 @@ class SizedSource(Protocol):
 class LabelSource(Protocol):
     """A source that decodes labels without their images."""
 
-    def label(self, index: int) -> UInt8[np.ndarray, "h w"]: ...
+    def label(self, index: int) -> ImageLabel: ...
 
 
 @runtime_checkable
@@ -82,7 +79,7 @@ def image_sizes(source: ExampleSource) -> list[tuple[int, int]]:
     """(height, width) of each example; decodes them all if the source is not a `SizedSource`."""
     if isinstance(source, SizedSource):
         return list(source.sizes)
-    return [source[index].label.shape for index in range(len(source))]
+    return [source[index].label.shape[:2] for index in range(len(source))]
 
 
 def example_name(source: ExampleSource, index: int) -> str:

@@ -15,13 +15,15 @@ from jax.core import max_dim
 from jaxtyping import Array, Num
 
 from deeplab_jax.canvas import Canvas
+from deeplab_jax.ops.tasks import EVEN, find_task
 from deeplab_jax.types import ApplyFn, Image, Pixel, UserError, Variables
 
 OUTPUTS = ("class_ids", "logits", "probabilities")
 INPUT = "images"  # name of the single input, in formats with names
 SMALLEST = 2  # shortest side in pixels, in formats that take any size
 
-Outputs = Mapping[str, Array]  # by name, as in OUTPUTS; [b, h, w] or [b, h, w, c] at the images' size
+# By name, as in OUTPUTS, at the images' size: [b, h, w, c], class ids [b, h, w] (where classes overlap 0 or 1 of each).
+Outputs = Mapping[str, Array]
 Runner = Callable[[Num[np.ndarray, "b h w bands"]], Mapping[str, np.ndarray]]
 
 
@@ -86,6 +88,8 @@ def make_program(
     canvas: Canvas,
     pad_pixel: Pixel,
     dtype: str = "uint8",
+    task: str = "multiclass",
+    thresholds: Sequence[float] = (EVEN,),
 ) -> Program:
     """The network as a program for export.
 
@@ -97,14 +101,24 @@ def make_program(
       canvas: size at which the network computes.
       pad_pixel: value of the padding.
       dtype: of the images.
+      task: of the logits.
+      thresholds: above which a class of a sigmoid is there.
     """
+    kind = find_task(task)
+    functions: Mapping[str, Callable[[Array], Array]] = {
+        "class_ids": lambda logits: _as_ids(kind.decide(kind.probabilities(logits), thresholds)),
+        "logits": lambda logits: logits,
+        "probabilities": kind.probabilities,
+    }
+    if task == "multiclass":
+        functions = {**functions, "class_ids": kind.likeliest}  # the same, without a softmax
     values = jax.tree.map(np.asarray, variables)
 
     def run(images: Image) -> Outputs:
         height, width = images.shape[1], images.shape[2]
         padded = pad_images(images, canvas.around((height, width), maximum=max_dim), pad_pixel)
         logits = apply_fn(values, padded, train=False)[:, :height, :width].astype(jnp.float32)
-        return {name: _OUTPUT_FUNCTIONS[name](logits) for name in outputs}
+        return {name: functions[name](logits) for name in outputs}
 
     return Program(run, tuple(outputs), canvas, pad_pixel, dtype)
 
@@ -122,17 +136,6 @@ def pad_images(images: Image, size: tuple[int, int], pad_pixel: Pixel) -> Num[Ar
     return jnp.concatenate(channels, axis=-1)
 
 
-def id_dtype(num_classes: int) -> type[np.unsignedinteger | np.signedinteger]:
-    """The dtype of class ids: uint8 if it suffices."""
-    return np.uint8 if num_classes <= 256 else np.int32
-
-
-def _class_ids(logits: Array) -> Array:
-    return jnp.argmax(logits, axis=-1).astype(id_dtype(logits.shape[-1]))
-
-
-_OUTPUT_FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
-    "class_ids": _class_ids,
-    "logits": lambda logits: logits,
-    "probabilities": jax.nn.softmax,
-}
+def _as_ids(prediction: Array) -> Array:
+    """Maps of overlapping classes as bytes, which all formats have."""
+    return prediction.astype(jnp.uint8) if prediction.dtype == bool else prediction

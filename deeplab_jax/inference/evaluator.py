@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +17,20 @@ from deeplab_jax.inference.predictor import AsyncPredictor
 from deeplab_jax.inference.settings import MeasureConfig
 from deeplab_jax.inference.tally import Evaluation, Tally
 from deeplab_jax.metrics.calibration import CalibrationCounts, count_confidence
-from deeplab_jax.metrics.confusion import confusion_matrix, confusion_on_host
+from deeplab_jax.metrics.confusion import confusion_matrix, confusion_of_maps, confusion_on_host, maps_on_host
 from deeplab_jax.ops.mesh import batch_sharding, replicated, shard_batch, split_height
+from deeplab_jax.ops.tasks import EVEN, find_task
 from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Variables
 
 
 class Counts(NamedTuple):
     """What the devices compute for a batch; None for what was not requested."""
 
-    confusion: Int[Array | np.ndarray, "b c c"]  # per row
+    confusion: Int[Array | np.ndarray, "b c *two _"]  # per row: [c, c], or [c, 2, 2] where classes overlap
     valid: Bool[Array | np.ndarray, " b"]  # False for padding rows
     finite: Bool[Array | np.ndarray, " b"]  # whether the row's probabilities are finite
     confidence: CalibrationCounts | None = None  # of the whole batch
-    prediction: Integer[Array | np.ndarray, "b h w"] | None = None  # class ids, padding included
+    prediction: Array | np.ndarray | None = None  # [b, h, w] or [b, h, w, c], padding included
 
 
 ConfusionStep = Callable[[Variables, Batch], Counts]
@@ -37,7 +38,14 @@ NamedBatch = tuple[Batch, tuple[str, ...]]
 
 
 def make_confusion_step(
-    forward: Forward, mesh: Mesh, *, num_classes: int, ignore_label: int, measures: MeasureConfig | None = None
+    forward: Forward,
+    mesh: Mesh,
+    *,
+    num_classes: int,
+    ignore_label: int,
+    measures: MeasureConfig | None = None,
+    task: str = "multiclass",
+    thresholds: Sequence[float] = (EVEN,),
 ) -> ConfusionStep:
     """Returns (variables, batch) -> `Counts` with one confusion matrix per image, replicated over the devices.
 
@@ -47,29 +55,33 @@ def make_confusion_step(
       mesh: the batch is sharded along its data axis, image height along its space axis.
       ignore_label: pixels with this label are not counted.
       measures: what else to compute.
+      task: of the probabilities and labels.
+      thresholds: above which a class of a sigmoid is there.
     """
     measures = measures or MeasureConfig()
 
     def step(variables: Variables, batch: Batch) -> Counts:
         image, label, valid = split_height(tuple(jnp.asarray(rows) for rows in batch), mesh)
         probabilities = forward(variables, image)
-        prediction = jnp.argmax(probabilities, axis=-1)
+        prediction = find_task(task).decide(probabilities, thresholds)
 
-        def count(label: Integer[Array, "h w"], predicted: Integer[Array, "h w"]) -> Int[Array, "c c"]:
+        def count(label: Integer[Array, "h w *maps"], predicted: Array) -> Int[Array, "c *two _"]:
+            if task == "multilabel":
+                return confusion_of_maps(label, predicted, ignore_label=ignore_label)
             return confusion_matrix(label, predicted, num_classes=num_classes, ignore_label=ignore_label)
 
         confusions = jax.vmap(count)(label, prediction)
         confidence = None
         if measures.calibration:
-            known = jnp.where(valid[:, None, None], label.astype(jnp.int32), ignore_label)
+            known = jnp.where(_like(valid, label), label.astype(jnp.int32), ignore_label)
             rows = jax.vmap(lambda a, b: count_confidence(a, b, ignore_label=ignore_label))(known, probabilities)
             confidence = CalibrationCounts(*(part.sum(axis=0) for part in rows))
         return Counts(
-            confusion=jnp.where(valid[:, None, None], confusions, 0),
+            confusion=jnp.where(_like(valid, confusions), confusions, 0),
             valid=valid,
             finite=all_finite(probabilities) | ~valid,
             confidence=confidence,
-            prediction=_small(prediction, num_classes) if measures.need_maps else None,
+            prediction=prediction if measures.need_maps else None,
         )
 
     whole, rows = replicated(mesh), batch_sharding(mesh)
@@ -112,7 +124,11 @@ def evaluate(
 
 
 def evaluate_images(
-    predict: AsyncPredictor, source: ExampleSource, info: DatasetInfo, tally: Tally | None = None
+    predict: AsyncPredictor,
+    source: ExampleSource,
+    info: DatasetInfo,
+    tally: Tally | None = None,
+    thresholds: Sequence[float] = (EVEN,),
 ) -> Evaluation:
     """Like `evaluate`, one image at a time: for steps that process whole images on the host, such as a CRF.
 
@@ -120,8 +136,9 @@ def evaluate_images(
       predict: starts the computation and returns a function that waits for the probabilities.
       source: all of its images are scored by this process.
       tally: a new one; receives the counts. None: only the confusion matrix.
+      thresholds: above which a class of a sigmoid is there.
     """
-    tally = tally or Tally(info.class_names, ignore_label=info.ignore_label)
+    tally = tally or Tally(info.class_names, ignore_label=info.ignore_label, maps=info.task == "multilabel")
     with tally:
         waiting = None
         for index in range(len(source) + 1):
@@ -133,11 +150,8 @@ def evaluate_images(
             if waiting is not None:
                 done, wait = waiting
                 probabilities = wait()
-                prediction = _small(probabilities.argmax(axis=-1), info.num_classes)
-                confusions = confusion_on_host(
-                    done.label, prediction, num_classes=info.num_classes, ignore_label=info.ignore_label
-                )
-                tally.add(confusions[0], done.name)
+                prediction = find_task(info.task).decide(probabilities, thresholds)
+                tally.add(_count_on_host(done.label, prediction, info), done.name)
                 if tally.measures.calibration:
                     tally.add_confidence(_confidence(done.label, probabilities, info.ignore_label))
                 if tally.measures.need_maps:
@@ -150,9 +164,15 @@ def _confidence(label: np.ndarray, probabilities: np.ndarray, ignore_label: int)
     return count_confidence(jnp.asarray(label), jnp.asarray(probabilities), ignore_label=ignore_label)
 
 
-def _small(ids: Any, num_classes: int) -> Any:
-    """Class ids in the smallest dtype that holds them: uint8 takes a quarter of the transfer time to the host."""
-    return ids.astype(np.uint8 if num_classes <= 256 else np.int32)
+def _count_on_host(label: np.ndarray, prediction: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    if info.task == "multilabel":
+        return maps_on_host(label, prediction, ignore_label=info.ignore_label)
+    return confusion_on_host(label, prediction, num_classes=info.num_classes, ignore_label=info.ignore_label)[0]
+
+
+def _like(valid: Bool[Array, " b"], rows: Array) -> Bool[Array, "b *ones"]:
+    """With as many axes as the rows have."""
+    return valid.reshape([-1] + [1] * (rows.ndim - 1))
 
 
 def _fetched(

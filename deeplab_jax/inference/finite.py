@@ -12,8 +12,8 @@ from deeplab_jax.types import UserError
 
 
 def all_finite(probabilities: Float[Array, "b h w c"]) -> Bool[Array, " b"]:
-    """Whether each image's probabilities are finite; one class suffices, since a failed softmax is NaN in all."""
-    return jnp.isfinite(probabilities[..., 0]).all(axis=(1, 2))
+    """Whether each image's probabilities are finite: a failed softmax is NaN in all classes, a sigmoid in its own."""
+    return jnp.isfinite(probabilities).all(axis=(1, 2, 3))
 
 
 def require_finite(finite: Any) -> None:

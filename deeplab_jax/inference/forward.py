@@ -5,32 +5,37 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.inference.sliding_windows import sliding_windows
 from deeplab_jax.ops.resize import resize_bilinear
+from deeplab_jax.ops.tasks import find_task
 from deeplab_jax.types import ApplyFn, Image, Logits, Variables
 
 Forward = Callable[[Variables, Image], Float[Array, "b h w c"]]
 
 
-def make_forward(apply_fn: ApplyFn, settings: InferenceConfig, *, align_corners: bool) -> Forward:
+def make_forward(
+    apply_fn: ApplyFn, settings: InferenceConfig, *, align_corners: bool, task: str = "multiclass"
+) -> Forward:
     """Returns (variables, images) -> probabilities at the images' own size.
 
-        mean (v3):  p(x) = mean over s in scales, m in {identity, mirror} of softmax(z_s,m(x))
-        max (v2):   p(x) = softmax(max over the same of z_s,m(x))
+        mean (v3):  p(x) = mean over s in scales, m in {identity, mirror} of P(z_s,m(x))
+        max (v2):   p(x) = P(max over the same of z_s,m(x))
         z_s,m(x) = m(resize(logits(m(resize(x, s))), x))
 
-    With a single scale of 1 and no flip, both are the plain softmax of the logits.
+    P makes the task's probabilities: the softmax, or the sigmoid of each logit; those of a binary task are two, of the
+    background and of the object. With a single scale of 1 and no flip, both are the plain P of the logits.
 
     Args:
       apply_fn: (variables, images, train=False) -> logits at its input's size.
       settings: scales, flip and windows; read when the returned function is called.
       align_corners: convention for resizing images and logits.
+      task: of the logits.
     """
+    to_probabilities = find_task(task).probabilities
 
     def whole(variables: Variables, images: Image) -> Logits:
         return apply_fn(variables, images, train=False).astype(jnp.float32)
@@ -51,8 +56,8 @@ def make_forward(apply_fn: ApplyFn, settings: InferenceConfig, *, align_corners:
                 logits = _resized(logits, size, align_corners)
                 passes.append(logits[:, :, ::-1] if mirrored else logits)
         if settings.fuse == "max":
-            return jax.nn.softmax(functools.reduce(jnp.maximum, passes))
-        probabilities = [jax.nn.softmax(logits) for logits in passes]
+            return to_probabilities(functools.reduce(jnp.maximum, passes))
+        probabilities = [to_probabilities(logits) for logits in passes]
         return sum(probabilities[1:], start=probabilities[0]) / len(passes)
 
     return forward

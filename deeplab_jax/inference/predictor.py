@@ -9,21 +9,23 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, Num
+from jaxtyping import Array, Bool, Float, Num
 
 from deeplab_jax.canvas import pad_image
 from deeplab_jax.inference.crf import refine
 from deeplab_jax.inference.finite import all_finite, require_finite
-from deeplab_jax.inference.forward import make_forward
+from deeplab_jax.inference.forward import Forward, make_forward
 from deeplab_jax.inference.resizing import ResizeRule, resize_back, resize_image, resize_rule
 from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.ops.crf.parameters import CRFPreset
+from deeplab_jax.ops.tasks import EVEN, Prediction, find_task
 from deeplab_jax.types import ApplyFn, Image, Pixel, Pixels, Variables
 
 Predictor = Callable[[Pixels], Float[np.ndarray, "h w c"]]
 AsyncPredictor = Callable[[Pixels], Callable[[], Float[np.ndarray, "h w c"]]]
-Segmenter = Callable[[Pixels], Callable[[], Integer[np.ndarray, "h w"]]]
-BatchSegmenter = Callable[[Sequence[Pixels]], list[Callable[[], Integer[np.ndarray, "h w"]]]]
+Segmenter = Callable[[Pixels], Callable[[], Prediction]]
+BatchSegmenter = Callable[[Sequence[Pixels]], list[Callable[[], Prediction]]]
+BatchPredictor = Callable[[Sequence[Pixels]], list[Callable[[], Float[np.ndarray, "h w c"]]]]
 Announce = Callable[[tuple[int, ...], int], None]  # (batch shape about to be compiled, number of shapes so far)
 
 
@@ -37,6 +39,8 @@ class PredictorOptions:
     settings: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
     align_corners: bool = True
     pad_pixel: Pixel = (0, 0, 0)
+    task: str = "multiclass"
+    thresholds: tuple[float, ...] = (EVEN,)  # above which a class of a sigmoid is there; one for all, or one for each
     crf: CRFPreset | None = None  # the one named by `settings.crf`; refines the probabilities, without the padding
 
     @property
@@ -89,7 +93,7 @@ def make_async_predictor(
 
     Host work such as a CRF is done when they are requested, while the device computes the next image.
     """
-    forward = jax.jit(make_forward(apply_fn, options.settings, align_corners=options.align_corners))
+    forward = jax.jit(_forward(apply_fn, options))
     shapes = ShapeLog(announce)
 
     def start(image: Pixels) -> Callable[[], Float[np.ndarray, "h w c"]]:
@@ -101,9 +105,9 @@ def make_async_predictor(
 
 
 def make_segmenter(apply_fn: ApplyFn, variables: Variables, options: PredictorOptions) -> Segmenter:
-    """Returns image -> a function that waits for the image's class ids, at its own size.
+    """Returns image -> a function that waits for the image's class ids, or class maps, at its own size.
 
-    The call only dispatches, so that the next image can be computed while this one is fetched. Only class ids are
+    The call only dispatches, so that the next image can be computed while this one is fetched. Only the prediction is
     transferred to the host, a fraction of the size of the probabilities.
     """
     segment = make_batch_segmenter(apply_fn, variables, options)
@@ -114,27 +118,42 @@ def make_batch_segmenter(
     apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, announce: Announce | None = None
 ) -> BatchSegmenter:
     """Like `make_segmenter`, for several images of one `canvas_size`. Each number of images is compiled separately."""
-    forward = make_forward(apply_fn, options.settings, align_corners=options.align_corners)
-    probabilities_of = jax.jit(forward)
-    shapes = ShapeLog(announce)
+    if options.on_host:
+        predict = make_batch_predictor(apply_fn, variables, options, announce)
+        return lambda images: [functools.partial(_decide, wait, options) for wait in predict(images)]
+    forward, shapes = _forward(apply_fn, options), ShapeLog(announce)
 
     @jax.jit
-    def class_ids(variables: Variables, images: Image) -> tuple[Integer[Array, "b h w"], Bool[Array, " b"]]:
+    def predictions(variables: Variables, images: Image) -> tuple[Array, Bool[Array, " b"]]:
         probabilities = forward(variables, images)
-        return jnp.argmax(probabilities, axis=-1).astype(_id_type(probabilities)), all_finite(probabilities)
+        return find_task(options.task).decide(probabilities, options.thresholds), all_finite(probabilities)
 
-    def segment(images: Sequence[Num[np.ndarray, "_h _w bands"]]) -> list[Callable[[], Integer[np.ndarray, "h w"]]]:
+    def segment(images: Sequence[Num[np.ndarray, "_h _w bands"]]) -> list[Callable[[], Prediction]]:
         canvases = np.stack([_canvas(image, options) for image in images])
         shapes.note(canvases.shape)
-        if options.on_host:
-            probabilities = probabilities_of(variables, canvases)
-            return [
-                functools.partial(_finish_ids, probabilities, row, image, options) for row, image in enumerate(images)
-            ]
-        ids, finite = class_ids(variables, canvases)
-        return [functools.partial(_fetch_ids, ids, finite, row, image.shape[:2]) for row, image in enumerate(images)]
+        found, finite = predictions(variables, canvases)
+        return [functools.partial(_fetch, found, finite, row, image.shape[:2]) for row, image in enumerate(images)]
 
     return segment
+
+
+def make_batch_predictor(
+    apply_fn: ApplyFn, variables: Variables, options: PredictorOptions, announce: Announce | None = None
+) -> BatchPredictor:
+    """Like `make_batch_segmenter`, for the probabilities."""
+    forward, shapes = jax.jit(_forward(apply_fn, options)), ShapeLog(announce)
+
+    def predict(images: Sequence[Num[np.ndarray, "_h _w bands"]]) -> list[Callable[[], Float[np.ndarray, "h w c"]]]:
+        canvases = np.stack([_canvas(image, options) for image in images])
+        shapes.note(canvases.shape)
+        probabilities = forward(variables, canvases)
+        return [functools.partial(_finish, probabilities, row, image, options) for row, image in enumerate(images)]
+
+    return predict
+
+
+def _forward(apply_fn: ApplyFn, options: PredictorOptions) -> Forward:
+    return make_forward(apply_fn, options.settings, align_corners=options.align_corners, task=options.task)
 
 
 def _canvas(image: Pixels, options: PredictorOptions) -> Num[np.ndarray, "ph pw bands"]:
@@ -142,11 +161,9 @@ def _canvas(image: Pixels, options: PredictorOptions) -> Num[np.ndarray, "ph pw 
     return pad_image(resize_image(image, options.resize) if options.resize else image, size, options.pad_pixel)
 
 
-def _fetch_ids(
-    ids: Integer[Array, "b ph pw"], finite: Bool[Array, " b"], row: int, size: tuple[int, int]
-) -> Integer[np.ndarray, "h w"]:
+def _fetch(found: Array, finite: Bool[Array, " b"], row: int, size: tuple[int, int]) -> Prediction:
     require_finite(np.asarray(finite)[row])
-    return np.asarray(ids)[row, : size[0], : size[1]]
+    return np.asarray(found)[row, : size[0], : size[1]]
 
 
 def _finish(
@@ -157,21 +174,14 @@ def _finish(
     if options.resize:
         height, width = options.resize.size(size)
         own = resize_back(np.asarray(probabilities)[row, :height, :width], size)
-        require_finite(np.isfinite(own[..., 0]).all())
+        require_finite(np.isfinite(own).all())
         return refine(jnp.asarray(own), image, options.crf) if options.crf else own
     if options.crf:
         return refine(probabilities[row], image, options.crf)
     own = np.asarray(probabilities)[row, : size[0], : size[1]]
-    require_finite(np.isfinite(own[..., 0]).all())
+    require_finite(np.isfinite(own).all())
     return own
 
 
-def _finish_ids(
-    probabilities: Float[Array, "b ph pw c"], row: int, image: Pixels, options: PredictorOptions
-) -> Integer[np.ndarray, "h w"]:
-    finished = _finish(probabilities, row, image, options)
-    return finished.argmax(axis=-1).astype(_id_type(finished))
-
-
-def _id_type(probabilities: Float[Array | np.ndarray, "*b h w c"]) -> type:
-    return np.uint8 if probabilities.shape[-1] <= 256 else np.int32
+def _decide(wait: Callable[[], Float[np.ndarray, "h w c"]], options: PredictorOptions) -> Prediction:
+    return find_task(options.task).decide(wait(), options.thresholds)

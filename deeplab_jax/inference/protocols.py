@@ -153,7 +153,7 @@ def find_protocol(name: str) -> EvaluationProtocol:
 def describe_passes(settings: InferenceConfig) -> dict[str, Any]:
     """The settings that a score depends on, ready for JSON; None for steps that are not done."""
     values = dataclasses.asdict(settings) | {"stride": settings.window_stride}
-    for name in ("batch_size", "measures"):  # no score depends on them
+    for name in ("batch_size", "measures", "threshold"):  # no score depends on them, or it is said elsewhere
         del values[name]
     if settings.window == (0, 0):
         values |= dict.fromkeys(("window", "stride", "blend"))

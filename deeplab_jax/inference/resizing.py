@@ -50,9 +50,11 @@ def resize_image(image: Num[np.ndarray, "h w bands"], rule: ResizeRule) -> Num[n
     return _bilinear(image, (height, width))
 
 
-def resize_label(label: Integer[np.ndarray, "h w"], rule: ResizeRule) -> Integer[np.ndarray, "h2 w2"]:
+def resize_label(label: Integer[np.ndarray, "h w *maps"], rule: ResizeRule) -> Integer[np.ndarray, "h2 w2 *maps"]:
     """Nearest neighbour: each pixel takes the value of the one under its centre."""
-    height, width = rule.size(label.shape)
+    if label.ndim == 3:
+        return np.stack([resize_label(label[..., k], rule) for k in range(label.shape[-1])], axis=-1)
+    height, width = rule.size((label.shape[0], label.shape[1]))
     return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
 
 
@@ -92,7 +94,7 @@ class ResizedSource:
         name, image, label = self.source[index]
         if self.rule:
             image, label = resize_image(image, self.rule), resize_label(label, self.rule)
-        rows, columns = self._middle(label.shape)
+        rows, columns = self._middle((label.shape[0], label.shape[1]))
         return Example(name, image[rows, columns], label[rows, columns])
 
     @property
@@ -104,7 +106,9 @@ class ResizedSource:
     def sizes(self) -> Sequence[tuple[int, int]]:
         """(height, width) of the resized examples."""
         found: Any = self.source
-        originals = found.sizes if hasattr(found, "sizes") else [self.source[k].label.shape for k in range(len(self))]
+        originals = (
+            found.sizes if hasattr(found, "sizes") else [self.source[k].label.shape[:2] for k in range(len(self))]
+        )
         sizes = []
         for original in originals:
             rows, columns = self._middle(self.rule.size(tuple(original)) if self.rule else tuple(original))

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import field
 
 from deeplab_jax.canvas import Canvas, make_canvas
-from deeplab_jax.fields import a_size, above, at_least, each_above, one_of
+from deeplab_jax.fields import a_size, above, at_least, checked, each_above, one_of
 from deeplab_jax.types import COMPUTE_DTYPES
 
 
@@ -17,11 +17,15 @@ class MeasureConfig:
     # 'void': the unlabelled border of objects; 'labels': where the label changes; 'auto': 'void' if there is one.
     trimap_around: str = one_of("auto", "void", "labels", default="auto")
     calibration: bool = False
+    overlap: bool = True  # Dice (F1), precision, recall, specificity; IoU and Dice as means over images
+    kappa: bool = False
+    surface: bool = False  # HD95 and surface Dice, of each image
+    surface_tolerance: float = at_least(0, default=2.0)  # pixels between outlines that the surface Dice forgives
 
     @property
     def need_maps(self) -> bool:
         """Whether class maps must be transferred to the host."""
-        return self.boundary_iou or self.trimap
+        return self.boundary_iou or self.trimap or self.surface
 
 
 @dataclasses.dataclass(slots=True)
@@ -33,6 +37,10 @@ class InferenceConfig:
     # Scales of the image over which class probabilities are averaged.
     scales: tuple[float, ...] = each_above(0, default=(1.0,), empty=False, words="positive factors")
     flip: bool = False  # average over the mirrored image too
+    # Above which probability a class of a sigmoid is there: one for all classes or one for each. Empty: 0.5.
+    threshold: tuple[float, ...] = checked(
+        lambda values: all(0 < value < 1 for value in values), "between 0 and 1, each", default=()
+    )
     fuse: str = one_of("mean", "max", default="mean")  # of probabilities; 'max': of logits, as v2 fuses scales
     window: tuple[int, int] = a_size("whole images")  # (height, width) that the network sees at a time
     stride: tuple[int, int] = a_size("two thirds of the window")  # pixels between two windows

@@ -15,10 +15,13 @@ from jax.experimental import multihost_utils
 from jaxtyping import Int, Integer
 
 from deeplab_jax.inference.settings import MeasureConfig
-from deeplab_jax.metrics import boundary
-from deeplab_jax.metrics.bootstrap import ImageCounts, confidence_interval, image_counts
+from deeplab_jax.metrics import boundary, surface
+from deeplab_jax.metrics.bootstrap import ImageCounts, confidence_interval
 from deeplab_jax.metrics.calibration import CalibrationCounts, calibration
-from deeplab_jax.metrics.confusion import scores
+from deeplab_jax.metrics.confusion import Outcomes, outcomes, scores
+from deeplab_jax.metrics.kappa import kappas
+from deeplab_jax.metrics.overlap import overlap
+from deeplab_jax.ops.tasks import Prediction
 
 _MAX_PENDING = 16  # images queued for boundary counting; bounds the memory of their maps
 
@@ -29,7 +32,9 @@ Counts = TypeVar("Counts", bound=tuple[Any, ...])
 class Evaluation:
     """Result of a pass over a split."""
 
-    confusion: Int[np.ndarray, "c c"]  # int64 pixels; rows: truth, columns: prediction
+    confusion: Int[
+        np.ndarray, "c *two _"
+    ]  # int64 pixels; rows: truth, columns: prediction; [c, 2, 2] of overlapping classes
     scores: dict[str, Any]  # mean_iou, iou_per_class, ...: ready for JSON
     per_image: list[dict[str, Any]]  # {'name', 'mean_iou'}, in the order of the batches, process by process
     num_images: int  # over all processes
@@ -41,14 +46,24 @@ class Tally:
     Call `finish`, or use it as a context manager, to end its threads.
     """
 
-    def __init__(self, class_names: Sequence[str], *, ignore_label: int, measures: MeasureConfig | None = None) -> None:
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        ignore_label: int,
+        measures: MeasureConfig | None = None,
+        maps: bool = False,
+    ) -> None:
+        """`maps`: classes overlap, and labels and predictions have a map for each."""
+        self._maps = maps
         self.measures = measures or MeasureConfig()
         self._class_names = tuple(class_names)
         self._ignore_label = ignore_label
         num_classes = len(self._class_names)
-        self._confusion = np.zeros((num_classes, num_classes), np.int64)
+        self._confusion = np.zeros((num_classes, 2, 2) if maps else (num_classes, num_classes), np.int64)
         self._per_image: list[dict[str, Any]] = []
-        self._images: list[ImageCounts] = []
+        self._images: list[Outcomes] = []
+        self._surfaces: list[list[surface.SurfaceScores | None]] = []
         self._confidence: CalibrationCounts | None = None
         self._boundary: boundary.BoundaryCounts | None = None
         self._trimap: boundary.TrimapCounts | None = None
@@ -62,11 +77,11 @@ class Tally:
         """Ends the threads; images not yet counted are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def add(self, confusion: Int[np.ndarray, "c c"], name: str | None = None) -> None:
+    def add(self, confusion: Int[np.ndarray, "c *two _"], name: str | None = None) -> None:
         """Adds one image of the split; with its name if it belongs to this process."""
         confusion = np.asarray(confusion, np.int64)
         self._confusion += confusion
-        self._images.append(image_counts(confusion))
+        self._images.append(outcomes(confusion, maps=self._maps))
         if name is not None:
             self._per_image.append({"name": name, "mean_iou": scores(confusion, self._class_names)["mean_iou"]})
 
@@ -76,7 +91,7 @@ class Tally:
         parts = (np.asarray(part, dtype) for part, dtype in zip(counts, wide, strict=True))
         self._confidence = _added(self._confidence, CalibrationCounts(*parts))
 
-    def add_maps(self, label: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"]) -> None:
+    def add_maps(self, label: Integer[np.ndarray, "h w *maps"], prediction: Prediction) -> None:
         """Class maps of one of this process's images, without padding; counted by a thread."""
         self._pending.append(self._pool.submit(self._count_maps, label, prediction))
         while len(self._pending) > _MAX_PENDING:
@@ -88,7 +103,16 @@ class Tally:
             self._take(self._pending.popleft())
         self._pool.shutdown()
         found = scores(self._confusion, self._class_names)
-        found["confidence_interval"] = confidence_interval(self._images)
+        found["confidence_interval"] = confidence_interval([ImageCounts(*each[:3]) for each in self._images])
+        if self.measures.overlap and self._images:
+            images = Outcomes(*(np.stack(part) for part in zip(*self._images, strict=True)))
+            found["overlap"] = overlap(images, self._class_names)
+        if self.measures.kappa:
+            found["cohen_kappa"] = kappas(self._confusion, self._class_names)
+        if self.measures.surface:
+            rows = [[each and surface.SurfaceScores(*each) for each in row] for row in _gathered(self._surfaces)]
+            tolerance = self.measures.surface_tolerance
+            found["surface"] = surface.surfaces(rows, self._class_names, tolerance=tolerance)
         if self.measures.calibration and self._confidence:
             found["calibration"] = calibration(self._confidence)
         if self.measures.boundary_iou:
@@ -100,15 +124,42 @@ class Tally:
 
     def _count_maps(
         self, label: np.ndarray, prediction: np.ndarray
-    ) -> tuple[boundary.BoundaryCounts | None, boundary.TrimapCounts | None]:
+    ) -> tuple[boundary.BoundaryCounts | None, boundary.TrimapCounts | None, list[surface.SurfaceScores | None] | None]:
         sizes = {"num_classes": len(self._class_names), "ignore_label": self._ignore_label}
         return (
-            boundary.count_boundaries(label, prediction, **sizes) if self.measures.boundary_iou else None,
+            self._count_boundaries(label, prediction) if self.measures.boundary_iou else None,
             boundary.count_trimap(label, prediction, **sizes) if self.measures.trimap else None,
+            self._score_surfaces(label, prediction) if self.measures.surface else None,
         )
 
+    def _count_boundaries(self, label: np.ndarray, prediction: np.ndarray) -> boundary.BoundaryCounts:
+        if not self._maps:
+            num_classes = len(self._class_names)
+            return boundary.count_boundaries(
+                label, prediction, num_classes=num_classes, ignore_label=self._ignore_label
+            )
+        each = [
+            boundary.count_boundaries(
+                label[..., k], prediction[..., k].astype(np.uint8), num_classes=2, ignore_label=self._ignore_label
+            )
+            for k in range(len(self._class_names))
+        ]
+        return boundary.BoundaryCounts(*(np.array([part[1] for part in parts]) for parts in zip(*each, strict=True)))
+
+    def _score_surfaces(self, label: np.ndarray, prediction: np.ndarray) -> list[surface.SurfaceScores | None]:
+        """Of each class; pixels without a label belong to no mask."""
+        masks = []
+        for k in range(len(self._class_names)):
+            truth, found = (label[..., k] == 1, prediction[..., k]) if self._maps else (label == k, prediction == k)
+            known = (label[..., k] if self._maps else label) != self._ignore_label
+            masks.append((truth & known, found & known))
+        tolerance = self.measures.surface_tolerance
+        return [surface.surface_scores(truth, found, tolerance=tolerance) for truth, found in masks]
+
     def _take(self, done: concurrent.futures.Future[Any]) -> None:
-        near, trimap = done.result()
+        near, trimap, surfaces = done.result()
+        if surfaces is not None:
+            self._surfaces.append(surfaces)
         self._boundary = _added(self._boundary, near) if near else None
         self._trimap = _added(self._trimap, trimap) if trimap else None
 
@@ -142,7 +193,7 @@ def _over_processes(counts: Counts) -> Counts:
     return type(counts)(*(part.sum(axis=0) for part in parts))
 
 
-def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _gathered(rows: list[Any]) -> list[Any]:
     """The rows of all processes, in the order of the processes."""
     if jax.process_count() == 1:
         return rows

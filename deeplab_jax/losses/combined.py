@@ -41,7 +41,7 @@ def add_losses(terms: Sequence[tuple[float, Loss]]) -> Loss:
         return lambda logits, label: _scaled(factor, loss(logits, label))
 
     def of_image(
-        logits: Float[Array, "h w c"], label: Integer[Array, "h w"]
+        logits: Float[Array, "h w c"], label: Integer[Array, "h w *planes"]
     ) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
         totals = [loss(logits[None], label[None]) for _, loss in terms]
         sums, weights = zip(*totals, strict=True)

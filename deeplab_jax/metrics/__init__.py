@@ -12,11 +12,19 @@ if TYPE_CHECKING:
     from deeplab_jax.metrics.boundary import boundary_iou as boundary_iou
     from deeplab_jax.metrics.boundary import count_boundaries as count_boundaries
     from deeplab_jax.metrics.confusion import confusion_matrix as confusion_matrix
+    from deeplab_jax.metrics.confusion import confusion_of_maps as confusion_of_maps
+    from deeplab_jax.metrics.confusion import outcomes as outcomes
     from deeplab_jax.metrics.confusion import scores as scores
+    from deeplab_jax.metrics.kappa import cohen_kappa as cohen_kappa
+    from deeplab_jax.metrics.overlap import overlap as overlap
+    from deeplab_jax.metrics.surface import surface_scores as surface_scores
 else:
     _NAMES = {
         "bootstrap": ("image_counts", "confidence_interval"),
         "boundary": ("boundary_iou", "count_boundaries"),
-        "confusion": ("confusion_matrix", "scores"),
+        "confusion": ("confusion_matrix", "confusion_of_maps", "outcomes", "scores"),
+        "kappa": ("cohen_kappa",),
+        "overlap": ("overlap",),
+        "surface": ("surface_scores",),
     }
     __getattr__, __dir__ = registry.lazy_names(__name__, _NAMES)

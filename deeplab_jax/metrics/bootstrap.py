@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
+from deeplab_jax.metrics.confusion import outcomes
+
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
 _CHUNK = 100  # resamples at a time, which bounds the memory for large splits
@@ -22,8 +24,8 @@ class ImageCounts(NamedTuple):
     predicted: Int[NDArray, " c"]
 
 
-def image_counts(confusion: Int[NDArray, "c c"]) -> ImageCounts:
-    """The diagonal and the margins of one image's confusion matrix; rows are the truth.
+def image_counts(confusion: Int[NDArray, "c *two _"]) -> ImageCounts:
+    """The diagonal and the margins of one image's confusion matrix, [c, c] or of each class [c, 2, 2]; rows: the truth.
 
     Example:
       >>> import numpy as np
@@ -31,7 +33,7 @@ def image_counts(confusion: Int[NDArray, "c c"]) -> ImageCounts:
       >>> dl.metrics.image_counts(np.array([[3, 1], [0, 4]]))
       ImageCounts(hit=array([3, 4]), truth=array([4, 4]), predicted=array([3, 5]))
     """
-    return ImageCounts(np.diagonal(confusion).copy(), confusion.sum(axis=1), confusion.sum(axis=0))
+    return ImageCounts(*outcomes(confusion, maps=confusion.ndim == 3)[:3])
 
 
 def confidence_interval(

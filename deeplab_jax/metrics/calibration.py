@@ -21,7 +21,7 @@ class CalibrationCounts(NamedTuple):
 
 
 def count_confidence(
-    label: Integer[Array, "h w"],
+    label: Integer[Array, "h w *maps"],
     probabilities: Float[Array, "h w c"],
     *,
     ignore_label: int,
@@ -31,8 +31,13 @@ def count_confidence(
 
     Args:
       label: class ids; the ignore label and ids outside [0, c) are not counted.
-      probabilities: sum to 1 over the classes.
+      probabilities: sum to 1 over the classes. With a label for each class, each is a decision between its absence and
+        its presence.
     """
+    if label.ndim == 3:
+        label = label.reshape(label.shape[0], -1)
+        presence = probabilities.reshape(label.shape)
+        probabilities = jnp.stack([1 - presence, presence], axis=-1)
     label = label.astype(jnp.int32)
     known = (label != ignore_label) & (label >= 0) & (label < probabilities.shape[-1])
     confidence = jnp.max(probabilities, axis=-1)

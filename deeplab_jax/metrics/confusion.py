@@ -1,13 +1,14 @@
-"""Confusion matrices and the scores computed from them."""
+"""Confusion matrices, of classes together or of each by itself, and the scores computed from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Int64, Integer
+from jaxtyping import Array, Bool, Int, Int64, Integer
 from numpy.typing import NDArray
 
 
@@ -38,6 +39,30 @@ def confusion_matrix(
     return jnp.bincount(cell, length=num_cells + 1)[:num_cells].reshape(num_classes, num_classes)
 
 
+def confusion_of_maps(
+    label: Integer[Array, "*pixels c"], prediction: Bool[Array, "*pixels c"], *, ignore_label: int
+) -> Int[Array, "c 2 2"]:
+    """A confusion matrix of each class of a multilabel task: rows and columns are its absence and its presence.
+
+    Args:
+      label: 0, 1, or the ignore label where the class is not known.
+      prediction: whether each class is there.
+    """
+
+    def of_class(label: Integer[Array, "*pixels"], prediction: Bool[Array, "*pixels"]) -> Int[Array, "2 2"]:
+        return confusion_matrix(label, prediction.astype(jnp.uint8), num_classes=2, ignore_label=ignore_label)
+
+    return jax.vmap(of_class, in_axes=-1)(label, prediction)
+
+
+def maps_on_host(
+    label: Integer[np.ndarray, "*pixels c"], prediction: Bool[np.ndarray, "*pixels c"], *, ignore_label: int
+) -> Int64[np.ndarray, "c 2 2"]:
+    """As `confusion_of_maps`, where a new size compiles nothing."""
+    pairs = zip(np.moveaxis(label, -1, 0), np.moveaxis(prediction.astype(np.uint8), -1, 0), strict=True)
+    return np.stack([confusion_on_host(*pair, num_classes=2, ignore_label=ignore_label)[0] for pair in pairs])
+
+
 def confusion_on_host(
     label: Integer[np.ndarray, "*pixels"],
     prediction: Integer[np.ndarray, "*pixels"],
@@ -61,6 +86,36 @@ def confusion_on_host(
     return np.bincount(cells, minlength=num_groups * num_classes**2).reshape(num_groups, num_classes, num_classes)
 
 
+class Outcomes(NamedTuple):
+    """Pixels by what became of each class, int64; a leading axis of images may come before the classes."""
+
+    hit: Int64[np.ndarray, "*n c"]  # true positives
+    truth: Int64[np.ndarray, "*n c"]  # pixels of the class
+    predicted: Int64[np.ndarray, "*n c"]  # pixels predicted as the class
+    total: Int64[np.ndarray, "*n c"]  # pixels that are labelled for the class
+
+
+def outcomes(confusion: Int[np.ndarray, "*n c c"] | Int[np.ndarray, "*n c 2 2"], *, maps: bool = False) -> Outcomes:
+    """The outcomes in a confusion matrix, or in the matrices of each class (`maps`)."""
+    confusion = np.asarray(confusion, np.int64)
+    total = confusion.sum(axis=(-1, -2))
+    if maps:
+        return Outcomes(confusion[..., 1, 1], confusion[..., 1, :].sum(-1), confusion[..., 1].sum(-1), total)
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return Outcomes(hit, confusion.sum(-1), confusion.sum(-2), np.broadcast_to(total[..., None], hit.shape))
+
+
+def over(class_names: Sequence[str], counted: Bool[np.ndarray, "c"]) -> str:
+    """What a mean over classes is over, in words; names a single class, whose score is no mean."""
+    names = [name for name, is_counted in zip(class_names, counted, strict=True) if is_counted]
+    if not names:
+        return "no class: none is present"
+    if len(names) == 1:
+        rest = "the only one" if len(class_names) == 1 else f"the only one present of {len(class_names)}"
+        return f"one class, '{names[0]}', {rest}"
+    return f"{len(names)} classes" if len(names) == len(class_names) else f"{len(names)} of {len(class_names)} classes"
+
+
 def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
     """The usual scores of a confusion matrix as plain numbers, ready for JSON.
 
@@ -72,7 +127,8 @@ def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> dict[str
     predicted has IoU 0 and counts. The mean accuracy is over classes in the truth. The mean of no classes is None.
 
     Args:
-      confusion: [c, c], rows are the truth.
+      confusion: [c, c], rows are the truth; or [c, 2, 2], of classes that overlap, whose pixel accuracy is that of
+        all decisions.
       class_names: one per class.
 
     Source: Fully Convolutional Networks (1411.4038), sec. 5.
@@ -85,22 +141,24 @@ def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> dict[str
       ({'ground': 0.75, 'object': 0.8}, 0.875)
     """
     confusion = np.asarray(confusion, np.int64)
-    if confusion.shape != (len(class_names), len(class_names)):
+    num_classes = len(class_names)
+    if confusion.shape not in ((num_classes, num_classes), (num_classes, 2, 2)):
         raise ValueError(f"a confusion matrix of shape {confusion.shape} for {len(class_names)} class names")
-    hit, truth, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hit, truth, predicted, _ = outcomes(confusion, maps=confusion.ndim == 3)
     union = truth + predicted - hit
-    total = truth.sum()
+    num_right, total = np.trace(confusion, axis1=-2, axis2=-1).sum(), confusion.sum()
     iou = hit / np.maximum(union, 1)
     accuracy = hit / np.maximum(truth, 1)
     return {
         "mean_iou": _mean(iou[union > 0]),
+        "mean_iou_over": over(class_names, union > 0),
         "iou_per_class": {
             name: float(value) if present else None
             for name, value, present in zip(class_names, iou, union > 0, strict=True)
         },
-        "pixel_accuracy": float(hit.sum() / total) if total else None,
+        "pixel_accuracy": float(num_right / total) if total else None,
         "mean_accuracy": _mean(accuracy[truth > 0]),
-        "frequency_weighted_iou": float((truth * iou).sum() / total) if total else None,
+        "frequency_weighted_iou": float((truth * iou).sum() / truth.sum()) if truth.sum() else None,
     }
 
 

@@ -27,9 +27,7 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
       UserError: when neither gives the number of classes, an argument of a part is invalid, or the images cannot be
         normalised as configured.
     """
-    num_classes = config.num_classes or (info.num_classes if info else 0)
-    if not num_classes:
-        raise UserError("config.model.num_classes=0: give the number of classes, or a data set that knows it")
+    num_outputs = _count_outputs(config, info)
     options = LayerOptions(jnp.dtype(config.compute_dtype), dataclasses.replace(config.batch_norm))
     try:
         backbone = registry.resolve("backbones", config.backbone.name)(
@@ -38,7 +36,7 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
 
         def make_head(part: PartConfig) -> nn.Module:
             return registry.resolve("heads", part.name)(
-                num_classes=num_classes,
+                num_classes=num_outputs,
                 feature_info=backbone.feature_info,
                 align_corners=config.align_corners,
                 options=options,
@@ -47,7 +45,7 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
 
         head = make_head(config.head)
         auxiliary = make_head(config.auxiliary) if config.auxiliary.name else None
-        crf = _make_crf(config, num_classes)
+        crf = _make_crf(config, num_outputs, config.task or (info.task if info else ""))
     except (TypeError, ValueError) as error:
         raise UserError(f"config.model: {error}") from None
     network = functools.partial(MultiScaleDeepLab, scales=tuple(config.scales)) if config.scales else DeepLab
@@ -60,6 +58,24 @@ def build_model(config: ModelConfig, info: DatasetInfo | None = None) -> DeepLab
         crf,
         config.upsample_in_training,
     )
+
+
+def _count_outputs(config: ModelConfig, info: DatasetInfo | None) -> int:
+    """Logits of each pixel: one in a binary task, whose two classes exclude each other; else one for each class."""
+    num_classes = config.num_classes or (info.num_classes if info else 0)
+    if not num_classes:
+        raise UserError("config.model.num_classes=0: give the number of classes, or a data set that knows it")
+    task = config.task or (info.task if info else "multiclass")
+    if (task, num_classes) == ("multiclass", 1):
+        raise UserError(
+            "config.model.num_classes=1: of one class every pixel is; an object and its background are two, with "
+            "config.model.task=binary"
+        )
+    if task == "binary" and num_classes != 2:
+        raise UserError(
+            f"config.model.num_classes={num_classes}: a binary task has two classes, the background and the object"
+        )
+    return 1 if task == "binary" else num_classes
 
 
 def find_normalization(config: ModelConfig, info: DatasetInfo | None) -> Normalization:
@@ -85,10 +101,16 @@ def find_normalization(config: ModelConfig, info: DatasetInfo | None) -> Normali
     return NORMALIZATIONS[config.normalization]
 
 
-def _make_crf(config: ModelConfig, num_classes: int) -> nn.Module | None:
+def _make_crf(config: ModelConfig, num_classes: int, task: str) -> nn.Module | None:
     """The CRF at the end of the network, if any; it reads the unnormalised images."""
     if not config.crf.name:
         return None
+    if task in ("binary", "multilabel"):
+        raise ValueError(
+            f"crf.name='{config.crf.name}': needs classes that exclude each other, each with its logit, and this "
+            f"network is {task}"
+            + (": set config.data.task=multiclass, or refine its result with config.inference.crf" * (task == "binary"))
+        )
     if not config.upsample_in_training:
         raise ValueError("upsample_in_training=False: a CRF refines logits at the size of the images")
     return registry.resolve("models", config.crf.name)(num_classes=num_classes, **hashable(config.crf.args))

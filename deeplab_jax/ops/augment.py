@@ -11,26 +11,26 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num, UInt8
+from jaxtyping import Array, Float, Int, Integer, Num
 
 _HUES = 180  # OpenCV's 8-bit hue: steps of two degrees
 
 
 def augment(
     image: Num[Array, "b h w bands"],
-    label: UInt8[Array, "b h w"],
+    label: Integer[Array, "b h w *maps"],
     geometry: Int[Array, "b 5"],
     colors: Float[Array, "b 5"] | None,
     *,
     crop_size: tuple[int, int],
     pad_pixel: tuple[float, ...],
     ignore_label: int,
-) -> tuple[Num[Array, "b ch cw bands"], UInt8[Array, "b ch cw"]]:
+) -> tuple[Num[Array, "b ch cw bands"], Integer[Array, "b ch cw *maps"]]:
     """Resizes, mirrors, colour-jitters and pads each window.
 
     Args:
       image: of any type, which the result keeps; only the window in the top left is read.
-      label: class ids, likewise.
+      label: class ids or maps, likewise.
       geometry: (window height, window width, target height, target width, 1 if mirrored), int32; window size times
         target size must be below 2^30 on each axis.
       colors: (brightness, contrast, saturation, hue, 1 if contrast comes first), float32, for RGB bytes; None:
@@ -41,8 +41,11 @@ def augment(
     """
 
     def augment_one(
-        image: Num[Array, "h w bands"], label: UInt8[Array, "h w"], geometry: Int[Array, "5"], colors: Array | None
-    ) -> tuple[Num[Array, "ch cw bands"], UInt8[Array, "ch cw"]]:
+        image: Num[Array, "h w bands"],
+        label: Integer[Array, "h w *maps"],
+        geometry: Int[Array, "5"],
+        colors: Array | None,
+    ) -> tuple[Num[Array, "ch cw bands"], Integer[Array, "ch cw *maps"]]:
         height, width, target_height, target_width, flip = geometry
         rows = jnp.arange(crop_size[0], dtype=jnp.int32)
         columns = jnp.arange(crop_size[1], dtype=jnp.int32)
@@ -70,7 +73,11 @@ def augment(
         padding = jnp.asarray(pad_pixel, jnp.float32)[None, None]
         return (
             jnp.where(inside[..., None], pixels, padding).astype(image.dtype),
-            jnp.where(inside, label[rows_of_label[:, None], columns_of_label[None, :]], jnp.uint8(ignore_label)),
+            jnp.where(
+                inside.reshape(inside.shape + (1,) * (label.ndim - 2)),
+                label[rows_of_label[:, None], columns_of_label[None, :]],
+                jnp.asarray(ignore_label, label.dtype),
+            ),
         )
 
     return jax.vmap(augment_one, in_axes=(0, 0, 0, None if colors is None else 0))(image, label, geometry, colors)

@@ -49,7 +49,7 @@ def resize_bilinear(
     return x
 
 
-def resize_nearest(x: Integer[Array, "b h w"], size: tuple[int, int]) -> Integer[Array, "b h2 w2"]:
+def resize_nearest(x: Integer[Array, "b h w *maps"], size: tuple[int, int]) -> Integer[Array, "b h2 w2 *maps"]:
     """Resizes labels: each cell takes the nearest pixel, with aligned corners.
 
     From 8 k + 1 to k + 1 it takes every eighth pixel, as DeepLab v1 and v2 downsample their labels.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 
 from deeplab_jax import visualize
@@ -24,7 +24,8 @@ FORMATS = tuple(each.name for each in PICTURES)
 _NAME = "image"  # name of the uploaded file in messages
 _JPEG_QUALITY = 90
 
-Segment = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Integer[np.ndarray, "h w"]]]
+Mask = Integer[np.ndarray, "h w"] | Bool[np.ndarray, "h w c"]
+Segment = Callable[[UInt8[np.ndarray, "h w 3"]], Callable[[], Mask]]
 
 
 class Service:
@@ -57,8 +58,9 @@ class Service:
         """Decodes, segments and draws.
 
         Returns:
-          width, height; classes: id, name, color and share of those found, largest first; mask: a palette PNG, and
-          overlay: a JPEG, both base64; compiled: whether this size was new; timings_ms.
+          width, height; classes: id, name, color and share of those found, largest first; mask: a palette PNG (where
+          classes overlap, their maps of 0 and 255 side by side in the order of the ids), and overlay: a JPEG, both
+          base64; compiled: whether this size was new; timings_ms.
 
         Raises:
           RefusedError: if the data is not an image, or is damaged or too large.
@@ -83,12 +85,12 @@ class Service:
             "timings_ms": clock.laps,
         }
 
-    def segment(self, image: UInt8[np.ndarray, "h w 3"]) -> Integer[np.ndarray, "h w"]:
+    def segment(self, image: UInt8[np.ndarray, "h w 3"]) -> Mask:
         """The image's class ids."""
         with self._device:
             return self._run(image)[0]
 
-    def _run(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Integer[np.ndarray, "h w"], bool]:
+    def _run(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Mask, bool]:
         """The class ids, and whether a program had to be compiled for them."""
         is_new = self._keep_shape((image.shape[0], image.shape[1]))
         return self._segment(image)(), is_new
@@ -128,29 +130,30 @@ def decode(data: bytes, limits: ServeConfig) -> UInt8[np.ndarray, "h w 3"]:
         raise RefusedError(422, str(error)) from None
 
 
-def encode_mask(ids: Integer[np.ndarray, "h w"], info: DatasetInfo) -> str:
-    """Class ids as a palette PNG, base64."""
-    picture = Image.fromarray(ids.astype(np.uint8))
-    picture.putpalette(visualize.full_palette(info.palette, info.ignore_label).tobytes())
-    return _base64(picture, "PNG")
+def encode_mask(ids: Mask, info: DatasetInfo) -> str:
+    """Class ids as a palette PNG, base64; of classes that overlap, their maps side by side, 0 and 255."""
+    if ids.ndim == 3:
+        maps = np.concatenate(np.moveaxis(ids, -1, 0), axis=1)
+        return _base64(Image.fromarray(maps.astype(np.uint8) * 255), "PNG")
+    return _base64(visualize.mask_picture(ids, info.palette, info.ignore_label), "PNG")
 
 
-def encode_overlay(image: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray, "h w"], info: DatasetInfo) -> str:
+def encode_overlay(image: UInt8[np.ndarray, "h w 3"], ids: Mask, info: DatasetInfo) -> str:
     """The image tinted by class as a JPEG, base64."""
     tinted = visualize.overlay(image, ids, info.palette, ignore_label=info.ignore_label)
     return _base64(Image.fromarray(tinted), "JPEG", quality=_JPEG_QUALITY)
 
 
-def found_classes(ids: Integer[np.ndarray, "h w"], info: DatasetInfo) -> list[dict[str, Any]]:
+def found_classes(ids: Mask, info: DatasetInfo) -> list[dict[str, Any]]:
     """id, name, RGB color and share of the pixels of each class that occurs, largest first."""
-    counts = np.bincount(ids.ravel(), minlength=info.num_classes)
+    counts = ids.sum(axis=(0, 1)) if ids.ndim == 3 else np.bincount(ids.ravel(), minlength=info.num_classes)
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     return [
         {
             "id": int(class_id),
             "name": info.class_names[class_id],
             "color": list(info.palette[class_id]),
-            "share": round(float(counts[class_id] / ids.size), 6),
+            "share": round(float(counts[class_id] / (ids.shape[0] * ids.shape[1])), 6),
         }
         for class_id in order
     ]

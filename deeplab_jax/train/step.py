@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Integer
 
 from deeplab_jax.ops.mesh import DATA_AXIS, batch_sharding, replicated, split_height
 from deeplab_jax.ops.resize import resize_nearest
+from deeplab_jax.ops.tasks import find_task
 from deeplab_jax.train.state import TrainState
 from deeplab_jax.types import SIDE_LOGITS, ApplyFn, Batch, Label, Logits, Metrics
 
@@ -60,6 +61,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     side_weight: float = 1.0,
     state_sharding: Any = None,
+    task: str = "multiclass",
 ) -> TrainStep:
     """Compiles (state, batch) -> (state, metrics); the state is donated.
 
@@ -86,6 +88,7 @@ def make_train_step(
       accumulation_steps: number of slices of the batch.
       ema_decay: weight of the old average; at step t it is min(ema_decay, (1 + t) / (10 + t)), so that the random
         initialisation is forgotten quickly. Used only if the state keeps an average.
+      task: of the labels; the accuracy is that of its likeliest prediction.
       state_sharding: of each array of the state, from `abstract_train_state`; None: replicated.
 
     Returns:
@@ -104,13 +107,14 @@ def make_train_step(
             mutable=["batch_stats", SIDE_LOGITS],
             rngs={"dropout": key},
         )
-        full_label = jnp.where(batch.valid[:, None, None], batch.label.astype(jnp.int32), ignore_label)
+        valid = batch.valid.reshape([-1] + [1] * (batch.label.ndim - 1))
+        full_label = jnp.where(valid, batch.label.astype(jnp.int32), ignore_label)
         label = _label_for(logits, full_label)
         loss, weight = loss_fn(logits, label, step)
         for side in jax.tree.leaves(updated.get(SIDE_LOGITS, {})):
             loss += side_weight * _side_loss(loss_fn(side, _label_for(side, full_label), step), weight)
         counted = label != ignore_label
-        correct = counted & (jnp.argmax(logits, axis=-1) == label)
+        correct = counted & (find_task(task).likeliest(logits).astype(label.dtype) == label)
         totals = _Totals(loss, weight, _count(correct), _count(counted))
         return loss, (updated.get("batch_stats", batch_stats), totals)
 
@@ -169,7 +173,9 @@ def make_train_step(
     )
 
 
-def _label_for(logits: Float[Array, "b h w classes"], label: Integer[Array, "b H W"]) -> Integer[Array, "b h w"]:
+def _label_for(
+    logits: Float[Array, "b h w classes"], label: Integer[Array, "b H W *maps"]
+) -> Integer[Array, "b h w *maps"]:
     """The label at the logits' size."""
     return resize_nearest(label, (logits.shape[1], logits.shape[2]))
 

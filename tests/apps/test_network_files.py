@@ -54,7 +54,8 @@ def file(network, tmp_path):
 
 
 def assert_same(read, network):
-    assert read.config == dataclasses.replace(network.config, num_classes=network.info.num_classes)
+    info = network.info
+    assert read.config == dataclasses.replace(network.config, num_classes=info.num_classes, task=info.task)
     assert read.info == network.info
     assert jax.tree.structure(read.variables) == jax.tree.structure(network.variables)
     for ours, theirs in zip(jax.tree.leaves(read.variables), jax.tree.leaves(network.variables), strict=True):

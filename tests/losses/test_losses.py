@@ -141,6 +141,7 @@ def test_class_weights_must_match_the_classes(example, name):
         make(name, class_weights=(1.0, 2.0))(logits, jnp.asarray(label))
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("name", NAMES)
 def test_one_logit_or_a_label_for_each_class_is_refused(example, name):
     logits, label = example

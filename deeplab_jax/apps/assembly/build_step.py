@@ -60,6 +60,7 @@ def build_step(config: Config, info: DatasetInfo, mesh: Mesh, counts: Callable[[
         accumulation_steps=config.train.accumulation_steps,
         ema_decay=config.train.ema_decay,
         side_weight=config.loss.side_weight,
+        task=info.task,
         state_sharding=jax.tree.map(lambda leaf: leaf.sharding, state),
     )
     return Step(model, init, tx, train_step, state)
@@ -77,4 +78,5 @@ def abstract_batch(config: Config, info: DatasetInfo, mesh: Mesh) -> Batch:
     def shape(sizes: tuple[int, ...], dtype: str) -> Any:
         return jax.ShapeDtypeStruct(sizes, jnp.dtype(dtype), sharding=sharding)
 
-    return Batch(shape((*size, info.channels), info.dtype), shape(size, "uint8"), shape(size[:1], "bool"))
+    label = shape((*size, *info.label_maps), info.label_dtype)
+    return Batch(shape((*size, info.channels), info.dtype), label, shape(size[:1], "bool"))

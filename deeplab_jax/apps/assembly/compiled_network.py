@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer, Num
+from jaxtyping import Bool, Float, Integer, Num
 
 from deeplab_jax import registry
 from deeplab_jax.apps.assembly import network
@@ -23,7 +23,7 @@ from deeplab_jax.validation import validate
 _OF_SCORING = ("protocol", "resize_labels", "center_crop", "measures")
 
 Pixels = Num[np.ndarray, "_ _ bands"]
-Mask = Integer[np.ndarray, "_ _"]
+Mask = Integer[np.ndarray, "_ _"] | Bool[np.ndarray, "_ _ classes"]
 Probabilities = Float[np.ndarray, "_ _ classes"]
 
 
@@ -77,6 +77,8 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
     }
+    if isinstance(values.get("threshold"), (int, float)):
+        values["threshold"] = (values["threshold"],)
     changed = dataclasses.replace(config, inference=dataclasses.replace(config.inference, **values))
     with value_errors():
         validate(changed)

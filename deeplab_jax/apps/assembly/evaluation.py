@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from deeplab_jax.apps.assembly import network
 from deeplab_jax.apps.assembly.crf_settings import find_crf, setting_to_dict
-from deeplab_jax.apps.assembly.predictor_settings import predictor_options
+from deeplab_jax.apps.assembly.predictor_settings import predictor_options, thresholds_of
 from deeplab_jax.config import Config
 from deeplab_jax.data.dataset import Dataset, example_name, image_sizes
 from deeplab_jax.data.loading.loader import eval_batches
@@ -68,6 +68,11 @@ def make_evaluator(
     options = predictor_options(config, info)
     if settings.resize_labels:
         options.settings.resize_shorter = 0  # the source resizes already
+    if settings.measures.trimap and info.task == "multilabel":
+        raise UserError(
+            "config.inference.measures.trimap=True: counts pixels near boundaries between classes, and those of data "
+            f"set {info.name} overlap; take boundary_iou or surface"
+        )
     if options.on_host and jax.process_count() > 1:
         raise UserError(
             f"config.inference.{'crf' if options.crf else 'resize_shorter'}: evaluation with it runs in one "
@@ -76,11 +81,13 @@ def make_evaluator(
     if settings.compute_dtype:
         model = network.build(network.for_inference(config), info)
     step = evaluator.make_confusion_step(
-        make_forward(model.apply, options.settings, align_corners=options.align_corners),
+        make_forward(model.apply, options.settings, align_corners=options.align_corners, task=info.task),
         mesh,
         num_classes=info.num_classes,
         ignore_label=info.ignore_label,
         measures=settings.measures,
+        task=info.task,
+        thresholds=options.thresholds,
     )
     shapes = ShapeLog(announce)
     # At least one row per device; the batch size changes no score.
@@ -100,10 +107,15 @@ def make_evaluator(
             yield batch, names
 
     def run(variables: Variables) -> Evaluation:
-        tally = Tally(info.class_names, ignore_label=info.ignore_label, measures=settings.measures)
+        tally = Tally(
+            info.class_names,
+            ignore_label=info.ignore_label,
+            measures=settings.measures,
+            maps=info.task == "multilabel",
+        )
         if options.on_host:
             predict = make_async_predictor(model.apply, variables, options, announce)
-            evaluation = evaluator.evaluate_images(predict, source, info, tally)
+            evaluation = evaluator.evaluate_images(predict, source, info, tally, options.thresholds)
         else:
             sizes = _sizes_by_name(source) if settings.measures.need_maps else None
             evaluation = evaluator.evaluate(step, variables, batches(), mesh, tally, sizes)
@@ -111,7 +123,8 @@ def make_evaluator(
             **evaluation.scores,
             "num_images": evaluation.num_images,
             "confusion": evaluation.confusion.tolist(),
-            "protocol": protocol(config),
+            "task": info.task,
+            "protocol": {**protocol(config), "threshold": thresholds_of(options)},
         }
         return dataclasses.replace(evaluation, scores=complete)
 

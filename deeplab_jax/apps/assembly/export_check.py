@@ -19,6 +19,8 @@ from deeplab_jax.config import Config
 from deeplab_jax.data.sources.images import decode_image
 from deeplab_jax.data.sources.rendering import render_scene
 from deeplab_jax.export.program import Format, Program, Runner
+from deeplab_jax.inference.predictor import PredictorOptions
+from deeplab_jax.ops.tasks import find_task
 from deeplab_jax.types import DatasetInfo, UserError, Variables
 
 MAX_LOGIT_DIFFERENCE = 1e-3
@@ -87,6 +89,7 @@ def check_file(
     model: nn.Module,
     variables: Variables,
     images: NamedImages,
+    options: PredictorOptions,
 ) -> Agreement:
     """Compares the file's results with the network's on each image and, in the same batch, its mirror image.
 
@@ -94,6 +97,7 @@ def check_file(
       run: the file, read back.
       program: what was written.
       images: by name; cropped to a fixed canvas.
+      options: task and thresholds of the network.
     """
     apply = jax.jit(functools.partial(model.apply, train=False))
     differences, same = [], []
@@ -107,15 +111,17 @@ def check_file(
         results = run(batch)
         if "logits" in results:
             differences.append(float(np.abs(results["logits"] - expected).max()))
-        same.append(float((_class_ids(results) == expected.argmax(-1)).mean()))
+        same.append(float((_decided(results, options) == _decided({"logits": expected}, options)).mean()))
     largest = max(differences) if differences else None
     return Agreement(tuple(images), largest, min(same), jax.default_backend())
 
 
-def _class_ids(results: Mapping[str, np.ndarray]) -> np.ndarray:
+def _decided(results: Mapping[str, np.ndarray], options: PredictorOptions) -> np.ndarray:
     if "class_ids" in results:
         return results["class_ids"]
-    return next(results[name] for name in ("logits", "probabilities") if name in results).argmax(-1)
+    task = find_task(options.task)
+    probabilities = results["probabilities"] if "probabilities" in results else task.probabilities(results["logits"])
+    return task.decide(np.asarray(probabilities), options.thresholds)
 
 
 def _fit(image: Num[np.ndarray, "h w bands"], program: Program, *, exactly: bool) -> Num[np.ndarray, "h2 w2 bands"]:

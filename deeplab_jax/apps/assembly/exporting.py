@@ -26,6 +26,7 @@ from deeplab_jax.apps.assembly.export_check import (
     check_file,
 )
 from deeplab_jax.apps.assembly.image_kind import pad_pixel
+from deeplab_jax.apps.assembly.predictor_settings import predictor_options, thresholds_of
 from deeplab_jax.canvas import Canvas
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.export.program import (
@@ -33,11 +34,11 @@ from deeplab_jax.export.program import (
     SMALLEST,
     Format,
     Program,
-    id_dtype,
     make_program,
     require_packages,
 )
 from deeplab_jax.files import whole, write_errors, write_whole
+from deeplab_jax.ops.tasks import id_type
 from deeplab_jax.types import DatasetInfo, Normalization, UserError, Variables
 
 FORMATS = "export.formats"
@@ -102,7 +103,7 @@ def write_program(
     """
     start, file_format = time.perf_counter(), find_format(name)
     config = as_exported(config, file_format)
-    model = network.build(config, info)
+    model, options = network.build(config, info), predictor_options(config, info)
     program = make_program(
         model.apply,
         variables,
@@ -110,10 +111,12 @@ def write_program(
         canvas=find_canvas(config, file_format),
         pad_pixel=pad_pixel(config, info),
         dtype=info.dtype,
+        task=info.task,
+        thresholds=options.thresholds,
     )
     with write_errors(path, "--output"), whole(path) as unfinished:
         file_format.write(program, unfinished)
-        agreement = check_file(file_format.load(unfinished), program, file_format, model, variables, images)
+        agreement = check_file(file_format.load(unfinished), program, file_format, model, variables, images, options)
         if not agreement.is_good:
             raise UserError(
                 f"--format={name}: the file's results are not the network's: {summary(agreement)}; wanted are "
@@ -145,7 +148,7 @@ def file_facts(
 ) -> dict[str, Any]:
     """What users of a file must know, ready for JSON."""
     digest, num_bytes = _digest(path)
-    pixel = {"class_ids": np.dtype(id_dtype(info.num_classes)).name}
+    pixel = {} if info.task == "multilabel" else {"class_ids": np.dtype(id_type(info.num_classes)).name}
     return {
         "format": name,
         "file": path.name,
@@ -162,13 +165,14 @@ def file_facts(
         },
         "outputs": {
             output: {
-                "dtype": pixel.get(output, "float32"),
+                "dtype": pixel.get(output, "uint8" if output == "class_ids" else "float32"),
                 "axes": ["batch", "height", "width"] + ["class"] * (output not in pixel),
             }
             for output in program.outputs
         },
-        "inside_the_file": ["padding", "normalization", "network", "resize of the logits", "argmax"],
+        "inside_the_file": ["padding", "normalization", "network", "resize of the logits", "decision"],
         "normalization": {"mean": list(normalization.mean), "std": list(normalization.std)},
+        **_decision(info, thresholds_of(predictor_options(config, info))),
         "class_names": list(info.class_names),
         "palette": [list(color) for color in info.palette],
         "ignore_label": info.ignore_label,
@@ -178,6 +182,20 @@ def file_facts(
         "agreement": dataclasses.asdict(agreement),
         "versions": {"deeplab_jax": deeplab_jax.__version__, "jax": jax.__version__, "flax": flax.__version__},
     }
+
+
+_MEANING = {
+    "multiclass": "probabilities are the softmax of the logits; class_ids are the likeliest",
+    "binary": "the one logit is the object's; probabilities are those of background and object, 1 - p and p = sigmoid "
+    "of the logit; class_ids are 1 where p is above the threshold",
+    "multilabel": "probabilities are the sigmoid of each logit; class_ids are 1 for each class whose probability is "
+    "above its threshold",
+}
+
+
+def _decision(info: DatasetInfo, thresholds: list[float] | None) -> dict[str, Any]:
+    """What the outputs mean; the thresholds of sigmoids are in the file."""
+    return {"task": info.task, "meaning": _MEANING[info.task], **({"thresholds": thresholds} if thresholds else {})}
 
 
 def _size_rule(program: Program, file_format: Format) -> dict[str, Any]:

@@ -27,9 +27,15 @@ def build(config: Config, info: DatasetInfo, mesh: Mesh | None = None) -> DeepLa
       mesh: for training; determines the group size of batch norm when statistics are per device.
 
     Raises:
-      UserError: if config and data set disagree on the number of classes, or a setting does not suit its images.
+      UserError: if config and data set disagree on the task or the number of classes, or a setting does not suit its
+        images.
     """
     check_images(config, info)
+    if config.model.task not in ("", info.task):
+        remedy = f"read its masks so with --config.data.task={config.model.task}"
+        if "multilabel" in (config.model.task, info.task):
+            remedy = "take a network for that task"
+        raise UserError(f"config.model.task={config.model.task!r}: data set {info.name} is {info.task}; {remedy}")
     if config.model.num_classes not in (0, info.num_classes):
         raise UserError(
             f"config.model.num_classes={config.model.num_classes}: data set {info.name} has {info.num_classes} "

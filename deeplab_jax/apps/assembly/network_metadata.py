@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import deeplab_jax
 from deeplab_jax.config import Config, ModelConfig, PretrainedConfig, from_dict, to_dict
 from deeplab_jax.models.build import hashable
-from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError
+from deeplab_jax.types import DATASET_NORMALIZATION, TASKS, DatasetInfo, UserError
 from deeplab_jax.validation import validate
 
 KEY = "deeplab_jax"  # of the text in a file's metadata
@@ -38,7 +38,8 @@ class Description(NamedTuple):
 def write_description(config: ModelConfig, info: DatasetInfo, layout: str = OWN_LAYOUT) -> str:
     """The metadata text of a network's file."""
     batch_norm = dataclasses.replace(config.batch_norm, group_size=0)
-    model = to_dict(dataclasses.replace(config, num_classes=info.num_classes, batch_norm=batch_norm))
+    config = dataclasses.replace(config, num_classes=info.num_classes, task=info.task, batch_norm=batch_norm)
+    model = to_dict(config)
     description = {
         "format_version": _FORMAT_VERSION,
         "version": deeplab_jax.__version__,
@@ -111,6 +112,7 @@ def _check_config(config: ModelConfig, model: Mapping[str, Any]) -> None:
 
 
 def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
+    known = {"task": "multiclass", **known}  # files of before there were others
     if set(known) != set(_INFO_FIELDS):
         raise ValueError(f"info must have {', '.join(_INFO_FIELDS)}")
     for name, (low, high) in {
@@ -122,6 +124,8 @@ def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
             raise ValueError(f"info.{name} is no whole number from {low} to {high}")
     if known["dtype"] not in _DTYPES or not isinstance(known["name"], str):
         raise ValueError(f"info.name is no text, or info.dtype none of {', '.join(_DTYPES)}")
+    if known["task"] not in TASKS or (known["task"] == "binary" and known["num_classes"] != 2):
+        raise ValueError(f"info.task is none of {', '.join(TASKS)}, or binary with other than two classes")
     class_names = _list_of(known["class_names"], str, "info.class_names")
     palette = tuple(_list_of(color, int, "info.palette") for color in _list_of(known["palette"], list, "info.palette"))
     if not all(len(color) == 3 and min(color) >= 0 and max(color) <= 255 for color in palette):

@@ -40,7 +40,8 @@ def find_peer(config: ModelConfig, channels: int, layout: str) -> PeerNetwork:
         raise UserError(f"layout '{layout}': networks can be written as {', '.join(writable)}, or with our own names")
     remedy = "write it with our own names instead (no layout; --format=safetensors)"
     try:
-        peer: PeerNetwork = registry.resolve(_LAYOUTS, f"{layout}.peer")(to_dict(config), channels)
+        outputs = {"num_classes": 1} if config.task == "binary" else {}
+        peer: PeerNetwork = registry.resolve(_LAYOUTS, f"{layout}.peer")({**to_dict(config), **outputs}, channels)
     except ValueError as error:
         raise UserError(f"layout '{layout}': no network there has {error}; {remedy}") from None
     for field, ours, theirs in _differences(config, peer.layout.model):

@@ -7,22 +7,27 @@ import concurrent.futures
 import functools
 import io
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tqdm
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 from PIL import Image
 
 from deeplab_jax import visualize
 from deeplab_jax.data.sources.bands import decode_pixels
-from deeplab_jax.inference.predictor import BatchSegmenter, PredictorOptions, canvas_size
+from deeplab_jax.inference.predictor import BatchPredictor, BatchSegmenter, PredictorOptions, canvas_size
+from deeplab_jax.ops.tasks import find_task
 from deeplab_jax.types import DatasetInfo, Pixels, UserError
 
+_NO_FILE_NAME = re.compile(r"[^\w.-]+")  # what a class's name may not bring into the name of a file
 _NUM_AHEAD = 8  # at least this many images are decoded ahead of the device, and as many results may be unwritten
 
-Files = Callable[[pathlib.Path, Pixels, Integer[np.ndarray, "h w"]], dict[pathlib.Path, bytes]]  # (target, image, ids)
+Files = Callable[
+    [pathlib.Path, Pixels, np.ndarray], dict[pathlib.Path, bytes]
+]  # (target, image, what the network says)
 
 
 class Job(NamedTuple):
@@ -40,16 +45,45 @@ def result_paths(target: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 def ids_and_overlay(
     target: pathlib.Path, image: Pixels, ids: Integer[np.ndarray, "h w"], info: DatasetInfo
 ) -> dict[pathlib.Path, bytes]:
-    """The two files of a result: class ids in the data set's palette, and the image tinted by class."""
+    """The two files of a result: class ids in the data set's palette, and the image tinted by class.
+
+    Ids of more than 256 classes are grey of 16 bits.
+    """
     ids_path, overlay_path = result_paths(target)
-    indexed = Image.fromarray(ids)
-    indexed.putpalette(visualize.full_palette(info.palette, info.ignore_label).tobytes())
+    indexed = visualize.mask_picture(ids, info.palette, info.ignore_label)
     tinted = visualize.overlay(visualize.as_rgb(image), ids, info.palette, ignore_label=info.ignore_label)
     return {ids_path: _png(indexed), overlay_path: _png(Image.fromarray(tinted))}
 
 
+def masks_and_probabilities(
+    target: pathlib.Path,
+    image: Pixels,
+    probabilities: Float[np.ndarray, "h w c"],
+    info: DatasetInfo,
+    *,
+    options: PredictorOptions,
+) -> dict[pathlib.Path, bytes]:
+    """The files of a result where sigmoids decide: masks, probabilities in 255ths, and the image tinted by class.
+
+    Binary: NAME.png with ids and palette, NAME_probability.png of the object. Multilabel: for each class
+    NAME_CLASS.png, 0 and 255, and NAME_CLASS_probability.png.
+    """
+    prediction = find_task(info.task).decide(probabilities, options.thresholds)
+    levels = np.rint(255 * probabilities).astype(np.uint8)
+    if info.task == "binary":
+        probability = target.with_name(f"{target.name}_probability.png")
+        return ids_and_overlay(target, image, prediction, info) | {probability: _png(Image.fromarray(levels[..., 1]))}
+    tinted = visualize.overlay(visualize.as_rgb(image), prediction, info.palette, ignore_label=info.ignore_label)
+    files = {result_paths(target)[1]: _png(Image.fromarray(tinted))}
+    for k, name in enumerate(info.class_names):
+        place = f"{target.name}_{_NO_FILE_NAME.sub('_', name)}"
+        files[target.with_name(f"{place}.png")] = _png(Image.fromarray(prediction[..., k].astype(np.uint8) * 255))
+        files[target.with_name(f"{place}_probability.png")] = _png(Image.fromarray(levels[..., k]))
+    return files
+
+
 def segment_files(
-    segment: BatchSegmenter,
+    segment: BatchSegmenter | BatchPredictor,
     options: PredictorOptions,
     paths: Sequence[pathlib.Path],
     targets: Sequence[pathlib.Path],
@@ -64,7 +98,7 @@ def segment_files(
     that each size is compiled at most twice.
 
     Args:
-      segment: images of one canvas size -> functions that wait for their class ids.
+      segment: images of one canvas size -> functions that wait for their class ids, or for what `files` takes.
       options: of `segment`; determines the canvas sizes.
       targets: paths of the results, without extension.
       files: the files to write for a result; None: `ids_and_overlay`.
@@ -139,8 +173,8 @@ def _read(path: pathlib.Path, info: DatasetInfo) -> Pixels:
     return decode_pixels(data, str(path), info)
 
 
-def _write(job: Job, wait_for_ids: Callable[[], Integer[np.ndarray, "h w"]], files: Files) -> None:
-    for path, data in files(job.target, job.image, wait_for_ids()).items():
+def _write(job: Job, wait: Callable[[], np.ndarray], files: Files) -> None:
+    for path, data in files(job.target, job.image, wait()).items():
         try:
             path.write_bytes(data)
         except OSError as error:

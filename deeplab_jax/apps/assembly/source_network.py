@@ -26,6 +26,7 @@ _ACTIVATIONS = (
     "argmax",
     "argmax2d",
 )  # with which the largest logit's class is right
+BACKGROUND = "background"  # of a binary network
 _UNKNOWN = "imported"  # name of a data set that is not known
 
 
@@ -65,8 +66,13 @@ def describe(config: ModelConfig, file: WeightsFile, known: SourceSettings) -> t
     """The config, and the classes of the network: the file's own, those that its config names, or the likely ones."""
     if file.info is not None:
         return config, file.info
-    num_classes, names = config.num_classes, known.class_names
-    info = make_info(_UNKNOWN, names) if len(names) == num_classes else assumed_info(num_classes)
+    names = known.class_names
+    if config.task == "binary" and len(names) == 1:
+        names = (BACKGROUND, *names)
+    if len(names) == config.num_classes:
+        info = dataclasses.replace(make_info(_UNKNOWN, names), task=config.task or "multiclass")
+    else:
+        info = assumed_info(config)
     if isinstance(known.normalization, Normalization):
         info = dataclasses.replace(info, channel_mean=known.normalization.mean, channel_std=known.normalization.std)
     return config, info
@@ -83,8 +89,11 @@ def for_channels(
     return dataclasses.replace(config, normalization=DATASET_NORMALIZATION), info
 
 
-def assumed_info(num_classes: int) -> DatasetInfo:
+def assumed_info(config: ModelConfig) -> DatasetInfo:
     """The classes of a file without class names: those of the data set with the same number, else numbered ones."""
+    num_classes = config.num_classes
+    if config.task == "binary":
+        return dataclasses.replace(make_info(_UNKNOWN, (BACKGROUND, "object")), task="binary")
     for known in (voc.INFO, cityscapes.INFO, ade20k.INFO):
         if known.num_classes == num_classes:
             return known
@@ -105,10 +114,8 @@ def say_read(settings: SourceSettings, chosen: SourceSettings) -> tuple[str, ...
 
 def say_outputs(config: ModelConfig, known: SourceSettings) -> tuple[str, ...]:
     """A line where the logits are not those of classes that exclude one another."""
-    if config.num_classes == 1:
-        return (
-            "its one output is one logit, of the object: segment's mask is 0 everywhere; threshold its logits at 0",
-        )
+    if config.task == "binary":
+        return ("its one output is one logit, of the object: a pixel is the object's where its sigmoid is above 0.5",)
     if known.activation and known.activation not in _ACTIVATIONS:
         return (f"its activation '{known.activation}' is not applied: segment takes the class of the largest logit",)
     return ()
@@ -136,6 +143,8 @@ def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, l
     classes = ""
     if info.class_names != known.class_names:
         names = "numbers without names" if info.name == _UNKNOWN else f"those of {info.name}"
+        if info.task == "binary":
+            names = f"{' and '.join(info.class_names)}, of which its one output is the latter's"
         classes = f"its {info.num_classes} classes are taken to be {names}"
     if not assumed:
         return (f"{classes}: the file does not say",) if classes else ()

@@ -46,9 +46,9 @@ def check_trained(config: Config, workdir: pathlib.Path, checkpoint: str = "") -
     trained = read_config(workdir)
     if trained is None:
         return
-    if not trained.model.num_classes and (workdir / DATASET_FILE).is_file():
-        num_classes = read_info(workdir / DATASET_FILE).num_classes
-        trained.model = dataclasses.replace(trained.model, num_classes=num_classes)
+    if not (trained.model.num_classes and trained.model.task) and (workdir / DATASET_FILE).is_file():
+        info = read_info(workdir / DATASET_FILE)
+        trained.model = dataclasses.replace(trained.model, num_classes=info.num_classes, task=info.task)
     for field, value, needed in _pairs(config, trained):
         if plain(value) != plain(needed):
             raise UserError(
@@ -64,6 +64,8 @@ def _pairs(config: Config, trained: Config) -> Iterator[tuple[str, Any, Any]]:
     yield "align_corners", model.align_corners, needed.align_corners
     if model.num_classes and needed.num_classes:  # 0: the data set's
         yield "num_classes", model.num_classes, needed.num_classes
+    if (task := model.task or config.data.task) and needed.task:
+        yield "task", task, needed.task
     for part in ("backbone", "head"):
         own, theirs = getattr(model, part), getattr(needed, part)
         factory = registry.resolve(f"{part}s", own.name)

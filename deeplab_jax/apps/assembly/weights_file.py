@@ -224,9 +224,17 @@ def _read_own(workdir: pathlib.Path) -> WeightsFile:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"cannot read {path} ({error}): config.model.pretrained.source wants a workdir") from None
     info = open_data.find_info(config, workdir)
-    model = dataclasses.replace(config.model, num_classes=info.num_classes, pretrained=PretrainedConfig())
+    model = dataclasses.replace(
+        config.model, num_classes=info.num_classes, task=info.task, pretrained=PretrainedConfig()
+    )
     return WeightsFile(arrays, OWN_LAYOUT, dataclasses.replace(layout, model=to_dict(model)), info)
 
 
 def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:
-    return registry.resolve(_LAYOUTS, registry.entry(layout_name, "recognize"))(shapes)
+    """The layout; a whole network of one output is a binary one, of which the background is the other class."""
+    layout: WeightLayout = registry.resolve(_LAYOUTS, registry.entry(layout_name, "recognize"))(shapes)
+    num_outputs = layout.model.get("num_classes")
+    if not num_outputs:
+        return layout
+    task = {"task": "binary", "num_classes": 2} if num_outputs == 1 else {"task": "multiclass"}
+    return dataclasses.replace(layout, model={**layout.model, **task})

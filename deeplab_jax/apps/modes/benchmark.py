@@ -157,11 +157,13 @@ def _measure_evaluation(
     if settings.compute_dtype:
         model = network.build(network.for_inference(config), info)
     step = make_confusion_step(
-        make_forward(model.apply, settings, align_corners=options.align_corners),
+        make_forward(model.apply, settings, align_corners=options.align_corners, task=info.task),
         mesh,
         num_classes=info.num_classes,
         ignore_label=info.ignore_label,
         measures=settings.measures,
+        task=info.task,
+        thresholds=options.thresholds,
     )
     batch = shard_batch(_random_batch(info, num_images, size), mesh)
     pace = pace_of(_timed(lambda: step(variables, batch)))
@@ -205,7 +207,8 @@ def _timed(call: Callable[[], Any]) -> list[float]:
 def _random_batch(info: DatasetInfo, num_images: int, size: tuple[int, int]) -> Batch:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (num_images, *size, info.channels)).astype(info.dtype)
-    label = rng.integers(0, info.num_classes, (num_images, *size), dtype=np.uint8)
+    values = 2 if info.label_maps else info.num_classes
+    label = rng.integers(0, values, (num_images, *size, *info.label_maps), dtype=info.label_dtype)
     return Batch(image, label, np.ones(num_images, bool))
 
 

@@ -47,8 +47,8 @@ def run(request: Request) -> int:
 def import_weights(config: Config, workdir: pathlib.Path, source: str, options: ReadOptions = AS_FOUND) -> None:
     """Writes the network of `source` to the workdir, as a checkpoint at step 0.
 
-    The model is the layout's, whatever `config.model` says; data set, optimiser and the rest are the config's. What was
-    taken, left out and assumed is printed to stderr.
+    The model is the layout's, whatever `config.model` says, except for the task of several outputs; data set, optimiser
+    and the rest are the config's. What was taken, left out and assumed is printed to stderr.
 
     Raises:
       UserError: if the file cannot be read or has another layout, or the workdir already holds a run.
@@ -60,9 +60,18 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, options: 
     imported = read_weights(source, options)
     for note in imported.notes:
         print(f"{source}: {note}", file=sys.stderr)
+    task = config.model.task or imported.config.task
+    if "binary" in (task, imported.config.task) and task != imported.config.task:
+        raise UserError(
+            f"config.model.task={task!r}: the network of {source} is {imported.config.task}, by the number of its "
+            "outputs; leave it out"
+        )
+    imported = imported._replace(info=dataclasses.replace(imported.info, task=task or imported.info.task))
     running_variance = imported.config.batch_norm.running_variance
     batch_norm = dataclasses.replace(config.model.batch_norm, running_variance=running_variance)
-    config.model = dataclasses.replace(imported.config, compute_dtype=config.model.compute_dtype, batch_norm=batch_norm)
+    config.model = dataclasses.replace(
+        imported.config, task=task, compute_dtype=config.model.compute_dtype, batch_norm=batch_norm
+    )
     info = imported.info if imported.names_classes else _find_classes(config, imported.info)
     open_workdir(config, workdir)
     keep_info(info, workdir)
@@ -76,14 +85,16 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, options: 
     model = config.model
     parts = ", ".join(part.name for part in (model.backbone, model.head, model.auxiliary) if part.name)
     print(f"{source}: layout {imported.layout_name}, {imported.report.summary}")
-    print(f"{workdir / FOLDER / '0'}: {parts}, {model.num_classes} classes, output stride {model.output_stride}")
+    classes = f"{model.num_classes} classes{f' ({model.task})' if model.task not in ('', 'multiclass') else ''}"
+    print(f"{workdir / FOLDER / '0'}: {parts}, {classes}, output stride {model.output_stride}")
 
 
 def _find_classes(config: Config, assumed: DatasetInfo) -> DatasetInfo:
     """The classes for prediction: the config's data set if it is available, else the likely ones."""
     if config.data.root:
         info = open_data.open_dataset(config).info
-        if (info.num_classes, info.channels) == (config.model.num_classes, assumed.channels):
+        same = (info.num_classes, info.task, info.channels)
+        if same == (config.model.num_classes, assumed.task, assumed.channels):
             return dataclasses.replace(info, channel_mean=assumed.channel_mean, channel_std=assumed.channel_std)
     return assumed
 

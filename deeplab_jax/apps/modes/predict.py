@@ -15,13 +15,13 @@ import tqdm
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.image_files import expand_images, name_members, name_results
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
-from deeplab_jax.apps.assembly.segment_files import segment_files
+from deeplab_jax.apps.assembly.segment_files import masks_and_probabilities, segment_files
 from deeplab_jax.apps.request import CHECKPOINT, Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.data.sources.orientation import shown_size
 from deeplab_jax.data.sources.pictures import open_picture
 from deeplab_jax.data.sources.submission import Submission, check_archive, pack, submission
-from deeplab_jax.inference.predictor import make_batch_segmenter
+from deeplab_jax.inference.predictor import make_batch_predictor, make_batch_segmenter
 from deeplab_jax.types import Pixels, UserError
 
 FLAGS = (
@@ -65,7 +65,10 @@ def predict(
         _make_folder(each)
 
     options = predictor_options(config, info)
-    segment = make_batch_segmenter(model.apply, variables, options, _announce)
+    has_sigmoids = info.task != "multiclass"
+    make = make_batch_predictor if has_sigmoids else make_batch_segmenter
+    segment = make(model.apply, variables, options, _announce)
+    files = functools.partial(masks_and_probabilities, info=info, options=options) if has_sigmoids else None
     start = time.perf_counter()
     failures = segment_files(
         segment,
@@ -73,7 +76,7 @@ def predict(
         paths,
         targets,
         info,
-        files=functools.partial(_submitted, rules) if rules else None,
+        files=functools.partial(_submitted, rules) if rules else files,
         batch_size=config.inference.batch_size,
     )
     seconds = time.perf_counter() - start

@@ -23,6 +23,7 @@ from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.dataset import example_name
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference.predictor import Segmenter, make_segmenter
+from deeplab_jax.metrics.confusion import outcomes
 from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
 
 NUM_EXAMPLES = 4  # number of best images, and of worst ones
@@ -182,6 +183,8 @@ def draw_panels(example: Example, segment: Segmenter, info: DatasetInfo) -> tupl
 def largest_confusions(scores: Mapping[str, Any], count: int) -> list[Confusion]:
     """The `count` (truth, prediction) pairs with the largest fraction of the true class's pixels confused."""
     fractions = normalized_confusion(scores)
+    if not fractions.size:
+        return []
     np.fill_diagonal(fractions, 0)
     names = list(scores["iou_per_class"])
     order = np.argsort(-fractions, axis=None, kind="stable")[:count]
@@ -190,15 +193,21 @@ def largest_confusions(scores: Mapping[str, Any], count: int) -> list[Confusion]
 
 
 def normalized_confusion(scores: Mapping[str, Any]) -> np.ndarray:
-    """The confusion matrix with rows that sum to one, or to zero for classes absent from the truth."""
+    """The confusion matrix with rows that sum to one, or to zero for classes absent from the truth.
+
+    Classes that overlap are not taken for each other: empty.
+    """
     confusion = np.asarray(scores["confusion"], np.float64)
+    if confusion.ndim == 3:
+        return np.zeros((0, 0))
     return confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
 
 
 def never_predicted(scores: Mapping[str, Any]) -> list[str]:
     """Classes that occur in the truth and are never predicted."""
     confusion = np.asarray(scores["confusion"], np.int64)
-    missed = (confusion.sum(axis=1) > 0) & (confusion.sum(axis=0) == 0)
+    _, truth, predicted, _ = outcomes(confusion, maps=confusion.ndim == 3)
+    missed = (truth > 0) & (predicted == 0)
     return [name for name, is_missed in zip(scores["iou_per_class"], missed, strict=True) if is_missed]
 
 
@@ -238,6 +247,8 @@ def render(content: Content) -> str:
         content=content,
         scores=scores,
         boundary=(scores or {}).get("boundary_iou"),
+        overlap=(scores or {}).get("overlap"),
+        surface=(scores or {}).get("surface"),
         speed=(scores or {}).get("speed"),
         interval=(scores or {}).get("confidence_interval", {}).get("mean_iou"),
         class_rows=rows,

@@ -6,19 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import UInt8
 
 from deeplab_jax import registry
 from deeplab_jax.data.augment.transforms import sample_rng
 from deeplab_jax.fields import PartConfig
-from deeplab_jax.types import Pixels, UserError
+from deeplab_jax.types import ImageLabel, Pixels, UserError
 
 PACKAGE = "data.augment"
 _FIRST_STREAM = 3  # of a sample's random numbers; each augmentation has its own stream
 
-Augmentation: TypeAlias = Callable[
-    [Pixels, UInt8[np.ndarray, "h w"], np.random.Generator], tuple[Pixels, UInt8[np.ndarray, "h w"]]
-]
+Augmentation: TypeAlias = Callable[[Pixels, ImageLabel, np.random.Generator], tuple[Pixels, ImageLabel]]
 
 
 class NamedAugmentation(NamedTuple):
@@ -46,7 +43,7 @@ def make_augmentations(parts: Sequence[PartConfig]) -> list[NamedAugmentation]:
 def apply_in_turn(
     augmentations: Sequence[NamedAugmentation],
     image: Pixels,
-    label: UInt8[np.ndarray, "h w"],
+    label: ImageLabel,
     *,
     seed: int,
     sample: int,

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int, Num, UInt8
+from jaxtyping import Bool, Int, Num
 
 from deeplab_jax.data.dataset import LabelSource
 from deeplab_jax.data.inspection.class_counts import ClassCounts, median_frequency_weights
 from deeplab_jax.data.sources.stored_labels import LabelPixels, count_label
 from deeplab_jax.data.workers import each
-from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
+from deeplab_jax.types import DatasetInfo, ExampleSource, ImageLabel, UserError
 
 MIN_OBJECT_PIXELS = 64  # smaller regions are annotation noise rather than objects
 RARE_WEIGHT = 2.0  # a class is rare if the median class is at least this many times as frequent
@@ -77,7 +77,7 @@ def _count_each(
     return pixels, counts
 
 
-def _label_of(source: ExampleSource, index: int) -> UInt8[np.ndarray, "h w"]:
+def _label_of(source: ExampleSource, index: int) -> ImageLabel:
     return source.label(index) if isinstance(source, LabelSource) else source[index].label
 
 
@@ -85,7 +85,7 @@ def paste_object(
     rng: np.random.Generator,
     donors: Donors,
     image: Num[np.ndarray, "h w bands"],
-    label: UInt8[np.ndarray, "h w"],
+    label: ImageLabel,
     *,
     scale: float,
 ) -> None:

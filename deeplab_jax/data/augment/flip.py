@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import UInt8
 
 from deeplab_jax.data.augment.by_name import Augmentation
-from deeplab_jax.types import Pixels
+from deeplab_jax.types import ImageLabel, Pixels
 
 
 def vertical(*, probability: float = 0.5) -> Augmentation:
@@ -18,9 +17,7 @@ def vertical(*, probability: float = 0.5) -> Augmentation:
     if not 0 <= probability <= 1:
         raise ValueError(f"probability={probability} must be in [0, 1]")
 
-    def augment(
-        image: Pixels, label: UInt8[np.ndarray, "h w"], rng: np.random.Generator
-    ) -> tuple[Pixels, UInt8[np.ndarray, "h w"]]:
+    def augment(image: Pixels, label: ImageLabel, rng: np.random.Generator) -> tuple[Pixels, ImageLabel]:
         return (image[::-1], label[::-1]) if rng.random() < probability else (image, label)
 
     return augment

@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Num, UInt8, UInt16
 
 from deeplab_jax.canvas import fill_outside
-from deeplab_jax.types import Pixel
+from deeplab_jax.types import ImageLabel, Pixel
+
+_MAX_CHANNELS = 128  # that OpenCV resizes at once
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def plan_crop(
 
 def plan_balanced_crop(
     draw: Callable[[], CropPlan],
-    label: UInt8[np.ndarray, "h w"],
+    label: ImageLabel,
     *,
     max_share: float,
     num_tries: int,
@@ -107,11 +109,14 @@ def plan_balanced_crop(
     return plan
 
 
-def _largest_share(plan: CropPlan, label: UInt8[np.ndarray, "h w"], ignore_label: int) -> float:
+def _largest_share(plan: CropPlan, label: ImageLabel, ignore_label: int) -> float:
     """Share of the most frequent class among the labelled pixels of the planned window; infinite if it has none."""
     (top, left), (height, width) = plan.origin, plan.window
     window = np.ascontiguousarray(label[top : top + height, left : left + width])
-    counts = cv2.calcHist([window], [0], None, [256], [0, 256]).ravel()  # several times faster than np.bincount
+    if window.dtype == np.uint8:
+        counts = cv2.calcHist([window], [0], None, [256], [0, 256]).ravel()  # several times faster than np.bincount
+    else:
+        counts = np.bincount(window.ravel(), minlength=ignore_label + 1)
     counts[ignore_label] = 0
     total = float(counts.sum(dtype=np.float64))
     return float(counts.max()) / total if total else float("inf")
@@ -120,10 +125,10 @@ def _largest_share(plan: CropPlan, label: UInt8[np.ndarray, "h w"], ignore_label
 def crop_into(
     plan: CropPlan,
     image: Num[np.ndarray, "h w bands"],
-    label: UInt8[np.ndarray, "h w"],
+    label: ImageLabel,
     *,
     out_image: Num[np.ndarray, "ch cw bands"],
-    out_label: UInt8[np.ndarray, "ch cw"],
+    out_label: UInt8[np.ndarray, "ch cw *maps"] | UInt16[np.ndarray, "ch cw *maps"],
     pad_pixel: Pixel,
     ignore_label: int,
 ) -> None:
@@ -141,6 +146,13 @@ def _resize_window(plan: CropPlan, source: np.ndarray, target: np.ndarray, inter
     window = source[top : top + height, left : left + width]
     if plan.window == plan.target:
         target[:] = window[:, ::-1] if plan.flip else window
+        return
+    if window.shape[2:] > (_MAX_CHANNELS,):
+        for start in range(0, window.shape[2], _MAX_CHANNELS):
+            some = (..., slice(start, start + _MAX_CHANNELS))
+            part = np.ascontiguousarray(window[:, :: -1 if plan.flip else 1][some])
+            resized = cv2.resize(part, plan.target[::-1], interpolation=interpolation)
+            target[some] = resized.reshape(target[some].shape)
         return
     if plan.flip:
         window = cv2.flip(window, 1).reshape(window.shape)  # OpenCV drops the axis of a single channel

@@ -4,7 +4,7 @@
     masks/NAME.png          one channel (or a palette) of class ids, same name, same size
     classes.json            {"class_names": [...], "palette": [[r, g, b], ...], "ignore_label": 255}; the last two
                             may be left out. Or classes.txt: one class per line in the order of the ids, optionally
-                            followed by three numbers (its colour); ignored pixels are 255
+                            followed by three numbers (its colour); ignored pixels are 255, with more classes 65535
 
 Folders may have other names (imgs/ and labels/, JPEGImages/ and SegmentationClass/), masks may be called NAME_mask.png,
 NAME_label.png or NAME_gt.png, and images and masks may share a folder; what was found is printed. A name in sub-folders

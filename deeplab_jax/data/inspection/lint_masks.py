@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
 from deeplab_jax.data.inspection.lint_findings import Finding
 from deeplab_jax.data.sources.legend import (
@@ -37,7 +37,7 @@ class CheckedMask(NamedTuple):
     codes: Codes | None  # None: they cannot be read from the file as it is
     size: tuple[int, int] | None  # (height, width), if it can be decoded at all
     findings: list[Finding]
-    converted: UInt8[np.ndarray, "h w"] | None = None  # the intended codes
+    converted: Integer[np.ndarray, "h w"] | None = None  # the intended codes
 
 
 def check_mask(data: bytes, path: str, info: DatasetInfo, legend: Legend) -> CheckedMask:
@@ -94,11 +94,11 @@ def _check_colors(pixels: UInt8[np.ndarray, "h w 3"], path: str, info: DatasetIn
         legend.of(level) != UNKNOWN_ID for level in levels.tolist()
     ):
         content = "the same class id in three channels"
-        kind, values = "ids_as_rgb", levels
+        kind, values = "ids_as_rgb", levels.astype(np.uint8)
     else:
         return CheckedMask(None, size, [_foreign_colors(path, unknown, int(counts.sum()), legend)])
     finding = Finding(kind, path, f"{path}: holds {content}; {_HOW_TO_CONVERT}", convertible=True)
-    return CheckedMask(None, size, [finding], values.astype(np.uint8)[places].reshape(size))
+    return CheckedMask(None, size, [finding], values[places].reshape(size))
 
 
 def _foreign_colors(path: str, unknown: Mapping[int, int], num_pixels: int, legend: Legend) -> Finding:
@@ -133,7 +133,7 @@ def _check_palette(file: MaskFile, path: str, info: DatasetInfo, legend: Legend)
 
 def _by_brightness(
     values: UInt8[np.ndarray, "h w"], info: DatasetInfo, legend: Legend
-) -> UInt8[np.ndarray, "h w"] | None:
+) -> Integer[np.ndarray, "h w"] | None:
     """The intended values, if all values are the brightness of a class's colour."""
     meanings = {**_class_of_color(info), color_code(BORDER): info.ignore_label}
     brightness = [_brightness(code) for code in meanings]
@@ -152,12 +152,11 @@ def _class_of_color(info: DatasetInfo) -> dict[int, int]:
     return {code: class_id for class_id, code in enumerate(codes) if codes.count(code) == 1}
 
 
-def _values_of(legend: Legend) -> UInt8[np.ndarray, "256"]:
+def _values_of(legend: Legend) -> Integer[np.ndarray, "labels"]:
     """Class id, or ignore label -> the first value in the data set's masks that means it."""
-    values = np.zeros(256, np.uint8)
-    for code, label in sorted(legend.meaning.items(), reverse=True):
-        if code < 256 and 0 <= label < 256:
-            values[label] = code
+    known = {label: code for code, label in sorted(legend.meaning.items(), reverse=True) if code < COLOR}
+    values = np.zeros(max(known, default=0) + 1, np.uint8 if max(known.values(), default=0) < 256 else np.uint16)
+    values[list(known)] = list(known.values())
     return values
 
 

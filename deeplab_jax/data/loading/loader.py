@@ -49,6 +49,8 @@ def make_loader(
     if len(source) == 0:
         raise UserError(f"config.data.train_split={config.train_split!r}: holds no image of {info.name}; add some")
     rows = _shard_rows(config.batch_size, shard, "data.batch_size")
+    if info.label_maps:
+        _refuse_exclusive(config, info)
     maker: RowMaker[Any]
     if config.device_augmentation:
         maker = WindowMaker(config, info, canvas=largest_window(config, source), pad_pixel=pad_pixel)
@@ -59,6 +61,16 @@ def make_loader(
         further = make_augmentations(config.augment)
         maker = CropMaker(config, info, pad_pixel=pad_pixel, donors=donors, further=further)
     return TrainLoader(config, source, rows=rows, seed=seed, maker=maker)
+
+
+def _refuse_exclusive(config: DataConfig, info: DatasetInfo) -> None:
+    """Raises UserError for a setting that only means something where each pixel has one class."""
+    for field, is_set in (("copy_paste", config.copy_paste > 0), ("max_class_share", config.max_class_share < 1)):
+        if is_set:
+            raise UserError(
+                f"config.data.{field}={getattr(config, field)}: is for classes that exclude each other, those of data "
+                f"set {info.name} overlap; leave it out"
+            )
 
 
 class TrainLoader(Loader):

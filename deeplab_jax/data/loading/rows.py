@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Num, UInt8
+from jaxtyping import Bool, Float32, Int32, Num, UInt8, UInt16
 
 from deeplab_jax.canvas import fill_missing
 from deeplab_jax.data.augment import transforms
@@ -22,6 +22,7 @@ from deeplab_jax.types import Batch, DatasetInfo, Example, ExampleSource, Pixel,
 
 PASTE_STREAM = 2  # of a sample's random numbers; 1 is the epoch order, 3 and above are data.augment
 
+Labels = UInt8[np.ndarray, "b h w *maps"] | UInt16[np.ndarray, "b h w *maps"]  # see `DatasetInfo.label_dtype`
 Buffers = TypeVar("Buffers")
 
 
@@ -46,20 +47,21 @@ class CropBuffers(NamedTuple):
     """A `Batch` under construction."""
 
     image: Num[np.ndarray, "b h w bands"]
-    label: UInt8[np.ndarray, "b h w"]
+    label: Labels
     valid: Bool[np.ndarray, " b"]
 
     @classmethod
     def empty(cls, num_rows: int, size: tuple[int, int], info: DatasetInfo) -> CropBuffers:
         image = np.empty((num_rows, *size, info.channels), info.dtype)
-        return cls(image, np.empty((num_rows, *size), np.uint8), np.zeros(num_rows, bool))
+        label = np.empty((num_rows, *size, *info.label_maps), info.label_dtype)
+        return cls(image, label, np.zeros(num_rows, bool))
 
 
 class WindowBuffers(NamedTuple):
     """A `WindowBatch` under construction."""
 
     image: Num[np.ndarray, "b h w bands"]
-    label: UInt8[np.ndarray, "b h w"]
+    label: Labels
     valid: Bool[np.ndarray, " b"]
     geometry: Int32[np.ndarray, "b 5"]
     colors: Float32[np.ndarray, "b 5"]
@@ -127,7 +129,7 @@ class WindowMaker(RowMaker[WindowBuffers]):
         # Zeros, not uninitialised memory: the same position gives the same bytes, beyond the windows too.
         return WindowBuffers(
             image=np.zeros((num_rows, *self._canvas, self._info.channels), self._info.dtype),
-            label=np.zeros((num_rows, *self._canvas), np.uint8),
+            label=np.zeros((num_rows, *self._canvas, *self._info.label_maps), self._info.label_dtype),
             valid=np.zeros(num_rows, bool),
             geometry=np.zeros((num_rows, 5), np.int32),
             colors=np.zeros((num_rows, 5), np.float32),

@@ -12,7 +12,7 @@ from deeplab_jax.data.sources.text_files import read_text
 from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import UserError
 
-_MAX_CLASSES = 255  # ids are bytes, and one of the 256 is for ignored pixels
+_MAX_CLASSES = 65535  # ids have up to 16 bits, and one of them is for ignored pixels
 _MAX_TOLD = 5  # names in a note
 # Files in which annotation tools list the classes; looked for in this order, here and in the folders of splits.
 _TOOL_FILES = (
@@ -71,6 +71,11 @@ def read_classes(folder: pathlib.Path) -> Classes:
         if other_classes.names != classes.names:
             raise UserError(f"{path}: and {other} name different classes; copy the right one to {text_path}")
     return classes._replace(notes=(*classes.notes, _describe(classes, path.relative_to(folder))))
+
+
+def default_ignore_label(num_classes: int) -> int:
+    """The largest number of 8 bits, or of 16 where classes need more than 8."""
+    return 255 if num_classes <= 255 else 65535
 
 
 def _describe(classes: Classes, path: pathlib.Path) -> str:
@@ -168,7 +173,7 @@ def _read(path: pathlib.Path) -> Classes:
     if path.suffix == ".json":
         return _parse_json(path)
     listed = read_class_list(path)
-    return _checked(path, listed.names, listed.colors, 255)
+    return _checked(path, listed.names, listed.colors, default_ignore_label(len(listed.names)))
 
 
 def _parse_json(path: pathlib.Path) -> Classes:
@@ -178,9 +183,9 @@ def _parse_json(path: pathlib.Path) -> Classes:
         raise UserError(
             f"{path}: has num_classes={content['num_classes']} but {len(names)} class_names; make them agree"
         )
-    ignore_label = content.get("ignore_label", 255)
-    if ignore_label not in range(256):
-        raise UserError(f"{path}: has ignore_label={ignore_label!r}; must be a whole number from 0 to 255")
+    ignore_label = content.get("ignore_label", default_ignore_label(len(names)))
+    if ignore_label not in range(_MAX_CLASSES + 1):
+        raise UserError(f"{path}: has ignore_label={ignore_label!r}; must be a whole number from 0 to {_MAX_CLASSES}")
     return _checked(path, names, content.get("palette"), ignore_label)
 
 

@@ -126,8 +126,8 @@ def whole_numbers(values: Shaped[np.ndarray, "h w"], name: str) -> Integer[np.nd
     raise UserError(f"{name}: holds the value {high:g}, which is no class id; {HOW_TO_SAVE}")
 
 
-def encode_mask(ids: UInt8[np.ndarray, "h w"]) -> bytes:
-    """Class ids as a grey 8-bit PNG, which every reader decodes to the same numbers."""
+def encode_mask(ids: Integer[np.ndarray, "h w"]) -> bytes:
+    """Class ids of 8 or 16 bits as a grey PNG, which every reader decodes to the same numbers."""
     return cv2.imencode(".png", ids, _PNG_OPTIONS)[1].tobytes()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import imagecodecs
 import numpy as np
 from jaxtyping import Int, UInt8
 
@@ -42,8 +41,6 @@ def encode_label(label: ImageLabel, info: DatasetInfo) -> bytes:
     """The PNG file of a label."""
     if info.label_maps:
         return encode_mask(_to_planes(label, info.ignore_label))
-    if label.dtype == np.uint16:
-        return bytes(imagecodecs.png_encode(np.ascontiguousarray(label), level=3))
     return encode_mask(label)
 
 

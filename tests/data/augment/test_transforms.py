@@ -178,3 +178,16 @@ def test_colors_stay_near(rng):
         highest = np.clip((np.arange(256) + 32) * 1.5, 0, 255) + 1
         assert (image[0, :, 0] >= lowest).all()
         assert (image[0, :, 0] <= highest).all()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_more_maps_than_opencv_resizes_at_once(rng, flip):
+    label = rng.integers(0, 2, (20, 30, 300), dtype=np.uint8)
+    plan = transforms.CropPlan(origin=(2, 3), window=(15, 20), target=(9, 33), flip=flip)
+    image, out_image = np.zeros((20, 30, 3), np.uint8), np.zeros((9, 33, 3), np.uint8)
+    whole, single = np.zeros((9, 33, 300), np.uint8), np.zeros((9, 33), np.uint8)
+    options = {"out_image": out_image, "pad_pixel": (0, 0, 0), "ignore_label": 255}
+    transforms.crop_into(plan, image, label, out_label=whole, **options)
+    for k in (0, 127, 128, 299):
+        transforms.crop_into(plan, image, np.ascontiguousarray(label[..., k]), out_label=single, **options)
+        np.testing.assert_array_equal(whole[..., k], single)

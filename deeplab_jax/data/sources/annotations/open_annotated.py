@@ -16,7 +16,7 @@ from deeplab_jax.palettes import voc_palette
 from deeplab_jax.types import DatasetInfo, UserError
 
 _BACKGROUND = ("background", "_background_", "__background__")
-_MAX_CLASSES = 255  # labels are bytes, and one of the 256 is for ignored pixels
+_MAX_CLASSES = 255  # of which each is drawn as a byte, and one of the 256 is for ignored pixels
 
 
 class _Drawn(NamedTuple):
@@ -73,6 +73,8 @@ def _classes_of(annotated: AnnotatedFolder, declared: Classes | None, folder: pa
     names = declared.names if declared else tuple(name for name in annotated.labels() if name != IGNORED_NAME)
     if not names:
         raise UserError(f"{folder}: its annotations of {annotated.title} name no class; outline objects first")
+    if len(names) > _MAX_CLASSES:
+        raise UserError(f"{folder}: has {len(names)} classes; annotations are drawn for up to {_MAX_CLASSES}")
     background = next((label for label, name in enumerate(names) if name.lower() in _BACKGROUND), None)
     if declared and background is not None:
         return _Drawn(declared, background)
