@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from deeplab_jax.data.sources.legend import Legend
+from deeplab_jax.data.sources.reading import FileReading
 from deeplab_jax.data.sources.samples import ReadCodes, Sample
 from deeplab_jax.data.sources.stored_labels import LabelPixels
 from deeplab_jax.palettes import Palette, voc_palette
@@ -33,6 +35,9 @@ class Originals:
     samples: Mapping[str, Sequence[Sample]]  # by split
     legend: Legend  # what the masks hold
     read_codes: ReadCodes | None  # the codes in a sample's mask; raises UserError. None: its mask is a file of them
+    reading: FileReading
+    root: pathlib.Path | None = None  # the folder that holds nothing else; None: there is none
+    settings: frozenset[pathlib.Path] = frozenset()  # its further files: lists, classes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,7 +87,7 @@ class _RegisteredBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  
         assert originals is not None
 
         def example(index: int) -> tuple[int, dict[str, Any]]:
-            record = read_sample(samples[index], info, originals.legend, originals.read_codes)
+            record = read_sample(samples[index], info, originals.legend, originals.read_codes, originals.reading)
             return index, {"name": record.name, "image": record.image, "label": record.label}
 
         yield from each(example, indices)

@@ -16,8 +16,10 @@ from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.class_weights import WEIGHTINGS
 from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config
+from deeplab_jax.data.datasets import folder
 from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
 from deeplab_jax.data.inspection.class_counts import ClassCounts
+from deeplab_jax.data.inspection.dataset_copy import DatasetCopy
 from deeplab_jax.data.inspection.lint_findings import KINDS, SEVERITIES, Finding, num_of
 from deeplab_jax.data.inspection.linter import LintReport, lint_dataset
 from deeplab_jax.files import write_whole
@@ -27,7 +29,7 @@ LINT_FILE = "lint.json"  # inside a workdir
 _NUM_PRINTED = 10  # findings per kind; lint.json has all
 
 
-FLAGS = (Flag("output", "", "a new folder for converted copies of masks whose class ids can be determined"),)
+FLAGS = (Flag("output", "", "a new folder for a copy of the data set in which masks hold class ids"),)
 NEEDS = Needs.CONFIG
 
 
@@ -40,10 +42,10 @@ def lint(config: Config, workdir: pathlib.Path, output: str = "") -> int:
 
     Args:
       workdir: lint.json is written there.
-      output: a new folder for converted copies of masks whose class ids can be determined; '': none.
+      output: a new folder for a copy of the data set in which masks hold class ids; '': none.
 
     Returns:
-      The exit status: 0, or 1 if there are errors.
+      The exit status: 0, or 1 if there are errors; with `output`, 1 if the copy lacks a sample or has errors.
 
     Raises:
       UserError: if there is no data set, or a folder cannot be written.
@@ -64,11 +66,39 @@ def lint(config: Config, workdir: pathlib.Path, output: str = "") -> int:
     print(format_classes(report, dataset.info, config))
     if report.channels:
         print(format_channels(report, config))
-    if output:
-        print(f"{output}: {sum(finding.convertible for finding in report.findings)} converted masks")
     found = ", ".join(_number_of(severity, num) for severity, num in content["num_findings"].items())
     print(f"{dataset.info.name}: {found} in {report.num_samples} images, {seconds:.1f} s; wrote {workdir / LINT_FILE}")
+    if report.copy is not None:
+        return _check_copy(report.copy, report.num_samples, config)
     return 1 if content["num_findings"]["error"] else 0
+
+
+def _check_copy(copy: DatasetCopy, num_samples: int, config: Config) -> int:
+    """Checks a copy as any data set, says what is in it and how to use it; returns the exit status."""
+    for path in copy.refused[:_NUM_PRINTED]:
+        print(f"refused: {path}: its fault is told above; it is not in the copy")
+    if len(copy.refused) > _NUM_PRINTED:
+        print(f"refused: {len(copy.refused) - _NUM_PRINTED} more samples, for what {LINT_FILE} tells")
+    if not copy.num_samples:
+        print(f"{copy.folder}: no sample could be copied")
+        return 1
+    written = folder.open_dataset(str(copy.folder), config.data.prepared_dir)
+    report = lint_dataset(
+        written,
+        train_split=config.data.train_split,
+        eval_split=config.data.eval_split,
+        num_workers=config.data.num_workers,
+    )
+    errors = [finding.message for finding in report.findings if finding.severity == "error"]
+    for message in errors[:_NUM_PRINTED]:
+        print(f"error in the copy: {message}")
+    print(
+        f"{copy.folder}: {copy.num_samples} of {_number_of('sample', num_samples)} copied, masks as class ids; "
+        f"{_number_of('error', len(errors))} in the copy"
+    )
+    if not errors:
+        print(f"next: the same --config with --config.data.dataset=folder --config.data.root={copy.folder}")
+    return 1 if errors or copy.refused else 0
 
 
 def to_dict(report: LintReport, info: DatasetInfo, config: Config) -> dict[str, Any]:

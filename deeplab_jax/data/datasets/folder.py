@@ -1,6 +1,6 @@
 """Your own images and masks, without writing code.
 
-    images/NAME.jpg         any image format, any size
+    images/NAME.jpg         any format of sources/file_formats.py, any size
     masks/NAME.png          one channel (or a palette) of class ids, same name, same size
     classes.json            {"class_names": [...], "palette": [[r, g, b], ...], "ignore_label": 255}; the last two
                             may be left out. Or classes.txt: one class per line in the order of the ids, optionally
@@ -24,6 +24,10 @@ file, they must show one object. What can be understood in several ways is refus
                                                 NAME.png or masks/NAME/CLASS.png), or a channel for each in masks/NAME
     "missing_masks": "absent"                   a class without a file is nowhere in the image, as with an empty file
     "mask_palette": "color"                     palette images are read by their colours; or by "index"
+    "mask_page": 1                              of mask files with several pages, the one that is read
+    "mask_orientation": "stored"                masks of photographs turned by EXIF were drawn on the pixels as they are
+                                                stored; or on the upright image, "shown"
+    "truncated": "read"                         JPEG files without their end are read as far as they go; or "refuse"
 
 Images are read as 8-bit RGB. Others (satellite bands, 16-bit grey, floats) must be declared in classes.json and are
 then read in their stored type: {"channels": 13, "dtype": "uint16", "class_names": [...]}, with dtype 'uint8', 'uint16'
@@ -45,16 +49,18 @@ import pathlib
 from deeplab_jax.data.dataset import IGNORE_LABEL, Dataset
 from deeplab_jax.data.sources.annotations.open_annotated import open_annotated
 from deeplab_jax.data.sources.bands import DTYPES, MAX_CHANNELS
-from deeplab_jax.data.sources.class_files import Classes, NoClassesFileError, load_json, read_classes
+from deeplab_jax.data.sources.class_files import Classes, NoClassesFileError, load_json, read_classes, tool_files
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.find_pairs import find_splits
 from deeplab_jax.data.sources.image_survey import survey_images
 from deeplab_jax.data.sources.mask_declaration import read_declaration
 from deeplab_jax.data.sources.parquet_files import find_tables, unpack_tables
 from deeplab_jax.data.sources.path_words import inner_folder
+from deeplab_jax.data.sources.reading import Reading, parse_reading
 from deeplab_jax.data.sources.samples import require_folder
 from deeplab_jax.data.sources.settle_class_masks import find_class_masks
 from deeplab_jax.data.sources.settle_masks import settle_masks
+from deeplab_jax.data.sources.split_lists import find_lists
 from deeplab_jax.types import DatasetInfo, UserError
 
 INFO = None  # the classes are declared in the folder's files
@@ -108,7 +114,17 @@ def open_dataset(root: str, prepared_dir: str, task: str = "") -> Dataset:
         legend=masks.legend,
         read_ids=masks.read_codes,
         notes=notes,
+        declared=read_reading(folder),
+        # Of overlapping classes a sample has several mask files, which it does not name.
+        root=None if info.label_maps else folder,
+        settings=(folder / "classes.json", folder / "classes.txt", *tool_files(folder), *find_lists(folder).values()),
     )
+
+
+def read_reading(folder: pathlib.Path) -> Reading:
+    """How files are read where more than one way is right, as declared in classes.json."""
+    path = folder / "classes.json"
+    return parse_reading(load_json(path) if path.is_file() else {}, path)
 
 
 def read_format(folder: pathlib.Path) -> tuple[int, str]:

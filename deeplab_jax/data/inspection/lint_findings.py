@@ -16,6 +16,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "palette_as_grey": ("error", "palette masks saved as the brightness of their colours"),
     "ids_as_rgb": ("error", "masks with class ids in three channels"),
     "color_mask": ("error", "masks with colours that belong to no class"),
+    "unclear_orientation": ("error", "masks of turned photographs, drawn upright or not"),
     "soft_mask": ("error", "masks of fractions instead of class ids"),
     "palette_disagrees": ("error", "masks whose palettes contradict their indices"),
     "lossy_mask": ("error", "masks in a lossy format"),
@@ -32,6 +33,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "unseen_class": ("warning", "classes that are evaluated but never trained"),
     "absent_class": ("note", "classes absent from a split"),
     "overlap": ("note", "splits that share images"),
+    "unused_files": ("note", "files that are not used"),
+    "decoder_warning": ("note", "files with odd metadata, of which decoders warn"),
     "wrong_suffix": ("note", "files whose suffix does not match their content"),
 }
 SEVERITIES = ("error", "warning", "note")

@@ -23,12 +23,12 @@ from deeplab_jax.data.sources.mask_codes import MaskFile, PaletteError, SoftMask
 from deeplab_jax.data.sources.mask_files import LossyMaskError
 from deeplab_jax.types import DatasetInfo, UserError
 
-# Colours of ignored pixels, unless a class has them: PASCAL VOC's border, CamVid's void.
-_VOID_COLORS = (BORDER, (0, 0, 0))
+# Colours of ignored pixels, unless a class has them: PASCAL VOC's border. Black may as well be the background.
+_VOID_COLORS = (BORDER,)
 _KINDS = {PaletteError: "palette_disagrees", SoftMaskError: "soft_mask"}
 _MAX_LISTED = 8  # values in a message; all are in the finding
 _NUM_KEPT = 64
-_HOW_TO_CONVERT = "--mode=lint --output=NEW_FOLDER writes converted copies"
+_HOW_TO_CONVERT = "--mode=lint --output=NEW_FOLDER writes a converted copy"
 
 
 class CheckedMask(NamedTuple):
@@ -48,7 +48,7 @@ def check_mask(data: bytes, path: str, info: DatasetInfo, legend: Legend) -> Che
       legend: the meaning of what its masks hold.
     """
     try:
-        file = read_mask_file(data, path)
+        file = read_mask_file(data, path, page=legend.page)
     except UserError as error:
         kind = "lossy_mask" if isinstance(error, LossyMaskError) else "unreadable"
         return CheckedMask(None, None, [Finding(kind, path, str(error))])

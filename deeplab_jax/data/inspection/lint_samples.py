@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import pathlib
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Num
@@ -15,16 +16,17 @@ from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
 from deeplab_jax.data.inspection.lint_findings import Finding
 from deeplab_jax.data.inspection.lint_masks import CheckedMask, check_mask, invalid_value_finding
 from deeplab_jax.data.sources.bands import FormatError, decode_pixels, describe_format, stored_format
+from deeplab_jax.data.sources.decoder_warnings import decoder_warnings
 from deeplab_jax.data.sources.file_formats import PNG, find_format
 from deeplab_jax.data.sources.images import image_orientation
 from deeplab_jax.data.sources.legend import UNKNOWN_ID, Codes, Legend
-from deeplab_jax.data.sources.mask_files import encode_mask
-from deeplab_jax.data.sources.mask_orientation import fits_stored_only
-from deeplab_jax.data.sources.orientation import UPRIGHT
+from deeplab_jax.data.sources.mask_orientation import mask_as_shown
+from deeplab_jax.data.sources.orientation import UPRIGHT, swaps_axes
+from deeplab_jax.data.sources.reading import UnclearOrientationError
 from deeplab_jax.data.sources.samples import Sample, read_bytes
 from deeplab_jax.data.sources.stored_labels import LabelPixels, count_label
 from deeplab_jax.data.sources.walk_folder import near_files
-from deeplab_jax.types import DatasetInfo, Example, UserError
+from deeplab_jax.types import DatasetInfo, Example, ImageLabel, UserError
 
 (_PNG_START,) = PNG.starts
 _MISSING_DATA = 128  # the grey that decoders fill truncated images with
@@ -41,7 +43,7 @@ class CheckedSample:
     image_hash: bytes | None = None  # of the decoded pixels; None: undecodable
     mask_hash: bytes | None = None
     pixels: LabelPixels | None = None  # None: the mask is undecodable
-    converted: bytes | None = None  # the intended mask, as a PNG file
+    label: ImageLabel | None = None  # upright; None: not all is known
     channels: ChannelStatistics | None = None  # of an image other than RGB bytes
 
 
@@ -49,25 +51,42 @@ def check_sample(sample: Sample, originals: Originals, info: DatasetInfo) -> Che
     """Reads both files of a sample and reports everything that is wrong with them."""
     checked = CheckedSample(sample.name, str(sample.image), [])
     mask = _read_mask(sample, originals, info, checked.findings)
-    image, orientation = _read_image(sample, info, checked.findings)
+    image, orientation = _read_image(sample, originals, info, checked.findings)
     if image is not None:
         _check_image(image, info, checked)
     size = (image.shape[0], image.shape[1]) if image is not None else None
-    if size is not None and mask.size not in (None, size) and not fits_stored_only(mask.size, size, orientation):
+    fitting = (size, size[::-1]) if size is not None and swaps_axes(orientation) else (size,)
+    if size is not None and mask.size is not None and mask.size not in fitting:
         (height, width), (image_height, image_width) = mask.size, size
         message = (
             f"{sample.mask}: is {height}x{width} (height x width), but its image {sample.image.name} is "
             f"{image_height}x{image_width}; make them the same size (masks by nearest neighbour)"
         )
         checked.findings.append(Finding("size_mismatch", str(sample.mask), message))
-    if mask.converted is not None:
-        checked.converted = encode_mask(mask.converted)
     codes = mask.codes if mask.converted is None else mask.converted
     if codes is not None and not codes.size:  # nothing is anywhere
         codes = None if size is None else np.zeros((*size, *info.label_maps), np.uint8)
     if codes is not None:
         _check_label(codes, str(sample.mask), info, originals.legend, checked)
+    if size is not None and checked.label is not None:
+        checked.label = _turn_label(checked.label, size, orientation, sample, originals, checked.findings)
     return checked
+
+
+def _turn_label(
+    label: ImageLabel,
+    size: tuple[int, int],
+    orientation: int,
+    sample: Sample,
+    originals: Originals,
+    findings: list[Finding],
+) -> ImageLabel | None:
+    """The label of the upright image; None, and a finding, if nothing tells how it was drawn."""
+    try:
+        return mask_as_shown(label, size, orientation, lambda: originals.reading.mask_orientation(str(sample.mask)))
+    except UnclearOrientationError as error:
+        findings.append(Finding("unclear_orientation", str(sample.mask), str(error)))
+        return None
 
 
 def check_example(example: Example, info: DatasetInfo, legend: Legend) -> CheckedSample:
@@ -105,7 +124,7 @@ def _check_read(codes: Codes, path: str, legend: Legend) -> CheckedMask:
 
 
 def _read_image(
-    sample: Sample, info: DatasetInfo, findings: list[Finding]
+    sample: Sample, originals: Originals, info: DatasetInfo, findings: list[Finding]
 ) -> tuple[Num[np.ndarray, "h w bands"] | None, int]:
     """The upright image, if it can be read, and how its file turns it."""
     if not sample.image.exists():
@@ -115,13 +134,22 @@ def _read_image(
         data = _read_whole(sample.image)
         findings += _check_suffix(data, sample.image)
         findings += _check_depth(data, sample.image, info)
-        image = decode_pixels(data, str(sample.image), info)
+        data = originals.reading.whole(data, str(sample.image))
+        with decoder_warnings() as warned:
+            image = decode_pixels(data, str(sample.image), info)
+        findings += _warnings(warned, sample.image)
         return image, image_orientation(data, str(sample.image)) if info.is_rgb else UPRIGHT
     except FormatError as error:
         findings.append(Finding("other_format", str(sample.image), str(error)))
     except UserError as error:
         findings.append(Finding("unreadable", str(sample.image), str(error)))
     return None, UPRIGHT
+
+
+def _warnings(warned: Sequence[str], path: pathlib.Path) -> list[Finding]:
+    if not warned:
+        return []
+    return [Finding("decoder_warning", str(path), f"{path}: {warned[0]}; its pixels are read")]
 
 
 def _read_whole(path: pathlib.Path) -> bytes:
@@ -203,6 +231,7 @@ def _check_label(codes: Codes, path: str, info: DatasetInfo, legend: Legend, che
     checked.pixels = found._replace(num_ignored=max(found.num_ignored - num_invalid, 0))
     if num_invalid:
         return
+    checked.label = label
     background = 0 if info.label_maps else int(found.of_class[0])
     if not found.num_labelled:
         message = f"{path}: every pixel is ignored: nothing can be learned from it; label it or take it off the list"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Mapping
 
 from deeplab_jax.data.dataset import Dataset, Originals
 from deeplab_jax.data.inspection.channel_statistics import ChannelStatistics
 from deeplab_jax.data.inspection.class_counts import ClassCounts
+from deeplab_jax.data.inspection.dataset_copy import DatasetCopy
 from deeplab_jax.data.inspection.lint_findings import KINDS, Finding
 from deeplab_jax.data.inspection.lint_samples import CheckedSample, check_example, check_sample
 from deeplab_jax.data.inspection.lint_splits import (
@@ -20,9 +20,12 @@ from deeplab_jax.data.inspection.lint_splits import (
     find_overlaps,
     find_repeats,
 )
+from deeplab_jax.data.inspection.unused_files import find_unused
 from deeplab_jax.data.sources.file_dataset import require_split
 from deeplab_jax.data.sources.legend import legend_of_ids
+from deeplab_jax.data.sources.orientation_survey import SHOWN
 from deeplab_jax.data.sources.samples import Sample
+from deeplab_jax.data.sources.stored_labels import encode_label
 from deeplab_jax.data.workers import each
 from deeplab_jax.types import DatasetInfo, ExampleSource, UserError
 
@@ -35,13 +38,14 @@ class LintReport:
     counts: Mapping[str, ClassCounts]  # of each split, from the readable masks
     num_samples: int  # distinct samples: each counts once, however many splits list it
     channels: Mapping[str, ChannelStatistics]  # of each split, from its readable images; empty for RGB bytes
+    copy: DatasetCopy | None = None  # written on request
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Task:
     splits: tuple[str, ...]  # splits that list the sample
     check: Callable[[], CheckedSample]
-    mask: pathlib.Path | None = None
+    sample: Sample | None = None  # None: an example without files
 
 
 def lint_dataset(
@@ -58,15 +62,16 @@ def lint_dataset(
       train_split: the split to train on.
       eval_split: the split to evaluate on; must not share images with `train_split`.
       num_workers: threads; 0: one for each core.
-      convert_to: a new folder for converted copies of the masks whose intended ids can be recovered; None: no copies.
+      convert_to: a new folder for a copy of the data set, in which masks hold class ids, without the samples that have
+        errors, unless the ids are recovered without loss; None: no copy.
 
     Raises:
-      UserError: when the copies cannot be written.
+      UserError: when the copy cannot be written, or the data set has no files.
     """
     info = dataset.info
+    copy = _start_copy(convert_to, dataset) if convert_to else None
     findings = [found for split in dict.fromkeys((train_split, eval_split)) for found in _check_split(split, info)]
     tasks = _file_tasks(dataset.originals, info) if dataset.originals else _example_tasks(dataset, findings)
-    write = _make_writer(convert_to, tasks) if convert_to else None
     counts = {split: ClassCounts.zeros(info.num_classes) for split in info.splits}
     channels = {} if info.is_rgb else {split: ChannelStatistics.zeros(info.channels) for split in info.splits}
     checked: list[tuple[tuple[str, ...], CheckedSample]] = []
@@ -78,17 +83,50 @@ def lint_dataset(
                 counts[split].add(sample.pixels)
             if sample.channels is not None:
                 channels[split].add(sample.channels)
-        if write and sample.converted and task.mask:
-            write(task.mask, sample.converted)
-        checked.append((task.splits, dataclasses.replace(sample, findings=[], converted=None)))
-    findings += find_repeats(dataset.originals.samples) if dataset.originals else []
+        if copy and task.sample:
+            _copy_sample(copy, task.sample, task.splits, sample, info)
+        checked.append((task.splits, dataclasses.replace(sample, findings=[], label=None)))
+    if copy and dataset.originals:
+        copy.finish(info, {"mask_orientation": SHOWN, "truncated": dataset.originals.reading.declared.truncated})
+    findings += _check_files(dataset.originals) if dataset.originals else []
     findings += find_duplicates(checked, train_split, eval_split)
     findings += find_overlaps([task.splits for task in tasks], train_split, eval_split)
     legend = dataset.originals.legend if dataset.originals else None
     findings += check_classes(counts, info, train_split, eval_split, legend)
     findings += check_channels(channels)
     order = list(KINDS)
-    return LintReport(sorted(findings, key=lambda finding: order.index(finding.kind)), counts, len(tasks), channels)
+    findings = sorted(findings, key=lambda finding: order.index(finding.kind))
+    return LintReport(findings, counts, len(tasks), channels, copy)
+
+
+def _start_copy(folder: pathlib.Path, dataset: Dataset) -> DatasetCopy:
+    if dataset.originals is None:
+        raise UserError(
+            f"--output={folder}: data set {dataset.info.name} has no files of its own to copy; leave it out"
+        )
+    if dataset.info.label_maps:
+        raise UserError(f"--output={folder}: classes of data set {dataset.info.name} overlap, which no copy holds yet")
+    return DatasetCopy(folder)
+
+
+def _copy_sample(
+    copy: DatasetCopy, sample: Sample, splits: tuple[str, ...], checked: CheckedSample, info: DatasetInfo
+) -> None:
+    errors = [finding for finding in checked.findings if finding.severity == "error" and not finding.convertible]
+    if errors or checked.label is None:
+        copy.refused.append(errors[0].file if errors else str(sample.mask))
+    else:
+        copy.add(sample.name, sample.image, encode_label(checked.label, info), splits)
+
+
+def _check_files(originals: Originals) -> list[Finding]:
+    """Samples that are listed repeatedly, and files that are not listed at all."""
+    findings = find_repeats(originals.samples)
+    if originals.root is not None:
+        listed = [sample for samples in originals.samples.values() for sample in samples]
+        used = {path for sample in listed for path in sample.files}
+        findings += find_unused(originals.root, used | originals.settings)
+    return findings
 
 
 def _check_split(split: str, info: DatasetInfo) -> list[Finding]:
@@ -109,7 +147,7 @@ def _file_tasks(originals: Originals, info: DatasetInfo) -> list[_Task]:
             samples[key] = sample
             splits.setdefault(key, []).append(split)
     return [
-        _Task(tuple(dict.fromkeys(splits[key])), functools.partial(check_sample, sample, originals, info), sample.mask)
+        _Task(tuple(dict.fromkeys(splits[key])), functools.partial(check_sample, sample, originals, info), sample)
         for key, sample in samples.items()
     ]
 
@@ -130,30 +168,3 @@ def _example_tasks(dataset: Dataset, findings: list[Finding]) -> list[_Task]:
             continue
         tasks += [_Task((split,), functools.partial(check, source, index)) for index in range(len(source))]
     return tasks
-
-
-def _make_writer(folder: pathlib.Path, tasks: list[_Task]) -> Callable[[pathlib.Path, bytes], None]:
-    """Returns (mask, content) -> None, which writes to `folder`, mirroring the masks' tree below their common folder.
-
-    Raises:
-      UserError: when the folder exists already, so that nothing is ever overwritten.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--output={folder}: is there already; name a new folder for the converted masks")
-    parents = [str(task.mask.parent) for task in tasks if task.mask]
-    common = pathlib.Path(os.path.commonpath(parents)) if parents else pathlib.Path()
-    written = set()
-
-    def write(mask: pathlib.Path, content: bytes) -> None:
-        if mask in written:  # another sample has the same mask
-            return
-        written.add(mask)
-        path = (folder / mask.relative_to(common)).with_suffix(".png")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:
-                file.write(content)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; name another --output") from None
-
-    return write

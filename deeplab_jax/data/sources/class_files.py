@@ -59,9 +59,7 @@ def read_classes(folder: pathlib.Path) -> Classes:
         return _read(json_path)
     if text_path.is_file():
         return _read(text_path)
-    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
-    paths = [path for name in _TOOL_FILES for inner in folders if (path := inner / name).is_file()]
-    found = [(path, _read(path)) for path in paths if path.name != "meta.json" or '"classes"' in _text(path)]
+    found = [(path, _read(path)) for path in tool_files(folder)]
     if not found:
         raise NoClassesFileError(
             f"{json_path}: does not exist, nor does classes.txt; write one class name per line into classes.txt"
@@ -76,6 +74,13 @@ def read_classes(folder: pathlib.Path) -> Classes:
 def default_ignore_label(num_classes: int) -> int:
     """The largest number of 8 bits, or of 16 where classes need more than 8."""
     return 255 if num_classes <= 255 else 65535
+
+
+def tool_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files in a folder, or one level below, in which annotation tools list classes."""
+    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
+    paths = [path for name in _TOOL_FILES for inner in folders if (path := inner / name).is_file()]
+    return [path for path in paths if path.name != "meta.json" or '"classes"' in _text(path)]
 
 
 def _describe(classes: Classes, path: pathlib.Path) -> str:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from tqdm import tqdm
 
 from deeplab_jax.data.dataset import Dataset, Originals
 from deeplab_jax.data.sources.fingerprint import fingerprint_of
 from deeplab_jax.data.sources.legend import Legend, legend_of_ids
+from deeplab_jax.data.sources.orientation_survey import OrientationSurvey, survey_orientation
 from deeplab_jax.data.sources.prepare import PreparedSource, prepare
-from deeplab_jax.data.sources.samples import ReadCodes, Sample, read_sample
+from deeplab_jax.data.sources.reading import FileReading, Reading
+from deeplab_jax.data.sources.samples import ReadCodes, Sample, pair_of, read_mask, read_sample
 from deeplab_jax.types import DatasetInfo, UserError
 
 
@@ -23,6 +29,9 @@ def file_dataset(
     legend: Legend | None = None,
     read_ids: ReadCodes | None = None,
     notes: Sequence[str] = (),
+    declared: Reading | None = None,
+    root: pathlib.Path | None = None,
+    settings: Iterable[pathlib.Path] = (),
 ) -> Dataset:
     """A data set whose splits are prepared, and so checked, when they are opened.
 
@@ -34,9 +43,20 @@ def file_dataset(
       legend: what the masks hold, if more than such values: then there is no `id_map`.
       read_ids: sample -> the codes in its mask, if they are not simply a file's pixels; called in threads.
       notes: what was found, assumed and left out, a line each.
+      declared: how files are read where more than one way is right; None: as `Reading()`.
+      root: the folder that holds nothing but this data set; None: there is none.
+      settings: further files in `root` that were read, or may be.
     """
     info = dataclasses.replace(info, splits={split: len(samples) for split, samples in splits.items()})
     meaning = legend or legend_of_ids(info, id_map)
+    declared = declared or Reading()
+
+    def survey() -> OrientationSurvey:
+        every = dict.fromkeys(sample for samples in splits.values() for sample in samples)
+        read_codes = read_ids or functools.partial(read_mask, legend=meaning)
+        return survey_orientation([pair_of(sample, read_codes) for sample in every])
+
+    reading = FileReading(declared, survey, lambda line: tqdm.write(f"{info.name}: {line}", file=sys.stderr))
 
     def open_split(split: str) -> PreparedSource:
         samples = splits[require_split(info, split)]
@@ -44,12 +64,13 @@ def file_dataset(
             info,
             split,
             num_records=len(samples),
-            make_record=lambda index: read_sample(samples[index], info, meaning, read_ids),
-            fingerprint=fingerprint_of(samples, info, meaning, split, prepared_dir=prepared_dir),
+            make_record=lambda index: read_sample(samples[index], info, meaning, read_ids, reading),
+            fingerprint=fingerprint_of(samples, info, meaning, split, prepared_dir=prepared_dir, declared=declared),
             prepared_dir=prepared_dir,
         )
 
-    return Dataset(info, functools.cache(open_split), Originals(splits, meaning, read_ids), tuple(notes))
+    originals = Originals(splits, meaning, read_ids, reading, root, frozenset(settings))
+    return Dataset(info, functools.cache(open_split), originals, tuple(notes))
 
 
 def require_split(info: DatasetInfo, split: str) -> str:

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 from deeplab_jax.data.sources.legend import Legend
 from deeplab_jax.data.sources.prepare import prepared_folder, write_errors_for_users
-from deeplab_jax.data.sources.samples import Sample
+from deeplab_jax.data.sources.reading import Reading
+from deeplab_jax.data.sources.samples import Sample, require_file
 from deeplab_jax.data.sources.walk_folder import near_files
 from deeplab_jax.data.workers import each
 from deeplab_jax.files import whole
 from deeplab_jax.types import DatasetInfo, UserError
 
-_FORM = 4  # of prepared copies; goes up when the same files are prepared differently
+_FORM = 5  # of prepared copies; goes up when the same files are prepared differently
 _SMALL = 1 << 16  # bytes: images up to here are read whole
 _PART = 1 << 14  # of a larger one, at the start, the end, and two places between
 _BLOCK = 1 << 22
@@ -29,15 +30,25 @@ _KEPT = "fingerprints"
 
 
 def fingerprint_of(
-    samples: Sequence[Sample], info: DatasetInfo, legend: Legend, split: str, *, prepared_dir: str
+    samples: Sequence[Sample],
+    info: DatasetInfo,
+    legend: Legend,
+    split: str,
+    *,
+    prepared_dir: str,
+    declared: Reading | None = None,
 ) -> str:
     """A short hash of everything that a split's prepared copy depends on.
+
+    Args:
+      declared: how files are read where more than one way is right; None: as `Reading()`.
 
     Raises:
       UserError: when a file does not exist or cannot be read.
     """
     files = {path: sample for sample in samples for path in sample.files}
-    seen = hashlib.sha256(_meaning(info, legend, samples).encode())
+    meaning = _meaning(info, legend, samples, declared or Reading()).encode()
+    seen = hashlib.sha256(meaning)
     for path, sample in files.items():
         status = _status(sample, path, info, split)
         # The time of the last change, to the inode too, cannot be set back; it is not that of the last edit.
@@ -47,7 +58,7 @@ def fingerprint_of(
     if kept.is_file():
         return kept.read_text()
     title = f"{info.name}/{split}"
-    digest = hashlib.sha256(_meaning(info, legend, samples).encode())
+    digest = hashlib.sha256(meaning)
     images = {sample.image for sample in samples}
     for found in each(lambda path: _hash(path, whole=path not in images), list(files), title=f"comparing {title}"):
         digest.update(found)
@@ -57,16 +68,17 @@ def fingerprint_of(
     return fingerprint
 
 
-def _meaning(info: DatasetInfo, legend: Legend, samples: Sequence[Sample]) -> str:
+def _meaning(info: DatasetInfo, legend: Legend, samples: Sequence[Sample], declared: Reading) -> str:
     """What the files are and mean."""
     names = [(sample.name, *(path.name for path in sample.files)) for sample in samples]
     classes = (info.task, info.num_classes, info.ignore_label, info.class_names)
-    return repr((_FORM, classes, legend.fingerprint, () if info.is_rgb else (info.channels, info.dtype), names))
+    pixels = () if info.is_rgb else (info.channels, info.dtype)
+    return repr((_FORM, classes, legend.fingerprint, pixels, names, declared))
 
 
 def _status(sample: Sample, path: pathlib.Path, info: DatasetInfo, split: str) -> os.stat_result:
     try:
-        return path.stat()
+        return require_file(path).stat()
     except OSError:
         raise UserError(
             f"{path}: does not exist, though split '{split}' of {info.name} lists '{sample.name}'; "

@@ -35,6 +35,7 @@ class Legend:
         contradict their colours.
       colors: code of each class's colour -> class id, whether masks may hold colours or not.
       ignore_is_assumed: nobody declared the ignore label.
+      page: of a file with several, the one that is the mask (the first is 1); None: such a file is refused.
       hint: the remedy named with a code that is not in the legend.
     """
 
@@ -44,6 +45,7 @@ class Legend:
     by_color: bool | None = None
     colors: Mapping[int, int] = dataclasses.field(default_factory=dict)
     ignore_is_assumed: bool = False
+    page: int | None = None
     hint: str = _CORRECT_IT
 
     @property
@@ -53,7 +55,7 @@ class Legend:
     @property
     def fingerprint(self) -> str:
         """A text that differs whenever labels could."""
-        return repr((sorted(self.meaning.items()), self.ignore_label, self.threshold, self.by_color))
+        return repr((sorted(self.meaning.items()), self.ignore_label, self.threshold, self.by_color, self.page))
 
     def labels(self, codes: Codes) -> Int32[np.ndarray, "h w *maps"]:
         """The label of each pixel; `UNKNOWN_ID` where its code is not in the legend."""

@@ -27,6 +27,7 @@ class MaskDeclaration:
       values: "values": code in a mask -> class name, id or 'ignore', as written.
       threshold: "threshold": the share of the object, in (0, 1], from which a pixel of a soft mask is the object.
       by_color: "mask_palette": whether palette images are read by 'color' (True) or by 'index' (False).
+      page: "mask_page": of files with several pages, the one that is the mask; the first is 1.
       has_palette: whether the classes' colours are given, so that masks may hold them.
       has_ignore: whether "ignore_label" is given.
       may_lack_masks: "missing_masks": whether classes that may overlap may lack a file, and are 'absent' then.
@@ -36,6 +37,7 @@ class MaskDeclaration:
     values: Mapping[int, Any] | None = None
     threshold: float | None = None
     by_color: bool | None = None
+    page: int | None = None
     has_palette: bool = False
     has_ignore: bool = False
     may_lack_masks: bool = False
@@ -61,11 +63,15 @@ def read_declaration(folder: pathlib.Path, classes: Classes, task: str = "") -> 
     by = content.get("mask_palette")
     if by is not None and by not in _BY_COLOR:
         raise UserError(f"{path}: has mask_palette={by!r}; must be 'color' or 'index': which of them tells the class")
+    page = content.get("mask_page")
+    if page is not None and (not isinstance(page, int) or page < 1):
+        raise UserError(f"{path}: has mask_page={page!r}; must be a page's number, from 1")
     return MaskDeclaration(
         task=task or told,
         values=_read_values(path, content["values"]) if "values" in content else None,
         threshold=threshold,
         by_color=None if by is None else _BY_COLOR[by],
+        page=page,
         has_palette=classes.has_palette,
         has_ignore="ignore_label" in content,
         may_lack_masks=check_missing_masks(content.get("missing_masks"), path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -48,20 +49,24 @@ class MaskSurvey:
 
 
 def survey_masks(
-    splits: Mapping[str, Sequence[Sample]], is_settled: Callable[[MaskSurvey], bool] = lambda _: False
+    splits: Mapping[str, Sequence[Sample]],
+    is_settled: Callable[[MaskSurvey], bool] = lambda _: False,
+    *,
+    page: int | None = None,
 ) -> MaskSurvey:
     """Looks at masks spread evenly over a data set; those that cannot be read are left to whoever reads them all.
 
     Args:
       is_settled: whether further masks would change nothing; asked now and then.
+      page: see `read_mask_file`.
     """
     masks = list(dict.fromkeys(sample.mask for samples in splits.values() for sample in samples))
-    survey = MaskSurvey(len(masks))
+    survey, look = MaskSurvey(len(masks)), functools.partial(_look, page=page)
     chosen = [masks[index] for index in np.unique(np.linspace(0, len(masks) - 1, _NUM_SURVEYED).astype(int))]
     # Far apart ones first, since most folders are settled after a few.
     order = [path for start in range(_CHUNK) for path in chosen[start::_CHUNK]] if masks else []
     for start in range(0, len(order), _CHUNK):
-        for path, seen in zip(order[start:], each(_look, order[start : start + _CHUNK]), strict=False):
+        for path, seen in zip(order[start:], each(look, order[start : start + _CHUNK]), strict=False):
             if seen is not None:
                 kind, codes = seen
                 survey.kinds[kind] += 1
@@ -72,9 +77,9 @@ def survey_masks(
     return survey
 
 
-def _look(path: pathlib.Path) -> tuple[str, frozenset[int]] | None:
+def _look(path: pathlib.Path, page: int | None) -> tuple[str, frozenset[int]] | None:
     try:
-        file = read_mask_file(read_bytes(path), str(path))
+        file = read_mask_file(read_bytes(path), str(path), page=page)
         return file.kind, frozenset(count_codes(mask_codes(file, _BLANK, str(path)))[0])
     except UserError:
         return None

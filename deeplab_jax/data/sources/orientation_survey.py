@@ -104,12 +104,12 @@ def _weigh(evidence: Sequence[float], num_turned: int) -> OrientationSurvey:
 
 
 def _orientation(pair: Pair) -> int:
-    head = pair.read_image(_HEADER_BYTES)
-    if b"Exif" not in head and b"eXIf" not in head and b"ftyp" not in head[:12]:
-        return UPRIGHT
-    for data in (head, None):
+    for count in (_HEADER_BYTES, -1):
         try:
-            return exif_orientation(open_picture(data if data is not None else pair.read_image(-1), "image"))
+            data = pair.read_image(count)
+            if b"Exif" not in data and b"eXIf" not in data and b"ftyp" not in data[:12]:
+                return UPRIGHT
+            return exif_orientation(open_picture(data, "image"))
         except UserError:  # cut off, or damaged: which is told when it is read
             continue
     return UPRIGHT

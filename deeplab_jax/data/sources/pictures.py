@@ -15,7 +15,7 @@ from deeplab_jax.types import UserError
 say_once()
 
 _END_OF_PNG = b"IEND\xaeB`\x82"
-_START_OF_SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"  # neither occurs within a scan
+_START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"  # neither occurs within a scan
 
 
 def open_picture(data: bytes, name: str, limit: SizeLimit | None = None) -> Image.Image:
@@ -74,7 +74,7 @@ def ends_whole(data: bytes, file_format: FileFormat) -> bool:
     What follows the end (some phones and editors write a trailer) is no part of the picture.
     """
     if file_format is JPEG:
-        return data.endswith(_END_OF_JPEG) or data.rfind(_END_OF_JPEG) > data.rfind(_START_OF_SCAN) >= 0
+        return data.endswith(END_OF_JPEG) or data.rfind(END_OF_JPEG) > data.rfind(_START_OF_SCAN) >= 0
     return file_format is not PNG or data.rfind(_END_OF_PNG) >= 0
 
 

@@ -7,7 +7,6 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from jaxtyping import Integer, Num
 
 from deeplab_jax.data.sources.bands import decode_pixels
 from deeplab_jax.data.sources.file_formats import IMAGE_SUFFIXES
@@ -15,7 +14,9 @@ from deeplab_jax.data.sources.images import image_orientation
 from deeplab_jax.data.sources.legend import Codes, Legend, require_known
 from deeplab_jax.data.sources.mask_codes import mask_codes, read_mask_file
 from deeplab_jax.data.sources.mask_orientation import mask_as_shown
+from deeplab_jax.data.sources.orientation_survey import Pair
 from deeplab_jax.data.sources.prepare import Record, make_record
+from deeplab_jax.data.sources.reading import FileReading
 from deeplab_jax.types import DatasetInfo, UserError
 
 
@@ -84,24 +85,32 @@ def read_mask(sample: Sample, legend: Legend) -> Codes:
       UserError: when it cannot be read or decoded.
     """
     name = str(sample.mask)
-    return mask_codes(read_mask_file(read_bytes(sample.mask), name), legend, name)
+    return mask_codes(read_mask_file(read_bytes(sample.mask), name, page=legend.page), legend, name)
 
 
-def read_sample(sample: Sample, info: DatasetInfo, legend: Legend, read_codes: ReadCodes | None = None) -> Record:
+def read_sample(
+    sample: Sample, info: DatasetInfo, legend: Legend, read_codes: ReadCodes | None, reading: FileReading
+) -> Record:
     """Reads and checks one sample.
 
     Args:
       info: the data set's classes and image format.
       legend: the meaning of the codes in its mask.
       read_codes: reads them; None: from the mask file.
+      reading: decides where files can be read in more than one way.
 
     Raises:
       UserError: when a file cannot be read or decoded, the sizes differ, or the mask holds what is not in the legend.
     """
-    image_bytes = read_bytes(sample.image)
+    image_bytes = reading.whole(read_bytes(sample.image), str(sample.image))
     image = decode_pixels(image_bytes, str(sample.image), info)
     codes = read_codes(sample) if read_codes else read_mask(sample, legend)
-    codes = as_shown(codes, image, image_bytes, str(sample.image), info)
+    if not codes.size:  # nothing is anywhere
+        codes = np.zeros((*image.shape[:2], *codes.shape[2:]), codes.dtype)
+    if info.is_rgb:
+        orientation = image_orientation(image_bytes, str(sample.image))
+        size = (image.shape[0], image.shape[1])
+        codes = mask_as_shown(codes, size, orientation, lambda: reading.mask_orientation(str(sample.mask)))
     height, width = codes.shape[:2]
     if image.shape[:2] != (height, width):
         raise UserError(
@@ -113,29 +122,22 @@ def read_sample(sample: Sample, info: DatasetInfo, legend: Legend, read_codes: R
     return make_record(sample.name, image_bytes, labels.astype(info.label_dtype), info)
 
 
-def as_shown(
-    ids: Integer[np.ndarray, "h w *maps"],
-    image: Num[np.ndarray, "h2 w2 bands"],
-    data: bytes,
-    path: str,
-    info: DatasetInfo,
-) -> Integer[np.ndarray, "h3 w3 *maps"]:
-    """A mask's values, turned as its image was, if it was drawn on the pixels as they are stored.
-
-    Args:
-      image: the decoded image.
-      data: the image file.
-    """
-    if not ids.size:  # nothing is anywhere
-        return np.zeros((*image.shape[:2], *ids.shape[2:]), ids.dtype)
-    if not info.is_rgb or ids.shape[:2] == image.shape[:2]:
-        return ids
-    return mask_as_shown(ids, (image.shape[0], image.shape[1]), image_orientation(data, path))
+def pair_of(sample: Sample, read_codes: Callable[[Sample], Codes]) -> Pair:
+    """The sample's files, for `survey_orientation`."""
+    return Pair(lambda count: read_bytes(sample.image, count), lambda: read_codes(sample))
 
 
-def read_bytes(path: pathlib.Path) -> bytes:
-    """A file's content; raises UserError if it cannot be read."""
+def require_file(path: pathlib.Path) -> pathlib.Path:
+    """Returns `path`; raises UserError if reading it would never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is no file but a device or a pipe; take it away")
+    return path
+
+
+def read_bytes(path: pathlib.Path, count: int = -1) -> bytes:
+    """A file's content, or its first `count` bytes; raises UserError if it cannot be read."""
     try:
-        return path.read_bytes()
+        with require_file(path).open("rb") as file:
+            return file.read(count)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend the file or its permissions") from None

@@ -61,7 +61,7 @@ def settle_masks(
     classes = _with_background(classes) if single else classes
     if told.values is not None or told.threshold is not None:
         return _as_told(classes, told, single)
-    survey = survey_masks(splits, lambda seen: _is_settled(seen, len(classes.names)))
+    survey = survey_masks(splits, lambda seen: _is_settled(seen, len(classes.names)), page=told.page)
     reading = _read_two(folder, classes, told, survey, single) if len(classes.names) == 2 else _Reading(told.task)
     legend = _legend(classes, told, reading.object_value)
     legend = dataclasses.replace(legend, hint=_hint(classes, legend, survey))
@@ -149,7 +149,7 @@ def _legend(classes: Classes, told: MaskDeclaration, object_value: int) -> Legen
     meaning.setdefault(ignore_label, ignore_label)
     if told.has_palette or told.by_color:
         meaning |= colors
-    return Legend(meaning, ignore_label, told.threshold, told.by_color, colors, not told.has_ignore)
+    return Legend(meaning, ignore_label, told.threshold, told.by_color, colors, not told.has_ignore, told.page)
 
 
 def _with_background(classes: Classes) -> Classes:

@@ -139,7 +139,7 @@ def test_no_data_set_is_a_mistake_of_the_user(config, root, tmp_path):
 
 
 def test_the_command_with_copies(root, tmp_path):
-    """`main.py` as a user runs it: status 1, then, with the copies in place, one error less; never the wrong folder."""
+    """`main.py` as a user runs it: the status tells whether the copy is whole and good; nothing is overwritten."""
     plant(root)
     (tmp_path / "config.py").write_text(CONFIG)
 
@@ -151,19 +151,18 @@ def test_the_command_with_copies(root, tmp_path):
 
     done = run(f"--output={tmp_path / 'fixed'}")
     assert done.returncode == 1
-    assert f"{tmp_path / 'fixed'}: 1 converted masks" in done.stdout
+    assert f"refused: {root}/masks/3.png: its fault is told above; it is not in the copy" in done.stdout
+    assert f"{tmp_path / 'fixed'}: 9 of 10 samples copied, masks as class ids; 0 errors in the copy" in done.stdout
+    assert f"--config.data.dataset=folder --config.data.root={tmp_path / 'fixed'}" in done.stdout
     assert "folder: 2 errors" in done.stdout
-    (tmp_path / "fixed" / "4.png").replace(root / "masks" / "4.png")
-    (tmp_path / "fixed" / "note.txt").write_text("")
     done = run(f"--output={tmp_path / 'fixed'}")
     assert done.returncode == 2
     assert f"\nerror: --output={tmp_path / 'fixed'}: is there already; name a new folder for the" in done.stderr
     Image.fromarray(make_mask(3)).save(root / "masks" / "3.png")
-    done = run()
-    assert done.returncode == 0
-    found, meaning = done.stderr.splitlines()
-    assert found.startswith("folder: masks are found as masks/")
-    assert meaning == "folder: 255 is ignored: the masks hold it beside the class ids 0 and 1"
+    done = run(f"--output={tmp_path / 'whole'}")
+    assert done.returncode == 0  # the original's fault is not the copy's
+    assert "folder: 1 error" in done.stdout
+    assert "10 of 10 samples copied" in done.stdout
 
 
 def test_file_names_that_are_no_text(root, tmp_path, capsys):

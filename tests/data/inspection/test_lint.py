@@ -130,9 +130,12 @@ def test_palette_saved_as_rgb_is_converted_on_request(root, tmp_path):
     before = (root / "masks" / "c.png").read_bytes()
     finding = the_only(lint(root, convert_to=tmp_path / "new"), "palette_as_rgb")
     assert finding.convertible
-    assert "--mode=lint --output=NEW_FOLDER writes converted copies" in finding.message
-    assert [path.relative_to(tmp_path / "new") for path in (tmp_path / "new").rglob("*.*")] == [pathlib.Path("c.png")]
-    np.testing.assert_array_equal(decode_mask((tmp_path / "new" / "c.png").read_bytes(), "c"), ids)
+    assert "--mode=lint --output=NEW_FOLDER writes a converted copy" in finding.message
+    assert {path.stem for path in (tmp_path / "new" / "images").iterdir()} == {*TRAIN, *VAL}
+    copy = lint(tmp_path / "new")
+    assert copy.findings == []
+    assert copy.num_samples == 7
+    np.testing.assert_array_equal(decode_mask((tmp_path / "new" / "masks" / "c.png").read_bytes(), "c"), ids)
     assert (root / "masks" / "c.png").read_bytes() == before
 
 
@@ -150,7 +153,7 @@ def test_ids_in_three_channels_where_masks_may_hold_colors(root, tmp_path):
     ids = make_ids(seed=9)
     Image.fromarray(np.repeat(ids[..., None], 3, axis=2)).save(root / "masks" / "c.png")
     assert the_only(lint(root, convert_to=tmp_path / "new"), "ids_as_rgb").convertible
-    np.testing.assert_array_equal(decode_mask((tmp_path / "new" / "c.png").read_bytes(), "c"), ids)
+    np.testing.assert_array_equal(decode_mask((tmp_path / "new" / "masks" / "c.png").read_bytes(), "c"), ids)
 
 
 def test_palette_saved_as_grey(root, tmp_path):
@@ -158,7 +161,7 @@ def test_palette_saved_as_grey(root, tmp_path):
     Image.fromarray(rgb_of(ids)).convert("L").save(root / "masks" / "c.png")
     finding = the_only(lint(root, convert_to=tmp_path / "new"), "palette_as_grey")
     assert "holds the values 38, 75, 220: the brightness of classes' colours" in finding.message
-    np.testing.assert_array_equal(decode_mask((tmp_path / "new" / "c.png").read_bytes(), "c"), ids)
+    np.testing.assert_array_equal(decode_mask((tmp_path / "new" / "masks" / "c.png").read_bytes(), "c"), ids)
 
 
 def test_colors_of_no_class(root):
@@ -373,7 +376,10 @@ def test_every_fault_planted_in_real_photographs_is_found_beside_the_others(pets
     assert {path: finding.kind for path, finding in by_file.items()} == planted
     assert by_file[masks / f"{train[4]}.png"].values == {"77": 3}
     assert val[0] in by_file[images / f"{train[10]}.jpg"].message
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {f"{train[5]}.png", f"{train[7]}.png"}
-    for path in (tmp_path / "new").iterdir():
-        want = np.array(Image.open(shared / "data" / "pets" / "SegmentationClass" / path.name))
-        np.testing.assert_array_equal(decode_mask(path.read_bytes(), ""), want)
+    refused = {train[k] for k in (0, 1, 2, 3, 4, 6)}
+    assert {pathlib.Path(path).stem for path in report.copy.refused} == refused
+    copied = {path.stem: path for path in (tmp_path / "new" / "masks").iterdir()}
+    assert copied.keys() == {*train, *val} - refused
+    for name in (train[5], train[7], train[11]):
+        want = np.array(Image.open(shared / "data" / "pets" / "SegmentationClass" / f"{name}.png"))
+        np.testing.assert_array_equal(decode_mask(copied[name].read_bytes(), ""), want)
