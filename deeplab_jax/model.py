@@ -20,7 +20,7 @@ from deeplab_jax import visualize
 from deeplab_jax.apps.assembly import network
 from deeplab_jax.apps.assembly.compiled_network import CompiledNetwork, Mask, Probabilities, value_errors, with_options
 from deeplab_jax.apps.assembly.model_card import NO_LICENSE
-from deeplab_jax.apps.assembly.named_parts import describe_network, follow_file
+from deeplab_jax.apps.assembly.named_parts import describe_network, follow_file, new_info
 from deeplab_jax.apps.assembly.trained import read_config
 from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.network_files import Network, read_network, write_network
@@ -29,7 +29,6 @@ from deeplab_jax.data.sources.given_images import GivenImage, check_batch, read_
 from deeplab_jax.models.cost import count_multiply_adds
 from deeplab_jax.models.deeplab import DeepLab
 from deeplab_jax.ops.mesh import make_mesh
-from deeplab_jax.palettes import voc_palette
 from deeplab_jax.train.checkpoint import FOLDER
 from deeplab_jax.train.state import create_variables
 from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, DatasetInfo, Features, Normalization, Variables
@@ -37,7 +36,6 @@ from deeplab_jax.validation import validate
 from deeplab_jax.weights.source_settings import SourceSettings
 
 _OF_THE_SOURCE = ("output_stride", "atrous_rates", "normalization", "align_corners")  # options of `load`
-_MIDDLE = 127.5  # of a byte: other images than RGB are brought to [-1, 1] where nothing else is said
 
 GivenImages = list[GivenImage] | tuple[GivenImage, ...]
 
@@ -310,7 +308,7 @@ def create(
     if weights is not None:
         follow_file(model, PretrainedConfig(str(weights), layout, "fitting", "repeat"), settings)
     config = Config(seed=seed, model=model)
-    info = _new_info(num_classes, tuple(class_names), channels, model.task or "multiclass")
+    info = new_info(num_classes, tuple(class_names), channels, model.task or "multiclass")
     with value_errors():
         validate(config)
         module = network.build(config, info)
@@ -322,18 +320,6 @@ def create(
             warnings.warn(f"{weights}: has no statistics of batch norm: estimate them before training", stacklevel=2)
         variables, model.pretrained = jax.device_put(loaded), PretrainedConfig()
     return Model(module, variables, config, info)
-
-
-def _new_info(num_classes: int, class_names: tuple[str, ...], channels: int, task: str) -> DatasetInfo:
-    if channels < 1:
-        raise ValueError(f"channels={channels}: must be at least 1")
-    names = class_names or tuple(f"class{class_id}" for class_id in range(num_classes))
-    if len(names) != num_classes:
-        raise ValueError(f"class_names: expected {num_classes}, one for each class; got {len(names)}")
-    middle = () if channels == 3 else (_MIDDLE,) * channels
-    palette = voc_palette(num_classes)
-    info = DatasetInfo("new", num_classes, 255, names, palette, {}, channels, task=task)
-    return dataclasses.replace(info, channel_mean=middle, channel_std=middle)
 
 
 def _chosen(options: Mapping[str, Any]) -> SourceSettings:

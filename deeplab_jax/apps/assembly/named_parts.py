@@ -10,6 +10,10 @@ from deeplab_jax import registry
 from deeplab_jax.apps.assembly.weights_file import read_file
 from deeplab_jax.apps.listing import ARGUMENTS, PAPERS
 from deeplab_jax.config import ModelConfig, PartConfig, PretrainedConfig
+from deeplab_jax.palettes import voc_palette
+from deeplab_jax.types import DatasetInfo
+
+_MIDDLE = 127.5  # of a byte: other images than RGB are brought to [-1, 1] where nothing else is said
 
 
 def describe_network(
@@ -66,3 +70,19 @@ def follow_file(model: ModelConfig, start: PretrainedConfig, decided: Mapping[st
 
 def _full_name(package: str, name: str) -> str:
     return registry.full_name(package, name, ARGUMENTS[package])
+
+
+def new_info(num_classes: int, class_names: tuple[str, ...], channels: int, task: str) -> DatasetInfo:
+    """The classes and images of a network that is not trained yet.
+
+    Raises:
+      ValueError: if there are not as many names as classes, or no channel.
+    """
+    if channels < 1:
+        raise ValueError(f"channels={channels}: must be at least 1")
+    names = class_names or tuple(f"class{class_id}" for class_id in range(num_classes))
+    if len(names) != num_classes:
+        raise ValueError(f"class_names: expected {num_classes}, one for each class; got {len(names)}")
+    middle = () if channels == 3 else (_MIDDLE,) * channels
+    info = DatasetInfo("new", num_classes, 255, names, voc_palette(num_classes), {}, channels, task=task)
+    return dataclasses.replace(info, channel_mean=middle, channel_std=middle)
