@@ -187,3 +187,25 @@ def test_segformer_of_transformers(torch, tmp_path):
     torch.save(network.state_dict(), tmp_path / "model.pth")
     with pytest.raises(UserError, match="this is transformers' SegFormer: "):
         dl.load(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("make", [lambda torch: _smp(torch, classes=1), lambda torch: _torchvision(torch, 1)])
+def test_one_output_keeps_its_sigmoid(torch, tmp_path, make):
+    """The mask of a network with one output is where the sigmoid of its logit is above a half, as the peer's users do."""
+    network = make(torch)
+    logits = _logits(torch, network)
+    with torch.no_grad():  # so that both sides of the threshold occur
+        last = [
+            module for module in network.modules() if isinstance(module, torch.nn.Conv2d) and module.bias is not None
+        ]
+        next(each for each in last if each.out_channels == 1).bias -= float(np.median(logits))
+    logits = _logits(torch, network)
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    with pytest.warns(UserWarning, match="its one output is one logit, of the object"):
+        model = dl.load(tmp_path / "model.pth", bucket=1)
+    mask, probability = model.segment(IMAGE[..., :3]), model.probabilities(IMAGE[..., :3])[..., 1]
+    wanted = 1 / (1 + np.exp(-logits[..., 0]))
+    np.testing.assert_allclose(probability, wanted, atol=TOLERANCE * logits.std())
+    sure = np.abs(logits[..., 0]) > TOLERANCE * logits.std()
+    assert 0.2 < mask.mean() < 0.8
+    np.testing.assert_array_equal(mask[sure], (wanted > 0.5)[sure])
