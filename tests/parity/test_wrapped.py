@@ -191,7 +191,7 @@ def test_segformer_of_transformers(torch, tmp_path):
 
 @pytest.mark.parametrize("make", [lambda torch: _smp(torch, classes=1), lambda torch: _torchvision(torch, 1)])
 def test_one_output_keeps_its_sigmoid(torch, tmp_path, make):
-    """The mask of a network with one output is where the sigmoid of its logit is above a half, as the peer's users do."""
+    """The mask is where the sigmoid of the logit is above a half, as the peer's users have it."""
     network = make(torch)
     logits = _logits(torch, network)
     with torch.no_grad():  # so that both sides of the threshold occur
