@@ -93,7 +93,7 @@ def test_a_workdir_that_cannot_be_made_is_one_line(config, tmp_path):
     """It lies below a file: not even root can write there."""
     done = run_main(f"--config={config}", f"--workdir={config / 'run'}", "--config.mesh.data=1")
     assert done.returncode == 2
-    path = config / "run" / "config.json"
+    path = config / "run" / "run.lock"
     assert done.stderr == f"error: cannot write {path}: Not a directory; make room or choose another --workdir\n"
 
 

@@ -110,7 +110,9 @@ def test_the_command_takes_configs_by_name(environment, tmp_path):
         (tmp_path / "own" / folder).mkdir(parents=True)
     for gray, name in enumerate(("a.png", "b.png")):
         Image.new("RGB", (40, 30), (gray, gray, gray)).save(tmp_path / "own" / "images" / name)
-        Image.new("L", (40, 30)).save(tmp_path / "own" / "masks" / name)
+        mask = Image.new("L", (40, 30))
+        mask.paste(255, (0, 0, 20, 30))
+        mask.save(tmp_path / "own" / "masks" / name)
     (tmp_path / "own" / "classes.txt").write_text("ground\n")
     data = ["--config.data.dataset=folder", "--config.data.root=own"]
     done = run(environment, tmp_path, "deeplab-jax", "--config=quickstart", "--workdir=run", "--mode=lint", *data)

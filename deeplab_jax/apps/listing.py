@@ -34,7 +34,7 @@ def list_backbones() -> tuple[str, ...]:
     Example:
       >>> import deeplab_jax as dl
       >>> dl.list_backbones()[:3]
-      ('mobilenet_v2', 'mobilenet_v3_large', 'mobilenet_v3_small')
+      ('efficientnet_b0', 'efficientnet_b1', 'efficientnet_b2')
     """
     return _part_names("backbones")
 

@@ -20,7 +20,7 @@ from deeplab_jax.metrics.bootstrap import ImageCounts, confidence_interval
 from deeplab_jax.metrics.calibration import CalibrationCounts, calibration
 from deeplab_jax.metrics.confusion import Outcomes, outcomes, scores
 from deeplab_jax.metrics.kappa import kappas
-from deeplab_jax.metrics.overlap import overlap
+from deeplab_jax.metrics.overlap_ratios import overlap
 from deeplab_jax.ops.tasks import Prediction
 
 _MAX_PENDING = 16  # images queued for boundary counting; bounds the memory of their maps

@@ -86,6 +86,14 @@ def sigmoid_tversky(
         others.
 
     Source: Tversky loss function for image segmentation (1706.05721), eq. 4
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import deeplab_jax as dl
+      >>> logits, label = jnp.zeros((1, 1, 2, 1)), jnp.array([[[1, 0]]], jnp.uint8)
+      >>> total, weight = dl.losses.sigmoid_tversky(logits, label, ignore_label=255, alpha=0.5, beta=0.5)
+      >>> print(f"{total / weight:.4f}")
+      0.5000
     """
     regions = sigmoid_regions(logits, label, ignore_label=ignore_label, weights=class_weights)
     return sum_over_images(_tversky_loss(regions, alpha, beta, smooth), regions)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deeplab_jax.metrics.confusion import outcomes as outcomes
     from deeplab_jax.metrics.confusion import scores as scores
     from deeplab_jax.metrics.kappa import cohen_kappa as cohen_kappa
-    from deeplab_jax.metrics.overlap import overlap as overlap
+    from deeplab_jax.metrics.overlap_ratios import overlap as overlap
     from deeplab_jax.metrics.surface import surface_scores as surface_scores
 else:
     _NAMES = {
@@ -24,7 +24,7 @@ else:
         "boundary": ("boundary_iou", "count_boundaries"),
         "confusion": ("confusion_matrix", "confusion_of_maps", "outcomes", "scores"),
         "kappa": ("cohen_kappa",),
-        "overlap": ("overlap",),
+        "overlap_ratios": ("overlap",),
         "surface": ("surface_scores",),
     }
     __getattr__, __dir__ = registry.lazy_names(__name__, _NAMES)

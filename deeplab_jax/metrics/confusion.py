@@ -47,6 +47,14 @@ def confusion_of_maps(
     Args:
       label: 0, 1, or the ignore label where the class is not known.
       prediction: whether each class is there.
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> label = np.array([[1, 0], [1, 1], [0, 255]])  # three pixels of two classes
+      >>> print(dl.metrics.confusion_of_maps(label, label == 1, ignore_label=255)[0])
+      [[1 0]
+       [0 2]]
     """
 
     def of_class(label: Integer[Array, "*pixels"], prediction: Bool[Array, "*pixels"]) -> Int[Array, "2 2"]:
@@ -96,7 +104,15 @@ class Outcomes(NamedTuple):
 
 
 def outcomes(confusion: Int[np.ndarray, "*n c c"] | Int[np.ndarray, "*n c 2 2"], *, maps: bool = False) -> Outcomes:
-    """The outcomes in a confusion matrix, or in the matrices of each class (`maps`)."""
+    """The outcomes in a confusion matrix, or in the matrices of each class (`maps`).
+
+    Example:
+      >>> import numpy as np
+      >>> import deeplab_jax as dl
+      >>> found = dl.metrics.outcomes(np.array([[3, 1], [0, 2]]))
+      >>> found.hit, found.truth, found.predicted
+      (array([3, 2]), array([4, 2]), array([3, 3]))
+    """
     confusion = np.asarray(confusion, np.int64)
     total = confusion.sum(axis=(-1, -2))
     if maps:

@@ -23,7 +23,7 @@ def cohen_kappa(confusion: Int[np.ndarray, "c c"]) -> float | None:
     Example:
       >>> import numpy as np
       >>> import deeplab_jax as dl
-      >>> dl.metrics.cohen_kappa(np.array([[20, 5], [10, 15]]))
+      >>> round(dl.metrics.cohen_kappa(np.array([[20, 5], [10, 15]])), 6)
       0.4
     """
     counts = np.asarray(confusion, np.float64)

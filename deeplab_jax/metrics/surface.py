@@ -49,7 +49,7 @@ def surface_scores(
       >>> square = np.zeros((16, 16), bool)
       >>> square[4:9, 4:9] = True
       >>> dl.metrics.surface_scores(square, np.roll(square, 3, axis=1), tolerance=2.0)
-      SurfaceScores(distance=3.0, dice=0.5625)
+      SurfaceScores(distance=3.0, dice=0.6875)
     """
     if not truth.any() and not prediction.any():
         return None

@@ -10,7 +10,7 @@ import pytest
 
 from deeplab_jax.metrics.confusion import outcomes
 from deeplab_jax.metrics.kappa import cohen_kappa, kappas
-from deeplab_jax.metrics.overlap import overlap
+from deeplab_jax.metrics.overlap_ratios import overlap
 from deeplab_jax.metrics.surface import surface_scores, surfaces
 
 NAMES = ("background", "object", "never")
