@@ -40,6 +40,9 @@ _FREE = (
 )
 
 
+_FORMER_LOSS = "cross_entropy.softmax_cross_entropy"  # the default of loss.name before data sets had tasks
+
+
 def open_workdir(config: Config, workdir: pathlib.Path) -> None:
     """Claims the workdir for this config: creates it if necessary and writes config.json.
 
@@ -93,7 +96,10 @@ def _with_defaults(old: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[
 
 def _check_same_config(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
     try:
-        changes = differences(_with_defaults(json.loads(path.read_text()), to_dict(Config())), wanted)
+        old = _with_defaults(json.loads(path.read_text()), to_dict(Config()))
+        if (old["loss"]["name"], wanted["loss"]["name"]) == (_FORMER_LOSS, ""):
+            old["loss"]["name"] = ""  # the same loss, as runs before tasks spelled it
+        changes = differences(old, wanted)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; choose another --workdir") from None
     changes = [change for change in changes if not change.startswith(_FREE)]
