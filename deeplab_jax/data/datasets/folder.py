@@ -61,7 +61,7 @@ from deeplab_jax.data.sources.samples import require_folder
 from deeplab_jax.data.sources.settle_class_masks import find_class_masks
 from deeplab_jax.data.sources.settle_masks import settle_masks
 from deeplab_jax.data.sources.split_lists import find_lists
-from deeplab_jax.types import DatasetInfo, UserError
+from deeplab_jax.types import UserError
 
 INFO = None  # the classes are declared in the folder's files
 
@@ -94,18 +94,7 @@ def open_dataset(root: str, prepared_dir: str, task: str = "") -> Dataset:
     else:
         found = find_splits(folder)
         masks = settle_masks(folder, declared, told, found.splits)
-    classes = masks.classes
-    info = DatasetInfo(
-        name="folder",
-        num_classes=len(classes.names),
-        ignore_label=classes.ignore_label,
-        class_names=classes.names,
-        palette=classes.palette,
-        splits={},
-        channels=channels,
-        dtype=dtype,
-        task=masks.task,
-    )
+    info = masks.classes.info(channels, dtype, masks.task)
     notes = (*declared.notes, *found.notes, *masks.notes, *survey_images(found.splits, info))
     return file_dataset(
         info,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from deeplab_jax.data.sources.class_lists import read_class_list
 from deeplab_jax.data.sources.text_files import read_text
 from deeplab_jax.palettes import Palette, voc_palette
-from deeplab_jax.types import UserError
+from deeplab_jax.types import DatasetInfo, UserError
 
 _MAX_CLASSES = 65535  # ids have up to 16 bits, and one of them is for ignored pixels
 _MAX_TOLD = 5  # names in a note
@@ -41,6 +41,20 @@ class Classes(NamedTuple):
     ignore_label: int
     has_palette: bool = False  # whether the file gives the colours
     notes: tuple[str, ...] = ()  # what was assumed
+
+    def info(self, channels: int, dtype: str, task: str = "multiclass") -> DatasetInfo:
+        """The metadata of a folder with these classes, before its splits are known."""
+        return DatasetInfo(
+            name="folder",
+            num_classes=len(self.names),
+            ignore_label=self.ignore_label,
+            class_names=self.names,
+            palette=self.palette,
+            splits={},
+            channels=channels,
+            dtype=dtype,
+            task=task,
+        )
 
 
 class NoClassesFileError(UserError):

@@ -13,7 +13,7 @@ from deeplab_jax.data.sources.class_lists import IGNORED_NAME
 from deeplab_jax.data.sources.file_dataset import file_dataset
 from deeplab_jax.data.sources.find_pairs import find_splits
 from deeplab_jax.palettes import voc_palette
-from deeplab_jax.types import DatasetInfo, UserError
+from deeplab_jax.types import UserError
 
 _BACKGROUND = ("background", "_background_", "__background__")
 _MAX_CLASSES = 255  # of which each is drawn as a byte, and one of the 256 is for ignored pixels
@@ -45,16 +45,7 @@ def open_annotated(folder: pathlib.Path, prepared_dir: str, *, channels: int, dt
     classes, background = _classes_of(annotated, declared, folder)
     label_of = {name: label for label, name in enumerate(classes.names)} | {IGNORED_NAME: classes.ignore_label}
     found = find_splits(folder, annotated.pairs)
-    info = DatasetInfo(
-        name="folder",
-        num_classes=len(classes.names),
-        ignore_label=classes.ignore_label,
-        class_names=classes.names,
-        palette=classes.palette,
-        splits={},
-        channels=channels,
-        dtype=dtype,
-    )
+    info = classes.info(channels, dtype)
     drawn = (
         f"masks are drawn from annotations of {annotated.title}, later objects on top; what none covers is "
         f"'{classes.names[background]}'{annotated.note}"
