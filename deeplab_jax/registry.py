@@ -114,7 +114,7 @@ def _not_found(name: str) -> str:
     known = sorted({module.name for module in pkgutil.iter_modules(path)})  # a name may stand in several folders
     close = difflib.get_close_matches(last, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(repr(each) for each in close)}?" if close else ""
-    place = f"in {parent}" if parent else "on Python's path or beside the config file"
+    place = f"in {parent}" if parent else "on Python's path or beside the file of --config"
     return f"no module '{last}' {place}{hint}"
 
 

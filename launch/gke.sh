@@ -2,7 +2,7 @@
 # Starts a run on a TPU slice of a GKE cluster as a job set: one pod per host, one process per pod.
 #
 #   bash launch/gke.sh [--dry_run] --name=RUN --image=IMAGE --topology=4x4 [--accelerator=tpu-v5-lite-podslice] \
-#       [--chips_per_host=4] [--claim=runs] --config=FILE --workdir=/runs/DIR [main.py's flags ...]
+#       [--chips_per_host=4] [--claim=runs] [--config=FILE] --workdir=/runs/DIR [main.py's flags ...]
 #
 # The image contains this repository in /deeplab_jax, its requirements and jax[tpu]; the volume claim (a bucket or NFS
 # writable by all pods) is mounted at /runs. kubectl must be configured for the cluster, which needs JobSet's controller.

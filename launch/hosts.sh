@@ -26,8 +26,7 @@ parse_options() {
       flags+=("$each")
     fi
   done
-  [[ " ${flags[*]-} " == *" --config="* ]] || fail "give main.py's flags too: --config=FILE --workdir=DIR; see the top of the script"
-  [[ " ${flags[*]-} " == *" --workdir="* ]] || fail "give --workdir=DIR: a folder that every host sees"
+  [[ " ${flags[*]-} " == *" --workdir="* ]] || fail "give main.py's flags too: --workdir=DIR, a folder that every host sees, and --config=FILE for a new run"
 }
 
 require_options() {

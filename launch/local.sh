@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a run on this machine: one process for all its devices (the usual), or several that share them.
 #
-#   bash launch/local.sh [--dry_run] [--processes=1] [--port=12355] --config=FILE --workdir=DIR [main.py's flags ...]
+#   bash launch/local.sh [--dry_run] [--processes=1] [--port=12355] [--config=FILE] --workdir=DIR [main.py's flags ...]
 #
 # With several processes and --gpus=G, each sees its own G / N of the GPUs. If one fails the others are terminated;
 # SIGTERM is passed on to all, which save and exit.

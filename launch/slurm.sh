@@ -2,7 +2,7 @@
 # Submits a run to Slurm: one process per node, which uses all GPUs of the node.
 #
 #   bash launch/slurm.sh [--dry_run] --nodes=4 [--gpus=8] [--time=24:00:00] [--partition=NAME] [--account=NAME] \
-#       --config=FILE --workdir=DIR [main.py's flags ...]
+#       [--config=FILE] --workdir=DIR [main.py's flags ...]
 #
 # The processes find each other through Slurm's own variables. Before the time limit and on preemption Slurm sends
 # SIGTERM: the run saves and exits. After a preemption it is requeued (--requeue) and resumes.

@@ -2,7 +2,7 @@
 # Starts a run on every host of an existing TPU slice: the same command on each, one process per host.
 #
 #   bash launch/tpu_pod.sh [--dry_run] --name=TPU --zone=ZONE [--project=ID] [--hosts=1] [--folder=deeplab_jax] \
-#       --config=FILE --workdir=DIR [main.py's flags ...]
+#       [--config=FILE] --workdir=DIR [main.py's flags ...]
 #
 # The processes find each other through the slice's metadata. Each host needs a clone of this repository in --folder of
 # the home folder, with a .venv that has jax[tpu]: see docs/launching.md. --workdir must be one folder that all hosts

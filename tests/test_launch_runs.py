@@ -114,7 +114,6 @@ def test_gke_fills_the_job_set_in():
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("local.sh", ["--workdir=d"], "--config=FILE"),
         ("local.sh", ["--config=c"], "--workdir=DIR"),
         ("local.sh", ["--processes=none", *FLAGS], "--processes=none"),
         ("local.sh", ["--processes=3", "--gpus=4", *FLAGS], "evenly"),

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE, common_fields
+from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE, ASPPFields, common_fields
 from deeplab_jax.heads.v3plus import V3PlusHead
 from deeplab_jax.nn.layers import ConvNorm, SeparableConvNorm
 from deeplab_jax.nn.options import LayerOptions
@@ -103,10 +103,20 @@ class DPCHead(V3PlusHead):
     """The cell in v3+'s head, with a separable decoder.
 
     Attributes: `cell`, as in `DPC`; `aspp_channels`, of the cell; others as for `V3PlusHead`.
+
+    Raises:
+      ValueError: for a field of ASPP that the cell has no use for.
     """
 
     cell: tuple[Branch, ...] = TOP1_CITYSCAPES
     separable: bool = dataclasses.field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        of_cell = {field.name for field in dataclasses.fields(DPC)} | {"separable", "inner_norm"}
+        for field in dataclasses.fields(ASPPFields):
+            if field.name not in of_cell and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name}={getattr(self, field.name)!r}: of ASPP; DPC computes its `cell`")
 
     def _pyramid(self, output_stride: int) -> nn.Module:
         return DPC(output_stride=output_stride, channels=self.aspp_channels, **common_fields(self, DPC), name="dpc")

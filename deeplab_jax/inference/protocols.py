@@ -22,6 +22,9 @@ class EvaluationProtocol(NamedTuple):
     note: str = ""
 
 
+# Fields of `inference` that are no part of a protocol: no score depends on them, or scores say them elsewhere.
+NOT_DESCRIBED = ("batch_size", "measures", "threshold")
+
 _V3_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 _VOC = {"inference.pad_to": (513, 513)}
 _CITYSCAPES = {"inference.pad_to": (1025, 2049)}
@@ -153,7 +156,7 @@ def find_protocol(name: str) -> EvaluationProtocol:
 def describe_passes(settings: InferenceConfig) -> dict[str, Any]:
     """The settings that a score depends on, ready for JSON; None for steps that are not done."""
     values = dataclasses.asdict(settings) | {"stride": settings.window_stride}
-    for name in ("batch_size", "measures", "threshold"):  # no score depends on them, or it is said elsewhere
+    for name in NOT_DESCRIBED:
         del values[name]
     if settings.window == (0, 0):
         values |= dict.fromkeys(("window", "stride", "blend"))

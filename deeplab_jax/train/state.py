@@ -50,7 +50,10 @@ def create_variables(init: Init, *, seed: int, mesh: Mesh) -> Variables:
     Args:
       init: key -> variables, `module.init` with its other arguments bound.
     """
-    return jax.jit(init, out_shardings=replicated(mesh))(_key(seed))
+    # A CPU runs it once: less effort of LLVM takes 0.6 of the time to compile, and the numbers are the same.
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    compiler_options = {"xla_backend_optimization_level": 1} if is_cpu else {}
+    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=compiler_options)(_key(seed))
 
 
 def create_train_state(

@@ -61,6 +61,12 @@ def test_each_branch_of_the_cell_reads_what_was_found_for_it(rng):
     assert read == {0: {0}, 1: {0, 1}, 2: {0, 1, 2}, 3: {0, 3}, 4: {0, 4}}
 
 
+def test_options_of_aspp_are_refused_by_the_cell():
+    info = (FeatureInfo("stride4", 12, 4), DEEPEST)
+    with pytest.raises(ValueError, match=r"atrous_rates=\(6,\): of ASPP"):
+        dpc(num_classes=3, feature_info=info, align_corners=True, atrous_rates=(6,))
+
+
 # Vertical first: dense_prediction_cell_branch5_top1_cityscapes.json, at its output stride and half that.
 RATES = {
     16: [(1, 6), (18, 15), (6, 3), (1, 1), (6, 21)],

@@ -17,12 +17,12 @@ from deeplab_jax.apps.assembly.evaluation import score, write_evaluation
 from deeplab_jax.apps.assembly.processes import explain_lost_process
 from deeplab_jax.config import Config, InferenceConfig
 from deeplab_jax.files import write_whole
-from deeplab_jax.inference.protocols import find_protocol
+from deeplab_jax.inference.protocols import NOT_DESCRIBED, find_protocol
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import validate
 
 # Fields of `inference` that are not part of a protocol and keep the config's values.
-_KEPT = ("batch_size", "compute_dtype", "measures")
+_KEPT = (*NOT_DESCRIBED, "compute_dtype")
 
 
 def with_protocol(config: Config, name: str) -> Config:
