@@ -21,6 +21,7 @@ from deeplab_jax.apps.assembly import network
 from deeplab_jax.apps.assembly.compiled_network import CompiledNetwork, Mask, Probabilities, value_errors, with_options
 from deeplab_jax.apps.assembly.model_card import NO_LICENSE
 from deeplab_jax.apps.assembly.named_parts import describe_network, follow_file, new_info
+from deeplab_jax.apps.assembly.source_network import say_own_size
 from deeplab_jax.apps.assembly.trained import read_config
 from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.network_files import Network, read_network, write_network
@@ -194,7 +195,8 @@ class Model:
         Raises:
           UserError: where the path cannot be written, or the network is none that the layout has names for.
         """
-        network = Network(self.config.model, self.info, jax.device_get(self.variables), license_id=license_id)
+        variables, inference = jax.device_get(self.variables), self.config.inference
+        network = Network(self.config.model, self.info, variables, license_id=license_id, inference=inference)
         return write_network(pathlib.Path(path), network, layout=layout)
 
     @functools.cached_property
@@ -245,11 +247,13 @@ def load(
     network_options = {name: options.pop(name) for name in _OF_THE_SOURCE if name in options}
     found = read_network(str(source), layout=layout, part=part, strict=strict, chosen=_chosen(network_options))
     folder = pathlib.Path(source).expanduser()
-    config = (read_config(folder) if (folder / FOLDER).is_dir() else None) or Config()
+    is_workdir = (folder / FOLDER).is_dir()
+    config = (read_config(folder) if is_workdir else None) or Config(inference=dataclasses.replace(found.inference))
     config.model = found.config
     config = with_options(config, options)
     if found.notes:
-        warnings.warn(f"{source}: {'; '.join(found.notes)}", stacklevel=2)
+        notes = (*found.notes, *say_own_size(config.inference))
+        warnings.warn(f"{source}: {'; '.join(notes)}", stacklevel=2)
     return Model(network.build(config, found.info), jax.device_put(found.variables), config, found.info)
 
 

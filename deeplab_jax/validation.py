@@ -48,7 +48,7 @@ def warnings_for(config: Config) -> list[str]:
         better = make_canvas((0, 0), stride).around(size)
         if size not in ((0, 0), better):
             found.append(f"config.{path}={size}: {reason} {better} is the next size that stays in place")
-    if inference.bucket % stride and inference.pad_to == (0, 0):
+    if inference.bucket % stride and inference.pad_to == (0, 0) and not inference.at_own_size:
         bucket = -(-inference.bucket // stride) * stride
         found.append(f"config.inference.bucket={inference.bucket}: {reason} {bucket} gives sizes that stay in place")
     return found

@@ -294,6 +294,7 @@ def test_what_is_saved_is_loaded_and_segments_the_same(model, image, tmp_path):
         dataclasses.replace(model.config.model, task="multiclass"),
     )
     assert again.config.inference.flip
+    assert again.config.inference.bucket == model.config.inference.bucket
     np.testing.assert_array_equal(again.probabilities(image, flip=False), model.probabilities(image))
 
 

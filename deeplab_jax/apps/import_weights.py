@@ -27,6 +27,7 @@ from deeplab_jax.apps.assembly.source_network import (
 from deeplab_jax.apps.assembly.stem import load_for_channels
 from deeplab_jax.apps.assembly.weights_file import WeightsFile, read_file, say_left_out
 from deeplab_jax.config import Config, ModelConfig, PartConfig, from_dict, plain
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.models.build import build_model, hashable
 from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, UserError, Variables
 from deeplab_jax.weights.load import load_weights
@@ -74,6 +75,7 @@ class Imported(NamedTuple):
       report: name by name.
       notes: a line each for what was taken, left out, read from a config, and assumed.
       names_classes: whether the file, or a config beside it, names the classes; else `info` is a guess.
+      inference: how images are padded for it.
     """
 
     layout_name: str
@@ -83,6 +85,7 @@ class Imported(NamedTuple):
     report: LoadReport
     notes: tuple[str, ...]
     names_classes: bool
+    inference: InferenceConfig
 
 
 def import_checkpoint(path: str, *, layout: str) -> tuple[ModelConfig, dict[str, Any]]:
@@ -144,11 +147,19 @@ def adopt_model(config: Config, workdir: pathlib.Path, overrides: Mapping[str, A
         model = model_config(json.loads(path.read_text())["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path} ({error}): import the weights again, into a new --workdir") from None
-    adopted = dataclasses.replace(config, model=model)
+    padded = {"inference.pad_to", "inference.bucket"} & overrides.keys()
+    inference = config.inference if padded else without_padding(config.inference)
+    adopted = dataclasses.replace(config, model=model, inference=inference)
     for name, value in overrides.items():
         if name.startswith("model."):
             _override(adopted, name, value)
     return adopted
+
+
+def without_padding(inference: InferenceConfig) -> InferenceConfig:
+    """With images at their own size, as an imported network wants them, unless the settings pad them otherwise."""
+    is_default = (inference.pad_to, inference.bucket) == ((0, 0), InferenceConfig().bucket)
+    return dataclasses.replace(inference, bucket=1) if is_default else inference
 
 
 def model_config(fields: Mapping[str, Any]) -> ModelConfig:
@@ -200,9 +211,8 @@ def read_weights(path: str, options: ReadOptions) -> Imported:
             *say_assumed(config, info, known, file.layout_name),
         )
     names_classes = file.info is not None or info.class_names == known.class_names
-    return Imported(
-        file.layout_name, config, info, variables, report, file.notes + file.layout.notes + notes, names_classes
-    )
+    notes = file.notes + file.layout.notes + notes
+    return Imported(file.layout_name, config, info, variables, report, notes, names_classes, file.inference)
 
 
 def _load(

@@ -21,6 +21,7 @@ from deeplab_jax.apps.assembly.weights_file import fitting_layouts
 from deeplab_jax.apps.import_weights import WEIGHTS_FILE, ReadOptions, read_weights
 from deeplab_jax.config import ModelConfig
 from deeplab_jax.files import whole, write_errors
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.types import DatasetInfo, UserError
 from deeplab_jax.weights.formats import safetensors_file
 from deeplab_jax.weights.formats.read import FORMATS, read_arrays
@@ -40,6 +41,7 @@ class Network(NamedTuple):
       notes: one line for each assumption about something that its file does not say.
       scores: content of scores.json; None: unknown.
       license_id: of the weights, as hubs spell it ('apache-2.0').
+      inference: how images are padded for it.
     """
 
     config: ModelConfig
@@ -48,6 +50,7 @@ class Network(NamedTuple):
     notes: tuple[str, ...] = ()
     scores: Mapping[str, Any] | None = None
     license_id: str = NO_LICENSE
+    inference: InferenceConfig = InferenceConfig()
 
 
 def read_network(
@@ -71,7 +74,7 @@ def read_network(
         raise UserError(f"{path}: no such file or folder; {hint}")
     found = read_weights(str(path), ReadOptions(layout, part, strict, chosen))
     scores = read_scores(path) if not found.notes else None
-    return Network(found.config, found.info, found.variables, found.notes, scores)
+    return Network(found.config, found.info, found.variables, found.notes, scores, inference=found.inference)
 
 
 def write_network(path: str | pathlib.Path, network: Network, *, layout: str = "") -> list[pathlib.Path]:
@@ -104,7 +107,7 @@ def write_network(path: str | pathlib.Path, network: Network, *, layout: str = "
     arrays = flat if peer is None else peer_arrays(flat, peer)
     metadata = {} if peer is None else {"format": "pt"}
     if peer is None or "head" in peer.layout.model:
-        metadata[KEY] = write_description(config, network.info, layout or OWN_LAYOUT)
+        metadata[KEY] = write_description(config, network.info, layout or OWN_LAYOUT, network.inference)
     with write_errors(file, "path"), whole(file) as unfinished:
         safetensors_file.write(unfinished, arrays, metadata)
         found = read_arrays(unfinished)

@@ -63,6 +63,11 @@ class InferenceConfig:
     measures: MeasureConfig = field(default_factory=MeasureConfig)
 
     @property
+    def at_own_size(self) -> bool:
+        """Whether images are computed at their own size, each size by a program of its own."""
+        return self.pad_to == (0, 0) and self.bucket == 1
+
+    @property
     def canvas(self) -> Canvas:
         """The canvas on which images are computed."""
         return make_canvas(self.pad_to, self.bucket)

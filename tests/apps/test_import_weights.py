@@ -12,6 +12,7 @@ from flax import traverse_util
 from foreign_network import NUM_CLASSES, draw, shapes_of, small_network
 
 from deeplab_jax.apps.assembly import network, open_data
+from deeplab_jax.apps.assembly.trained import read_config
 from deeplab_jax.apps.import_weights import (
     adopt_model,
     import_checkpoint,
@@ -53,7 +54,10 @@ def test_an_imported_workdir_serves_whatever_config_comes_with_it(foreign, confi
     file, ours, _ = foreign
     workdir = tmp_path / "run"
     import_weights(config, workdir, str(file))
-    assert "layout transformers" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "layout transformers" in said.out
+    assert "images are computed at their own size" in said.err
+    assert read_config(workdir).inference.at_own_size
     assert json.loads((workdir / "imported.json").read_text())["source"] == str(file)
     info = open_data.find_info(config, workdir)
     assert info.num_classes == NUM_CLASSES
@@ -63,6 +67,8 @@ def test_an_imported_workdir_serves_whatever_config_comes_with_it(foreign, confi
     assert adopted.model.backbone.name == "mobilenet_v2.mobilenet_v2"
     assert adopted.model.output_stride == 8
     assert adopted.model.head.args["dropout"] == 0.5
+    assert adopted.inference.at_own_size
+    assert not adopt_model(other, workdir, {"inference.bucket": 64}).inference.at_own_size
     variables = network.load_variables(adopted, network.build(adopted, info), workdir)
     kernel = variables["params"]["backbone"]["block3"]["expand"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel, ours["params/backbone/block3/expand/conv/kernel"])

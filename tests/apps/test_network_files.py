@@ -100,7 +100,7 @@ def test_a_file_says_what_is_needed_and_nothing_else(file):
     metadata = read_metadata(file)
     assert list(metadata) == ["deeplab_jax"]
     described = json.loads(metadata["deeplab_jax"])
-    assert set(described) == {"format_version", "version", "layout", "model", "info"}
+    assert set(described) == {"format_version", "version", "layout", "model", "info", "inference"}
     assert not {"pretrained", "remat"} & set(described["model"])
     assert described["info"]["class_names"] == ["soil", "crop", "weed"]
 
@@ -180,6 +180,8 @@ def _set(path, value):
         (_set("info.channel_std", [0.0, 1.0, 1.0]), "channel_std positive"),
         (_set("info.channel_mean", [1.0]), "one number for each channel"),
         (_set("info.owner", "me"), "info must have"),
+        (_set("inference.bucket", 0), "inference.bucket=0: must be"),
+        (_set("inference.pad_to", (1, 2**30)), "padded by more than"),
     ],
 )
 def test_a_description_that_lies_ends_in_a_line(change, words, file):

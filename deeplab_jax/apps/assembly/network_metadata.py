@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import deeplab_jax
 from deeplab_jax.config import Config, ModelConfig, PretrainedConfig, from_dict, to_dict
+from deeplab_jax.fields import check
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.models.build import hashable
 from deeplab_jax.types import DATASET_NORMALIZATION, TASKS, DatasetInfo, UserError
 from deeplab_jax.validation import validate
@@ -22,20 +24,24 @@ KEY = "deeplab_jax"  # of the text in a file's metadata
 OWN_LAYOUT = "deeplab_jax"  # the layout whose array names are our own paths
 _FORMAT_VERSION = 1
 _OF_TRAINING = ("pretrained", "remat")  # model settings used only in training
+_OF_PADDING = ("pad_to", "bucket")  # settings of inference without which the same image has another mask
 _INFO_FIELDS = tuple(field.name for field in dataclasses.fields(DatasetInfo) if field.name != "splits")
 _DTYPES = ("uint8", "uint16", "float32")
-_MAX_CLASSES, _MAX_CHANNELS = 65_536, 4_096
+_MAX_CLASSES, _MAX_CHANNELS, _MAX_SIDE = 65_536, 4_096, 16_384
 
 
 class Description(NamedTuple):
-    """A network without its weights, and the layout of their names in the file."""
+    """A network without its weights, the layout of their names in the file, and how images are padded for it."""
 
     config: ModelConfig
     info: DatasetInfo
     layout: str
+    inference: InferenceConfig
 
 
-def write_description(config: ModelConfig, info: DatasetInfo, layout: str = OWN_LAYOUT) -> str:
+def write_description(
+    config: ModelConfig, info: DatasetInfo, layout: str = OWN_LAYOUT, inference: InferenceConfig | None = None
+) -> str:
     """The metadata text of a network's file."""
     batch_norm = dataclasses.replace(config.batch_norm, group_size=0)
     config = dataclasses.replace(config, num_classes=info.num_classes, task=info.task, batch_norm=batch_norm)
@@ -46,6 +52,7 @@ def write_description(config: ModelConfig, info: DatasetInfo, layout: str = OWN_
         "layout": layout,
         "model": {name: value for name, value in model.items() if name not in _OF_TRAINING},
         "info": {name: getattr(info, name) for name in _INFO_FIELDS},
+        "inference": {name: getattr(inference or InferenceConfig(), name) for name in _OF_PADDING},
     }
     return json.dumps(description)
 
@@ -85,10 +92,11 @@ def read_description(text: str, path: str) -> Description:
         layout = known.get("layout")
         if not isinstance(layout, str):
             raise ValueError("layout is no text")
+        inference = _read_inference(_mapping(known.get("inference", {}), "inference"))
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else "nested too deeply"
         raise UserError(f"{path}: damaged metadata '{KEY}' ({reason}); save the network again") from None
-    return Description(config, info, layout)
+    return Description(config, info, layout, inference)
 
 
 def _check_origin(name: Any, path: str) -> None:
@@ -140,6 +148,19 @@ def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
     ):
         raise ValueError("info.channel_mean must be finite, and info.channel_std positive")
     return DatasetInfo(**{**known, "class_names": class_names, "palette": palette, "splits": {}, **statistics})
+
+
+def _read_inference(known: Mapping[str, Any]) -> InferenceConfig:
+    """The padding; of a file of before it was there, the default."""
+    padding = {name: known[name] for name in _OF_PADDING if name in known}
+    inference = from_dict({"inference": padding}).inference
+    try:
+        check(inference, "inference")
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    if max(*inference.pad_to, inference.bucket) > _MAX_SIDE:
+        raise ValueError(f"inference: images padded by more than {_MAX_SIDE} pixels")
+    return inference
 
 
 def _unknown(settings: Any, known: Any, path: str) -> list[str]:

@@ -12,6 +12,7 @@ from deeplab_jax.config import ModelConfig
 from deeplab_jax.data.dataset import make_info
 from deeplab_jax.data.datasets import ade20k, cityscapes, voc
 from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, Normalization, UserError
 from deeplab_jax.weights.source_settings import SourceSettings
 
@@ -152,6 +153,14 @@ def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, l
     verb = "are" if len(assumed) > 1 else "is"
     line = f"{_listed(list(assumed.values()))} {verb} assumed, as {layout} has them: the file does not say ({flags})"
     return (f"{line}; {classes}" if classes else line,)
+
+
+def say_own_size(inference: InferenceConfig) -> tuple[str, ...]:
+    """A line where images are not padded, with what that costs."""
+    if not inference.at_own_size:
+        return ()
+    line = "images are computed at their own size, whose padding its image pooling would see: each size is compiled for"
+    return (f"{line} (inference.bucket=64 pads them, and changes masks)",)
 
 
 def _in_cells(arguments: Mapping[str, Any], output_stride: int) -> tuple[int, ...]:

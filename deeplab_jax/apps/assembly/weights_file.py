@@ -18,6 +18,7 @@ from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, Descript
 from deeplab_jax.apps.assembly.published_weights import local_path
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE
 from deeplab_jax.config import PretrainedConfig, from_dict, to_dict
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.models.build import hashable
 from deeplab_jax.train.checkpoint import FOLDER, restore_variables
 from deeplab_jax.types import ArrayShapes, DatasetInfo, UserError, WeightLayout
@@ -42,6 +43,8 @@ class WeightsFile(NamedTuple):
       settings: what it says of the network beside its arrays.
       notes: a line for what was taken out of the file, and one for what was left.
       left_out: the first components of names outside the network -> how many have it.
+      inference: how images are padded for it; for another system's not at all, as its image pooling and its
+        convolutions would see the padding.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -51,6 +54,7 @@ class WeightsFile(NamedTuple):
     settings: SourceSettings = NOTHING_STATED
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = {}
+    inference: InferenceConfig = InferenceConfig(bucket=1)
 
 
 class _Place(NamedTuple):
@@ -210,7 +214,7 @@ def _read_described(
     except ValueError as error:
         raise UserError(f"{path}: says that it is of layout '{description.layout}', but {error}") from None
     layout = dataclasses.replace(layout, model=to_dict(description.config))
-    return WeightsFile(arrays, description.layout, layout, description.info)
+    return WeightsFile(arrays, description.layout, layout, description.info, inference=description.inference)
 
 
 def _read_own(workdir: pathlib.Path) -> WeightsFile:

@@ -70,7 +70,9 @@ def export(
     scores = None if checkpoint else read_scores(workdir)
     for name in [name for name in names if name in weights]:
         path = folder / (WEIGHTS_FILE if name == _OWN_WEIGHTS else name)
-        trained = Network(config.model, info, dict(variables), scores=scores, license_id=license_id)
+        trained = Network(
+            config.model, info, dict(variables), scores=scores, license_id=license_id, inference=config.inference
+        )
         for file in write_network(path, trained, layout=weights[name]):
             print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     samples = find_check_images(config, info, images) if found else {}

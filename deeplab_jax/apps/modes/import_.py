@@ -12,8 +12,9 @@ from typing import Any
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
 from deeplab_jax.apps.assembly.run_lock import locked
+from deeplab_jax.apps.assembly.source_network import say_own_size
 from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_workdir
-from deeplab_jax.apps.import_weights import AS_FOUND, IMPORT_FILE, ReadOptions, read_weights
+from deeplab_jax.apps.import_weights import AS_FOUND, IMPORT_FILE, ReadOptions, read_weights, without_padding
 from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.files import write_whole
@@ -58,7 +59,8 @@ def import_weights(config: Config, workdir: pathlib.Path, source: str, options: 
     if has_checkpoints(workdir):
         raise UserError(f"{workdir} holds checkpoints already: choose a new --workdir")
     imported = read_weights(source, options)
-    for note in imported.notes:
+    config.inference = without_padding(config.inference)
+    for note in (*imported.notes, *say_own_size(config.inference)):
         print(f"{source}: {note}", file=sys.stderr)
     task = config.model.task or imported.config.task
     if "binary" in (task, imported.config.task) and task != imported.config.task:
