@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+import sys
 
 from deeplab_jax.config import (
     BatchNormConfig,
@@ -14,8 +16,10 @@ from deeplab_jax.config import (
     PartConfig,
     TrainConfig,
 )
+from deeplab_jax.data.dataset import ExampleSource
 from deeplab_jax.presets import PRESETS
 
+_PAPERS_CROP = 513
 _VOC = {"dataset": "voc", "train_split": "trainaug", "eval_split": "val"}
 # The authors' Caffe networks: new layers learn ten times as fast, biases twice as fast again.
 _CAFFE_MULTIPLIERS = {"head/.*logits/bias": 20.0, "head/.*logits/.*": 10.0, ".*/bias": 2.0}
@@ -168,6 +172,28 @@ def mobilenet_v2_finetune() -> Config:
             batch_norm=BatchNormConfig(decay=0.99),
         ),
         optimizer=OptimizerConfig(learning_rate=0.01, weight_decay=4e-5),
+    )
+
+
+def fit_to_images(config: Config, images: ExampleSource, *, num_epochs: int) -> None:
+    """Sets crop, atrous rates and number of steps by the images of training, and says so.
+
+    The crop is the median image's shorter side, at most the papers' 513 pixels; the rates are the papers' in proportion
+    to it, since beyond the features of a crop nothing is learned. Between 600 steps, which a few images need too, and
+    8,000.
+    """
+    looked_at = range(0, len(images), -(-len(images) // 32))
+    shorter = statistics.median(min(images[index].label.shape[:2]) for index in looked_at)
+    side = min(int(shorter) // 16 * 16 + 1, _PAPERS_CROP)
+    config.data.crop_size = (side, side)
+    config.model.head.args["atrous_rates"] = tuple(max(1, round(rate * side / _PAPERS_CROP)) for rate in (6, 12, 18))
+    num_steps = min(max(num_epochs * len(images) // config.data.batch_size, 600), 8_000)
+    config.train.num_steps = num_steps
+    config.train.eval_every = config.train.checkpoint_every = num_steps // 4
+    print(
+        f"{len(images)} images, whose shorter sides have {shorter:g} pixels in the median: crops of {side}x{side}, "
+        f"{num_steps} steps of {config.data.batch_size}",
+        file=sys.stderr,
     )
 
 

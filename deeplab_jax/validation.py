@@ -15,11 +15,13 @@ from deeplab_jax.fields import check, shown
 from deeplab_jax.losses.settings import CROSS_ENTROPIES
 from deeplab_jax.types import UserError
 
+_PAPERS_CROP = 513  # pixels, for which DeepLab v3's rates were chosen
+
 
 def validate(config: Config) -> None:
     """Raises UserError at the first setting that cannot work, naming its field and the remedy."""
     check(config, "config")
-    for path, package, part in _parts(config):
+    for path, package, part in parts_of(config):
         try:
             registry.check_arguments(registry.resolve(package, part.name), part.name, part.args)
         except ValueError as error:
@@ -29,17 +31,21 @@ def validate(config: Config) -> None:
     _check_inference(config)
 
 
-def warnings_for(config: Config) -> list[str]:
-    """One line for each setting that works but costs accuracy, with the field, the reason and the remedy.
+def warnings_for(config: Config, *, training: bool = False) -> list[str]:
+    """One line for each setting that works but costs accuracy, with the field, the reason and the remedy."""
+    return [*_stretched_sizes(config), *(_untrained_rates(config) if training else ())]
+
+
+def _stretched_sizes(config: Config) -> Iterator[str]:
+    """Sizes at which aligned corners move features.
 
     Resizing with aligned corners puts a feature map's last cell on the image's last pixel, where the network has it
     only for images of output_stride * k + 1 pixels; in all others features and logits are stretched by up to a cell.
     """
     if not config.model.align_corners:
-        return []
+        return
     stride, inference = config.model.output_stride, config.inference
     reason = f"aligned corners stretch what the network sees there; at output stride {stride}"
-    found = []
     for path, size in (
         ("inference.pad_to", inference.pad_to),
         ("inference.window", inference.window),
@@ -47,14 +53,34 @@ def warnings_for(config: Config) -> list[str]:
     ):
         better = make_canvas((0, 0), stride).around(size)
         if size not in ((0, 0), better):
-            found.append(f"config.{path}={size}: {reason} {better} is the next size that stays in place")
+            yield f"config.{path}={size}: {reason} {better} is the next size that stays in place"
     if inference.bucket % stride and inference.pad_to == (0, 0) and not inference.at_own_size:
         bucket = -(-inference.bucket // stride) * stride
-        found.append(f"config.inference.bucket={inference.bucket}: {reason} {bucket} gives sizes that stay in place")
-    return found
+        yield f"config.inference.bucket={inference.bucket}: {reason} {bucket} gives sizes that stay in place"
 
 
-def _parts(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
+def _untrained_rates(config: Config) -> Iterator[str]:
+    """ASPP's rates that reach beyond the features of a crop, if larger images are evaluated.
+
+    The outer weights of such a branch meet zeros alone in training, and on a larger image they count as they were drawn
+    (1706.05587, sec. 3.3, has the same of large rates, where it makes a 3x3 filter a 1x1 filter).
+    """
+    model, crop, pad_to = config.model, config.data.crop_size, config.inference.pad_to
+    known = registry.defaults(registry.resolve("heads", model.head.name)) | model.head.args
+    rates, given_at = known.get("atrous_rates", ()), known.get("rates_output_stride", 0) or model.output_stride
+    num_cells = -(-min(crop) // model.output_stride)
+    largest = max(rates, default=0) * given_at // model.output_stride
+    if largest < num_cells or (pad_to != (0, 0) and pad_to[0] <= crop[0] and pad_to[1] <= crop[1]):
+        return
+    better = tuple(max(1, round(rate * min(crop) / _PAPERS_CROP)) for rate in rates)
+    yield (
+        f"config.model.head.args.atrous_rates={tuple(rates)}: a crop of {crop[0]}x{crop[1]} has features of "
+        f"{num_cells} cells, which a rate of {largest} reaches beyond: its outer weights are not trained, and disturb "
+        f"larger images; {better} covers as much of the crop as the papers' rates do"
+    )
+
+
+def parts_of(config: Config) -> Iterator[tuple[str, str, PartConfig]]:
     """(field, package, part) of everything that is looked up by name."""
     model, loss = config.model, config.loss
     yield "model.backbone", "backbones", model.backbone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 
 import pytest
@@ -84,6 +85,21 @@ def test_a_size_that_misaligns_corners_is_named_with_the_next_that_does_not(path
     assert f"at output stride 16 {better} " in warning
     config.model.align_corners = False
     assert not warnings_for(config)
+
+
+@pytest.mark.parametrize(("crop", "stride", "better"), [((225, 321), 16, "(3, 5, 8)"), ((129, 129), 8, "(2, 3, 5)")])
+def test_rates_beyond_the_features_of_a_crop_are_named_in_training(crop, stride, better):
+    config = _with("data.crop_size", crop)
+    config.model.output_stride = stride
+    (warning,) = warnings_for(config, training=True)
+    assert warning.startswith("config.model.head.args.atrous_rates=(6, 12, 18): a crop of")
+    assert f"{better} covers as much" in warning
+    assert not warnings_for(config)
+    config.inference.pad_to = crop  # then no image is larger than what was trained on
+    assert not warnings_for(config, training=True)
+    config.inference.pad_to = (0, 0)
+    config.model.head.args["atrous_rates"] = ast.literal_eval(better)
+    assert not warnings_for(config, training=True)
 
 
 def test_sizes_that_keep_corners_raise_no_warnings():

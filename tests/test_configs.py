@@ -7,9 +7,11 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from PIL import Image
 
-from configs import v3plus_voc_large_batch
+from configs import own_data, v3plus_voc_large_batch
 from deeplab_jax.apps.assembly.build_step import abstract_batch, build_step
 from deeplab_jax.ops.mesh import make_mesh
 from deeplab_jax.types import DatasetInfo
@@ -23,7 +25,7 @@ INFO = DatasetInfo("any", 21, 255, ("thing",) * 21, ((0, 0, 0),) * 21, {})
 def check(config):
     """Validates, and traces one train step at full size."""
     validate(config)
-    assert not warnings_for(config)
+    assert not warnings_for(config, training=True)
     mesh = make_mesh(1)
     step = build_step(config, INFO, mesh)
     new_state, metrics = jax.eval_shape(step.train_step, step.state, abstract_batch(config, INFO, mesh))
@@ -36,6 +38,23 @@ def check(config):
 @pytest.mark.parametrize("name", NAMES)
 def test_config(name):
     check(importlib.import_module(f"configs.{name}").get_config())
+
+
+def test_own_data_is_sized_by_the_folder(tmp_path, capsys):
+    for name, size in {"a": (70, 90), "b": (120, 70), "c": (64, 64)}.items():
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            pixels = np.tile(np.arange(size[1], dtype=np.uint8) % 2, (size[0], 1))
+            Image.fromarray(pixels * 255).convert("RGB" if kind == "images" else "L").save(
+                tmp_path / kind / f"{name}.png"
+            )
+    config = own_data.get_config(str(tmp_path))
+    validate(config)
+    assert config.data.crop_size == (65, 65)
+    assert config.model.head.args["atrous_rates"] == (1, 2, 2)
+    assert not warnings_for(config, training=True)
+    assert config.train.num_steps == 600
+    assert "crops of 65x65, 600 steps" in capsys.readouterr().err
 
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)

@@ -16,7 +16,7 @@ from deeplab_jax.config import Config
 
 def get_config():
     config = Config()
-    config.data.crop_size = (65, 65)
+    config.data.crop_size = config.inference.pad_to = (65, 65)
     return config
 """
 
@@ -46,7 +46,7 @@ def run_main(*arguments):
         ("--config.modle.output_stride=8", "config has no field 'modle'; did you mean 'model'"),
         ("--config.model.output_stride=eight", "--config.model.output_stride=eight: invalid literal"),
         ("--config.model.output_stride=12", "config.model.output_stride=12: must be 8, 16 or 32"),
-        ("--config.model.backbone.args.width=1", "no key 'width' to override in the config"),
+        ("--config.model.backbone.args.widht=1", "takes no argument"),
         ("--config.model.backbone.name=resnt.resnet50", "config.model.backbone: no module 'resnt'"),
         ("--wrkdir=x", "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
         ("--mode=trian", "--mode=trian: no such mode; did you mean 'train'?"),

@@ -25,7 +25,7 @@ from deeplab_jax.apps.request import Flag, Mode, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.files import write_whole
 from deeplab_jax.types import UserError
-from deeplab_jax.validation import validate, warnings_for
+from deeplab_jax.validation import parts_of, validate, warnings_for
 
 CRASH_FILE = "crash.txt"  # inside a workdir
 _MODES = "apps.modes"
@@ -133,6 +133,7 @@ def _override(
 ) -> tuple[Config, dict[str, Any], list[str]]:
     """(config with the --config.FIELD=VALUE overrides, the overrides by dotted path, remaining arguments)."""
     _check_fields(config, arguments)
+    _admit_arguments(config, arguments)
     delattr(values, "config")
     with _mistakes():
         holder = config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=list(arguments))
@@ -153,6 +154,24 @@ def _check_fields(config: Config, arguments: Sequence[str]) -> None:
                 place = ".".join(["config", *parts[:position]])
                 raise UserError(f"--{name}: {place} has no field '{field}'{registry.near(field, names)}")
             known = getattr(known, field)
+
+
+def _admit_arguments(config: Config, arguments: Sequence[str]) -> None:
+    """Adds the defaults of arguments that the command line sets and the config does not: absl needs a type."""
+    given = {
+        name.lstrip("-").removeprefix("config."): value for name, _, value in (a.partition("=") for a in arguments)
+    }
+    for path, package, part in parts_of(config):
+        for name in given:
+            holder, _, key = name.rpartition(".args.")
+            if holder != path or key in part.args:
+                continue
+            chosen = given.get(f"{path}.name", part.name)
+            with _mistakes():
+                factory = registry.resolve(package, chosen)
+                registry.check_arguments(factory, chosen, {key: None})
+            if (default := registry.defaults(factory).get(key)) is not None:
+                part.args[key] = default
 
 
 def _parse(mode_name: str, mode: Mode, values: flags.FlagValues, arguments: Sequence[str]) -> dict[str, Any]:
@@ -224,7 +243,7 @@ def _prepare(
     validate(config)
     if needs >= Needs.WEIGHTS:
         check_trained(config, workdir, checkpoint)
-    for warning in warnings_for(config):
+    for warning in warnings_for(config, training=needs < Needs.WEIGHTS):
         print(f"warning: {warning}", file=sys.stderr)
     return config
 

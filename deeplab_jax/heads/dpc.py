@@ -110,12 +110,14 @@ class DPCHead(V3PlusHead):
 
     cell: tuple[Branch, ...] = TOP1_CITYSCAPES
     separable: bool = dataclasses.field(default=True, kw_only=True)
+    atrous_rates: tuple[int, ...] = dataclasses.field(default=(), kw_only=True)  # the cell has its own
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        of_cell = {field.name for field in dataclasses.fields(DPC)} | {"separable", "inner_norm"}
-        for field in dataclasses.fields(ASPPFields):
-            if field.name not in of_cell and getattr(self, field.name) != field.default:
+        used = {field.name for field in dataclasses.fields(DPC)} | {"separable", "inner_norm"}
+        unused = {field.name for field in dataclasses.fields(ASPPFields)} - used
+        for field in dataclasses.fields(self):
+            if field.name in unused and getattr(self, field.name) != field.default:
                 raise ValueError(f"{field.name}={getattr(self, field.name)!r}: of ASPP; DPC computes its `cell`")
 
     def _pyramid(self, output_stride: int) -> nn.Module:

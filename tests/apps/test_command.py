@@ -147,12 +147,18 @@ def test_what_contradicts_trained_weights_is_refused(
     [
         ("--config.inference.flipp=true", "config.inference has no field 'flipp'; did you mean 'flip'"),
         ("--config.inference.bucket=much", "--config.inference.bucket=much: invalid literal"),
-        ("--config.model.backbone.args.depth=3", "no key 'depth' to override in the config"),
+        ("--config.model.backbone.args.depth=3", "takes no argument 'depth'"),
     ],
 )
 def test_overrides_of_a_workdirs_config_are_checked_as_those_of_a_file(workdir, capsys, override, message):
     assert main(["main.py", f"--workdir={workdir}", "--mode=predict", override]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_arguments_that_the_config_does_not_name_can_be_set(workdir, asked):
+    override = "--config.model.head.args.logits_stddev=0.5"
+    assert main(["main.py", f"--workdir={workdir}", "--mode=predict", override]) == 0
+    assert asked[0].config.model.head.args["logits_stddev"] == 0.5
 
 
 def test_a_broken_config_of_a_workdir_is_one_line(workdir, capsys):
