@@ -111,7 +111,7 @@ def _run(argv: Sequence[str], values: flags.FlagValues) -> int:
         adopted = None if "config" not in given else overrides
         config = _prepare(config, workdir, mode.NEEDS, own.get("checkpoint", ""), adopted)
     _keep_compilations()
-    return mode.run(Request(config or Config(), workdir, own, given))
+    return mode.run(Request(config or Config(), workdir, own, given, frozenset(overrides)))
 
 
 def _find_config(values: flags.FlagValues, workdir: pathlib.Path) -> Config | None:
@@ -238,13 +238,16 @@ def _prepare(
     from deeplab_jax.apps.assembly.trained import check_trained
     from deeplab_jax.apps.import_weights import adopt_model
 
+    notes = []
     if overrides is not None:
-        config = adopt_model(config, workdir, overrides)
+        given, config = config, adopt_model(config, workdir, overrides)
+        if config.model != given.model:
+            notes.append(f"config.model is that of the network imported into {workdir}, not the config file's")
     validate(config)
     if needs >= Needs.WEIGHTS:
-        check_trained(config, workdir, checkpoint)
-    for warning in warnings_for(config, training=needs < Needs.WEIGHTS):
-        print(f"warning: {warning}", file=sys.stderr)
+        notes += check_trained(config, workdir, checkpoint)
+    for line in (*notes, *(f"warning: {warning}" for warning in warnings_for(config, training=needs < Needs.WEIGHTS))):
+        print(line, file=sys.stderr)
     return config
 
 

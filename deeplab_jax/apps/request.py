@@ -39,6 +39,7 @@ class Request:
     workdir: pathlib.Path
     flags: Mapping[str, Any]  # the mode's own, by name
     given: frozenset[str] = frozenset({"config", "workdir"})  # the common flags that were given
+    overrides: frozenset[str] = frozenset()  # dotted paths of the config that were given
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -135,6 +135,12 @@ def common_fields(head: nn.Module, part: type[nn.Module]) -> dict[str, Any]:
     """Name -> value of the fields that `head` and `part` share."""
     names = {each.name for each in dataclasses.fields(part)} - {"parent", "name"}
     return {each.name: getattr(head, each.name) for each in dataclasses.fields(head) if each.name in names}
+
+
+def rates_in_cells(arguments: Mapping[str, Any], output_stride: int) -> tuple[int, ...]:
+    """The rates of a head with these arguments, as its convolutions have them at this output stride."""
+    given_at = arguments.get("rates_output_stride", RATES_OUTPUT_STRIDE) or output_stride
+    return tuple(rate * given_at // output_stride for rate in arguments.get("atrous_rates") or ())
 
 
 def conv3x3(separable: bool, inner_norm: bool = True) -> Callable[..., nn.Module]:

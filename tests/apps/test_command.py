@@ -155,10 +155,35 @@ def test_overrides_of_a_workdirs_config_are_checked_as_those_of_a_file(workdir, 
     assert message in capsys.readouterr().err
 
 
-def test_arguments_that_the_config_does_not_name_can_be_set(workdir, asked):
-    override = "--config.model.head.args.logits_stddev=0.5"
-    assert main(["main.py", f"--workdir={workdir}", "--mode=predict", override]) == 0
+def test_an_argument_that_a_config_leaves_at_its_default_is_overridden(workdir, asked):
+    overrides = ["--config.model.head.args.logits_stddev=0.5", "--config.model.backbone.args.dropout=0.1"]
+    assert main(["main.py", f"--workdir={workdir}", "--mode=predict", overrides[0]]) == 0
     assert asked[0].config.model.head.args["logits_stddev"] == 0.5
+    assert main(["main.py", f"--workdir={workdir}", "--mode=predict", overrides[1]]) == 2
+
+
+@pytest.mark.parametrize(
+    ("given_at", "words"), [(16, "(12, 24, 36), for (6, 12, 18) there"), (0, "(6, 12, 18), as the system has them")]
+)
+def test_rates_at_another_output_stride_are_told(workdir, asked, capsys, given_at, words):
+    config = json.loads((workdir / "config.json").read_text())
+    config["model"]["head"]["args"]["rates_output_stride"] = given_at
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert main(["main.py", f"--workdir={workdir}", "--mode=predict", "--config.model.output_stride=8"]) == 0
+    assert f"trained at 16: atrous rates {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "remedy"),
+    [("output_stride=8", "say what the source has with --output_stride"), ("align_corners=false", "--align_corners"),
+     ("head.args.atrous_rates=(1,2,3)", "--atrous_rates"), ("head.args.dropout=0.3", "leave it out")],
+)  # fmt: skip
+def test_import_refuses_settings_of_the_network(experiment, tmp_path, capsys, override, remedy):
+    arguments = [f"--config={experiment}", f"--workdir={tmp_path / 'new'}", "--mode=import", "--source=weights.pth"]
+    assert main(["main.py", *arguments, f"--config.model.{override}"]) == 2
+    error = capsys.readouterr().err
+    assert "the network is that of --source" in error
+    assert remedy in error
 
 
 def test_a_broken_config_of_a_workdir_is_one_line(workdir, capsys):

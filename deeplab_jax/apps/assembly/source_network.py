@@ -11,14 +11,14 @@ from deeplab_jax.apps.assembly.weights_file import WeightsFile
 from deeplab_jax.config import ModelConfig
 from deeplab_jax.data.dataset import make_info
 from deeplab_jax.data.datasets import ade20k, cityscapes, voc
-from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE
+from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE, rates_in_cells
 from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, Normalization, UserError
 from deeplab_jax.weights.source_settings import SourceSettings
 
 _RATES = "atrous_rates"
 _GIVEN_AT = "rates_output_stride"
-_SAME_RATES = ("smp", "torchvision")  # systems whose rates do not follow the output stride
+_SAME_RATES = ("smp", "torchvision")  # systems whose rates, in cells, are the same at each output stride
 _MIDDLE = 127.5  # of a byte: images of other channels than RGB are brought to [-1, 1] where nothing else is said
 _ACTIVATIONS = (
     "identity",
@@ -34,7 +34,7 @@ _UNKNOWN = "imported"  # name of a data set that is not known
 def with_settings(model: Mapping[str, Any], known: SourceSettings, layout_name: str, path: str) -> dict[str, Any]:
     """A layout's model with what is known of the network beside its arrays.
 
-    Where only the stride is known, rates follow the system's rule.
+    Rates follow the system's rule, also where the output stride changes later.
 
     Raises:
       UserError: where the rates are none that a network here can have at its stride.
@@ -42,18 +42,16 @@ def with_settings(model: Mapping[str, Any], known: SourceSettings, layout_name: 
     changed = dict(model)
     stride = known.output_stride or model["output_stride"]
     arguments = model["head"]["args"]
-    given, given_at = arguments.get(_RATES, ()), arguments.get(_GIVEN_AT, RATES_OUTPUT_STRIDE) or stride
-    stated = known.atrous_rates or (layout_name in _SAME_RATES and known.output_stride)
-    rates = known.atrous_rates or _in_cells(arguments, model["output_stride"])
-    if rates and stated:
+    given, is_same = arguments.get(_RATES, ()), layout_name in _SAME_RATES
+    given_at = 0 if is_same else arguments.get(_GIVEN_AT, RATES_OUTPUT_STRIDE)
+    rates = known.atrous_rates or rates_in_cells(arguments, model["output_stride"])
+    if rates and (known.atrous_rates or is_same):
         if len(given) != len(rates):
             raise UserError(f"{path}: atrous rates {rates}: its head has {len(given)} atrous branches")
-        if any(rate * stride % given_at for rate in rates):
+        if given_at and any(rate * stride % given_at for rate in rates):
             raise UserError(f"{path}: atrous rates {rates} at output stride {stride}: must be even at 8")
-        changed["head"] = {
-            **model["head"],
-            "args": {**arguments, _RATES: tuple(rate * stride // given_at for rate in rates)},
-        }
+        spelled = tuple(rate * stride // given_at for rate in rates) if given_at else rates
+        changed["head"] = {**model["head"], "args": {**arguments, _RATES: spelled, _GIVEN_AT: given_at}}
     changed["output_stride"] = stride
     if known.align_corners is not None:
         changed["align_corners"] = known.align_corners
@@ -124,7 +122,7 @@ def say_outputs(config: ModelConfig, known: SourceSettings) -> tuple[str, ...]:
 
 def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, layout: str) -> tuple[str, ...]:
     """A line with what nothing says, as the layout's system has it by default, and the flags that change it."""
-    scaled = _in_cells(config.head.args, config.output_stride)
+    scaled = rates_in_cells(config.head.args, config.output_stride)
     assumed: dict[str, str] = {}
     if not known.output_stride:
         assumed["output_stride"] = f"output stride {config.output_stride}"
@@ -161,12 +159,6 @@ def say_own_size(inference: InferenceConfig) -> tuple[str, ...]:
         return ()
     line = "images are computed at their own size, whose padding its image pooling would see: each size is compiled for"
     return (f"{line} (inference.bucket=64 pads them, and changes masks)",)
-
-
-def _in_cells(arguments: Mapping[str, Any], output_stride: int) -> tuple[int, ...]:
-    """The rates of a head with these arguments, as convolutions at this output stride have them."""
-    given_at = arguments.get(_GIVEN_AT, RATES_OUTPUT_STRIDE) or output_stride
-    return tuple(rate * given_at // output_stride for rate in arguments.get(_RATES) or ())
 
 
 def _listed(words: list[str]) -> str:

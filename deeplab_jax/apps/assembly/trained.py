@@ -10,7 +10,8 @@ from typing import Any
 
 from deeplab_jax import registry
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE, DATASET_FILE, read_info
-from deeplab_jax.config import Config, from_dict, plain
+from deeplab_jax.config import Config, ModelConfig, from_dict, plain
+from deeplab_jax.heads.aspp import rates_in_cells
 from deeplab_jax.types import UserError
 
 _TRAINING = {"dropout", "logits_stddev"}  # arguments of parts that do not affect inference
@@ -32,20 +33,23 @@ def read_config(workdir: pathlib.Path) -> Config | None:
         raise UserError(f"cannot read {path} ({reason}): give --config, or another --workdir") from None
 
 
-def check_trained(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> None:
+def check_trained(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> list[str]:
     """Raises UserError at the first setting with which the weights would compute something else.
 
     Output stride, scales and precision are free: they are chosen for each evaluation.
 
     Args:
       checkpoint: a checkpoint of another run to check instead.
+
+    Returns:
+      A line where another output stride was chosen, with ASPP's rates there.
     """
     if checkpoint:
         path = pathlib.Path(checkpoint).absolute()
         workdir = next((each for each in (path, *path.parents[:2]) if (each / CONFIG_FILE).is_file()), path)
     trained = read_config(workdir)
     if trained is None:
-        return
+        return []
     if not (trained.model.num_classes and trained.model.task) and (workdir / DATASET_FILE).is_file():
         info = read_info(workdir / DATASET_FILE)
         trained.model = dataclasses.replace(trained.model, num_classes=info.num_classes, task=info.task)
@@ -55,6 +59,18 @@ def check_trained(config: Config, workdir: pathlib.Path, checkpoint: str = "") -
                 f"config.model.{field}={value!r}: the weights in {workdir} were trained with {needed!r}; leave it out "
                 f"(without --config, {workdir / CONFIG_FILE} is the config)"
             )
+    return _say_rates(config.model, trained.model)
+
+
+def _say_rates(model: ModelConfig, trained: ModelConfig) -> list[str]:
+    before, now = (rates_in_cells(each.head.args, each.output_stride) for each in (trained, model))
+    if trained.output_stride == model.output_stride or not now:
+        return []
+    rule = "as the system has them at each stride" if now == before else f"for {before} there, of the same extent"
+    return [
+        f"config.model.output_stride={model.output_stride}, where the weights were trained at {trained.output_stride}: "
+        f"atrous rates {now}, {rule}"
+    ]
 
 
 def _pairs(config: Config, trained: Config) -> Iterator[tuple[str, Any, Any]]:

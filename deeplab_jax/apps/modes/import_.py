@@ -25,6 +25,7 @@ from deeplab_jax.types import NORMALIZATIONS, DatasetInfo, UserError
 from deeplab_jax.weights.source_settings import SourceSettings
 
 _OUTPUT_STRIDES = (8, 16, 32)
+_KEPT = ("model.task", "model.compute_dtype", "model.batch_norm.")  # what a config says of an imported network
 
 FLAGS = (
     Flag("source", "", "the weights file"),
@@ -40,6 +41,7 @@ NEEDS = Needs.CONFIG
 
 
 def run(request: Request) -> int:
+    _check_overrides(request.overrides)
     with locked(request.workdir):
         import_weights(request.config, request.workdir, request.flags["source"], _options(request.flags))
     return 0
@@ -99,6 +101,16 @@ def _find_classes(config: Config, assumed: DatasetInfo) -> DatasetInfo:
         if same == (config.model.num_classes, assumed.task, assumed.channels):
             return dataclasses.replace(info, channel_mean=assumed.channel_mean, channel_std=assumed.channel_std)
     return assumed
+
+
+def _check_overrides(overrides: frozenset[str]) -> None:
+    """Raises UserError for settings of the network, which is the file's."""
+    for path in sorted(overrides):
+        if path.startswith("model.") and not path.startswith(_KEPT):
+            flag = path.rpartition(".")[2]
+            is_flag = flag in {each.name for each in FLAGS}
+            remedy = f"say what the source has with --{flag}" if is_flag else "leave it out"
+            raise UserError(f"--config.{path}: the network is that of --source; {remedy}")
 
 
 def _options(flags: Mapping[str, Any]) -> ReadOptions:

@@ -29,6 +29,7 @@ _NETWORKS = {  # (our head, our backbone) -> its name
     ("auxiliary.auxiliary", "resnet.resnet101"): "fcn_resnet101",
     ("lr_aspp.lr_aspp", "mobilenet_v3.mobilenet_v3_large"): "lraspp_mobilenet_v3_large",
 }
+_RATES = (12, 24, 36)  # of DeepLab v3, at any output stride
 _LARGE_EFFICIENTNETS = ("b5", "b6", "b7")  # their batch norm has TensorFlow's epsilon
 _LR_ASPP_CHANNELS = 128
 _CONV = 4  # axes of a kernel
@@ -72,7 +73,9 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
     if channels != 3:
         raise ValueError(f"images of {channels} channels: its networks take 3")
     has_auxiliary = bool(model["auxiliary"]["name"]) and head != "lr_aspp.lr_aspp"
-    arguments = {"channels": _LR_ASPP_CHANNELS} if head == "lr_aspp.lr_aspp" else {}
+    arguments: dict[str, Any] = {"channels": _LR_ASPP_CHANNELS} if head == "lr_aspp.lr_aspp" else {}
+    if head == "aspp.aspp" and model["head"]["args"].get("rates_output_stride") == 0:  # of a network that was imported
+        arguments |= {"atrous_rates": _RATES, "rates_output_stride": 0}
     is_resnet = backbone.startswith("resnet.")
     rules = resnet_rules(_BACKBONE) if is_resnet else mobilenet_v3_rules(backbone, _BACKBONE)
     found = Backbone(backbone, {}, rules)
@@ -149,8 +152,8 @@ def _segmentation(shapes: ArrayShapes) -> WeightLayout:
 def _network(backbone: Backbone, head: str, num_classes: int, *, has_auxiliary: bool, **arguments: Any) -> WeightLayout:
     """The layout of the network with our `head` with these arguments."""
     is_resnet, rules = backbone.name.startswith("resnet."), backbone.rules
-    if head == "aspp.aspp":  # 12, 24 and 36 at any stride; ours are given at 16
-        arguments["atrous_rates"] = (6, 12, 18) if is_resnet else (12, 24, 36)
+    if head == "aspp.aspp":  # at its stride; ours are given at 16
+        arguments.setdefault("atrous_rates", (6, 12, 18) if is_resnet else _RATES)
     fields: dict[str, Any] = {
         "num_classes": num_classes,
         "output_stride": 8 if is_resnet else 16,

@@ -13,8 +13,10 @@ import pytest
 from flax import traverse_util
 from foreign_network import NUM_CLASSES, draw, shapes_of, small_network
 
+from deeplab_jax.apps.assembly.source_network import with_settings
 from deeplab_jax.apps.assembly.weights_file import read_file
 from deeplab_jax.apps.import_weights import ReadOptions, model_config, read_weights
+from deeplab_jax.heads.aspp import rates_in_cells
 from deeplab_jax.types import UserError, WeightLayout, WeightRule
 from deeplab_jax.weights.formats.safetensors_file import write
 from deeplab_jax.weights.source_settings import SourceSettings
@@ -245,6 +247,16 @@ def test_one_output_is_told(arrays, tmp_path):
 def test_rates_must_fit_the_branches(arrays, tmp_path):
     with pytest.raises(UserError, match=r"atrous rates \(6, 12\): its head has 0 atrous branches"):
         read_weights(_pickled(tmp_path, arrays), ReadOptions(chosen=SourceSettings(atrous_rates=(6, 12))))
+
+
+@pytest.mark.parametrize("output_stride", [0, 16])
+def test_torchvisions_rates_are_the_same_at_each_stride(output_stride):
+    head = {"name": "aspp.aspp", "args": {"atrous_rates": (6, 12, 18)}}
+    model = {"output_stride": 8, "head": head}
+    arguments = with_settings(model, SourceSettings(output_stride), "torchvision", "weights.pth")["head"]["args"]
+    assert rates_in_cells(arguments, 8) == rates_in_cells(arguments, 16) == (12, 24, 36)
+    arguments = with_settings(model, SourceSettings(output_stride), "tf_deeplab", "weights.pth")["head"]["args"]
+    assert rates_in_cells(arguments, 8) == (12, 24, 36) != rates_in_cells(arguments, 16)
 
 
 def test_settings_within_a_checkpoint(arrays, tmp_path):
