@@ -16,8 +16,9 @@ from deeplab_jax.config import (
     PartConfig,
     TrainConfig,
 )
-from deeplab_jax.data.dataset import ExampleSource
+from deeplab_jax.data.dataset import image_sizes
 from deeplab_jax.presets import PRESETS
+from deeplab_jax.types import ExampleSource
 
 _PAPERS_CROP = 513
 _VOC = {"dataset": "voc", "train_split": "trainaug", "eval_split": "val"}
@@ -182,8 +183,7 @@ def fit_to_images(config: Config, images: ExampleSource, *, num_epochs: int) -> 
     to it, since beyond the features of a crop nothing is learned. Between 600 steps, which a few images need too, and
     8,000.
     """
-    looked_at = range(0, len(images), -(-len(images) // 32))
-    shorter = statistics.median(min(images[index].label.shape[:2]) for index in looked_at)
+    shorter = statistics.median(min(size) for size in image_sizes(images))
     side = min(int(shorter) // 16 * 16 + 1, _PAPERS_CROP)
     config.data.crop_size = (side, side)
     config.model.head.args["atrous_rates"] = tuple(max(1, round(rate * side / _PAPERS_CROP)) for rate in (6, 12, 18))

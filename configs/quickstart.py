@@ -2,7 +2,7 @@
 
     python main.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Takes: 3 minutes on 2 CPU cores; no download.    val mIoU: paper's - | ours 0.9158
+Takes: 3 minutes on 2 CPU cores; no download.    val mIoU: paper's - | ours 0.9235
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def get_config() -> Config:
                 },
             ),
             # A network trained from scratch needs larger initial logits than the papers', which start pretrained.
-            head=PartConfig("v3plus.v3plus", {"aspp_channels": 64, "decoder_channels": 64, "logits_stddev": 0.125}),
+            head=PartConfig(
+                "v3plus.v3plus",
+                {"aspp_channels": 64, "decoder_channels": 64, "logits_stddev": 0.125, "atrous_rates": (2, 3, 5)},
+            ),
             normalization="minus_one_to_one",
             batch_norm=BatchNormConfig(decay=0.95),
         ),

@@ -1,4 +1,4 @@
-"""Checks a data set before training: writes lint.json, prints a table, and names every fault by file and value."""
+"""Checks a data set before training: names every fault by file and value; lint.html shows it, lint.json has it all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from deeplab_jax.apps.assembly import open_data
 from deeplab_jax.apps.assembly.class_weights import WEIGHTINGS
+from deeplab_jax.apps.pages.data_page import PAGE_FILE, write_page
 from deeplab_jax.apps.request import Flag, Needs, Request
 from deeplab_jax.config import Config
 from deeplab_jax.data.datasets import folder
@@ -41,7 +42,7 @@ def lint(config: Config, workdir: pathlib.Path, output: str = "") -> int:
     """Reads every sample of every split of the config's data set, from the original files if there are any.
 
     Args:
-      workdir: lint.json is written there.
+      workdir: lint.json and lint.html are written there.
       output: a new folder for a copy of the data set in which masks hold class ids; '': none.
 
     Returns:
@@ -62,12 +63,14 @@ def lint(config: Config, workdir: pathlib.Path, output: str = "") -> int:
     seconds = time.perf_counter() - start
     content = to_dict(report, dataset.info, config)
     write_whole(workdir / LINT_FILE, json.dumps(content, indent=1) + "\n")
+    write_page(report, dataset, config, workdir)
     print(format_findings(report.findings))
     print(format_classes(report, dataset.info, config))
     if report.channels:
         print(format_channels(report, config))
     found = ", ".join(_number_of(severity, num) for severity, num in content["num_findings"].items())
-    print(f"{dataset.info.name}: {found} in {report.num_samples} images, {seconds:.1f} s; wrote {workdir / LINT_FILE}")
+    print(f"{dataset.info.name}: {found} in {report.num_samples} images, {seconds:.1f} s")
+    print(f"wrote {workdir / LINT_FILE} and, to look at, {workdir / PAGE_FILE}")
     if report.copy is not None:
         return _check_copy(report.copy, report.num_samples, config)
     return 1 if content["num_findings"]["error"] else 0

@@ -16,7 +16,7 @@ from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE, DATASET_FILE
 from deeplab_jax.apps.pages.charts import data_uri
-from deeplab_jax.apps.pages.run_report import page_template, read_json
+from deeplab_jax.apps.pages.run_report import read_json, render_page
 from deeplab_jax.apps.pages.score_table import class_rows
 from deeplab_jax.config import Config, DataConfig, differences, from_dict
 from deeplab_jax.data.dataset import example_name
@@ -96,7 +96,8 @@ def compare(workdirs: Sequence[pathlib.Path], output: pathlib.Path, data: DataCo
     classes = class_changes(first, second)
     write_whole(
         output / "comparison.html",
-        page_template("compare_template.html.jinja").render(
+        render_page(
+            "compare_template.html.jinja",
             first=first,
             second=second,
             classes=classes,

@@ -243,7 +243,8 @@ def render(content: Content) -> str:
     """The page as HTML."""
     scores = content.scores
     rows: list[ClassRow] = class_rows(scores) if scores else []
-    return page_template("report_template.html.jinja").render(
+    return render_page(
+        "report_template.html.jinja",
         content=content,
         scores=scores,
         boundary=(scores or {}).get("boundary_iou"),
@@ -266,8 +267,8 @@ def render(content: Content) -> str:
     )
 
 
-def page_template(name: str) -> jinja2.Template:
-    """A Jinja template of this folder."""
+def render_page(template: str, **values: Any) -> str:
+    """A Jinja template of this folder with these values; what is no text in a file's name is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -275,7 +276,7 @@ def page_template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name)
+    return environment.get_template(template).render(values).encode("utf-8", "backslashreplace").decode()
 
 
 def _trimap_chart(scores: Mapping[str, Any]) -> str | None:

@@ -79,7 +79,28 @@ def test_a_good_data_set(config, tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.startswith("no findings\n")
     assert "folder: 0 errors, 0 warnings, 0 notes in 10 images" in out
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lint.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["lint.html", "lint.json"]
+
+
+def test_the_page_shows_samples_and_what_training_sees(config, root, tmp_path):
+    plant(root)
+    config.data.crop_size = (17, 17)
+    lint(config, tmp_path)
+    page = (tmp_path / "lint.html").read_text()
+    assert "masks with values that are no class (1)" in page
+    assert "holds the value 17 (1 pixel)" in page
+    assert "<code>train</code>: 8, <code>val</code>: 2." in page
+    for name in ("dark", "bright"):
+        assert f"</i>{name}</td>" in page
+    assert "Crops of the samples above, 17x17 pixels" in page
+    assert page.count("data:image/jpeg") == 2 * (10 - 2 + 8)  # samples that cannot be read are left out
+
+
+def test_the_page_says_why_there_are_no_crops(config, root, tmp_path):
+    for k in range(10):
+        (root / "masks" / f"{k}.png").write_bytes(b"")
+    lint(config, tmp_path)
+    assert "None: none of the samples could be read." in (tmp_path / "lint.html").read_text()
 
 
 def test_class_frequencies_and_the_weights_that_follow(config, tmp_path, capsys):
