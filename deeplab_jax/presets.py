@@ -207,6 +207,15 @@ PRESETS: Mapping[str, Preset] = {
             "v3plus": {"pooling_size": (512, 1024), "pooling_norm": False, "dropout": 0.1, "epsilon": 1e-5},
         },
     ),
+    # transformers: MobileViT's DeepLab v3; its other networks follow those that they were ported from
+    "transformers": Preset(
+        align_corners=False,
+        normalization="zero_to_one",
+        arguments={
+            "mobilevit": {"padding": "symmetric", "epsilon": 1e-5},
+            "aspp": {"rates_output_stride": 0, "dropout": 0.1, "epsilon": 1e-5},
+        },
+    ),
     # kazuto1011/deeplab-pytorch: v2, from the authors' Caffe
     "kazuto": Preset(
         align_corners=False,

@@ -91,6 +91,8 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
     "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     # tensorflow/models: x / 127.5 - 1 (MobileNet, Xception, the beta ResNets)
     "minus_one_to_one": Normalization((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    # MobileViT: x / 255
+    "zero_to_one": Normalization((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
     # TF-slim's ResNet v1: only the mean
     "slim_mean": Normalization((123.15, 115.90, 103.06), (1.0, 1.0, 1.0)),
     # Caffe: only the mean (its BGR order is undone in the kernel that reads the image)

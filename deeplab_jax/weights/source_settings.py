@@ -13,6 +13,8 @@ _OUTPUT_STRIDE = ("encoder_output_stride", "output_stride")
 _ATROUS_RATES = ("decoder_atrous_rates", "atrous_rates")
 _CLASS_NAMES = ("id2label", "class_names", "CLASSES", "classes")
 _MEAN, _STD = ("image_mean", "mean"), ("image_std", "std")
+_IGNORE_LABEL = ("semantic_loss_ignore_index", "ignore_index")
+_PROCESSOR = ("image_processor_type", "feature_extractor_type")  # transformers: images are divided by 255
 _NESTED = ("model", "model_kwargs", "dataset_meta", "pretrained_cfg")  # where they are one level deeper
 _OUTPUT_STRIDES = (8, 16, 32)
 _MAX_RATE, _MAX_RATES = 1024, 16
@@ -31,6 +33,8 @@ class SourceSettings:
       align_corners: how it resizes.
       class_names: in the order of its classes.
       activation: after its logits, as the source calls it.
+      ignore_label: of the labels it was trained with.
+      is_rgb: False: it reads BGR.
       origin: what says so: 'config.json', 'hyper_parameters', 'flags'.
     """
 
@@ -40,6 +44,8 @@ class SourceSettings:
     align_corners: bool | None = None
     class_names: tuple[str, ...] = ()
     activation: str = ""
+    ignore_label: int | None = None
+    is_rgb: bool | None = None
     origin: str = ""
 
     def over(self, other: SourceSettings) -> SourceSettings:
@@ -58,12 +64,15 @@ def read_source_settings(stated: Mapping[str, Any], origin: str) -> SourceSettin
     rates = _find(stated, _ATROUS_RATES, _are_rates)
     names = _find(stated, _CLASS_NAMES, lambda value: bool(_names(value)))
     activation = _find(stated, ("activation",), lambda value: isinstance(value, str))
+    flipped = _find(stated, ("do_flip_channel_order",), lambda value: isinstance(value, bool))
     found = SourceSettings(
         output_stride=stride or 0,
         atrous_rates=tuple(rates or ()),
         normalization=_normalization(stated),
         class_names=_names(names),
         activation=activation or "",
+        ignore_label=_find(stated, _IGNORE_LABEL, lambda value: type(value) is int and 0 <= value < 2**16),
+        is_rgb=None if flipped is None else not flipped,
     )
     return found if found == NOTHING_STATED else dataclasses.replace(found, origin=origin)
 
@@ -95,6 +104,8 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _normalization(stated: Mapping[str, Any]) -> str | Normalization:
     """Of means and deviations for pixels in [0, 1], as all of these systems write them; '' where there are none."""
+    if any(key in stated for key in _PROCESSOR) and not stated.get("do_normalize"):
+        return "zero_to_one" if stated.get("do_rescale", True) else ""  # whatever means it lists
     mean, std = (_find(stated, keys, _are_numbers) for keys in (_MEAN, _STD))
     if mean is None or std is None or len(mean) != len(std) or not all(value > 0 for value in std):
         return ""

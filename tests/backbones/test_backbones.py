@@ -13,6 +13,7 @@ from deeplab_jax.backbones import efficientnet, resnet
 from deeplab_jax.backbones.mobilenet_v1 import mobilenet_v1
 from deeplab_jax.backbones.mobilenet_v2 import mobilenet_v2
 from deeplab_jax.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+from deeplab_jax.backbones.mobilevit import mobilevit_s, mobilevit_xs, mobilevit_xxs
 from deeplab_jax.backbones.resnet import ResNet, resnet50
 from deeplab_jax.backbones.vgg16 import vgg16, vgg16_bn
 from deeplab_jax.backbones.xception import xception41, xception65, xception71
@@ -70,6 +71,7 @@ SMALL = {
         mobilenet_v3_small, width=0.25, tail="seg", minimalistic=True, low_level_tap="depthwise"
     ),
     "mobilenet_v1": functools.partial(mobilenet_v1, width=0.25),
+    "mobilevit": functools.partial(mobilevit_xxs, channels=(4, 4, 6, 8, 10, 12), hidden=(8, 12, 16)),
     "efficientnet": functools.partial(efficientnet.efficientnet_b0, width=0.25, depth=0.5),
     "efficientnet_smp": functools.partial(
         efficientnet.efficientnet_b0,
@@ -88,14 +90,16 @@ SMALL = {
     "vgg16_2x2": functools.partial(vgg16, width=1 / 16, dilated_pooling=True, pool_size=2),
 }
 
-# Squeeze-and-excite averages over a grid that the output stride makes finer; the new rate in a unit that carried its
-# stride in a 3x3 convolution makes another function of it, and so do other means in a shortcut: not atrous consistent.
+# Squeeze-and-excite and attention average over a grid that the output stride makes finer; the new rate in a unit that
+# carried its stride in a 3x3 convolution makes another function of it, and so do other means in a shortcut: not atrous
+# consistent.
 INCONSISTENT = (
     "efficientnet",
     "efficientnet_smp",
     "mobilenet_v2_smp",
     "mobilenet_v3_large",
     "mobilenet_v3_small_torchvision",
+    "mobilevit",
     "resnet_basic_smp",
     "resnet_d_timm",
     "resnet_d_mmseg",
@@ -125,6 +129,9 @@ FULL = {
     "mobilenet_v3_small": (mobilenet_v3_small, 927_008),
     "mobilenet_v3_small_reduced": (functools.partial(mobilenet_v3_small, tail="reduced"), 438_704),
     "mobilenet_v1": (mobilenet_v1, 3_206_976),
+    "mobilevit_s": (mobilevit_s, 4_833_952),
+    "mobilevit_xs": (mobilevit_xs, 1_895_216),
+    "mobilevit_xxs": (mobilevit_xxs, 924_784),
     "efficientnet_b0": (efficientnet.efficientnet_b0, 3_595_388),
     **{
         f"efficientnet_{kind}_last_conv": (

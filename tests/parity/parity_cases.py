@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch_peers import import_peer
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_BYTES = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 # Ends of residual branches, whose scales are drawn small.
@@ -20,6 +21,9 @@ _MOBILENET_V3_LARGE = r"(backbone|features)\.(1\.block\.1|(3|8|9|10)\.block\.2|(
 _MOBILENET_V3_SMALL = r"features\.(3\.block\.2|(5|6|8|10|11)\.block\.3)\.1\.weight"
 _EFFICIENTNET = r".*\.(\d+\.block\.3\.1|_bn2)\.weight"  # torchvision's, and the first port's
 _TIMM_MOBILE = r".*blocks\.\d+\.\d+\.bn3\.weight"
+_TRANSFORMERS_RESNET = r"resnet\.encoder\.stages\.\d\.layers\.\d+\.layer\.{}\.normalization\.weight"
+_MOBILEVIT = r".*\.1\.layer\.[12]\.reduce_1x1\.normalization\.weight"
+_XXS = {"hidden_sizes": (64, 80, 96), "neck_hidden_sizes": (16, 16, 24, 48, 64, 80, 320), "expand_ratio": 2.0}
 _TRANSFORMERS = r".*layer\.(1|3|4|6|7|8|10|11|13|14)\.reduce_1x1\.normalization\.weight"
 
 # Odd and even, and so long that the pyramid's largest rate reaches from one end to the other.
@@ -126,6 +130,27 @@ def _transformers_backbone() -> Peer:
     transformers = import_peer("transformers")
     module = transformers.MobileNetV2ForImageClassification(transformers.MobileNetV2Config(depth_multiplier=1.4))
     return Peer(module, lambda x: module.mobilenet_v2(x, output_hidden_states=True).hidden_states[-1])
+
+
+def _transformers_resnet(**arguments: Any) -> Callable[[], Peer]:
+    def build() -> Peer:
+        transformers = import_peer("transformers")
+        module = transformers.ResNetForImageClassification(transformers.ResNetConfig(**arguments))
+        return Peer(module, lambda x: module.resnet(x).last_hidden_state)
+
+    return build
+
+
+def _mobilevit(output_stride: int, **arguments: Any) -> Callable[[], Peer]:
+    """Its images are BGR; those of the cases RGB."""
+
+    def build() -> Peer:
+        transformers = import_peer("transformers")
+        config = transformers.MobileViTConfig(output_stride=output_stride, num_labels=21, **arguments)
+        module = transformers.MobileViTForSemanticSegmentation(config)
+        return Peer(module, lambda x: module(pixel_values=x.flip(1)).logits)
+
+    return build
 
 
 def _torchvision_case(build: Callable[[], Peer], damped: str, **changes: Any) -> Case:
@@ -264,5 +289,28 @@ CASES: Mapping[str, Case] = {
     ),
     "transformers_mobilenet_v2": Case(
         "transformers", "transformers", _transformers_backbone, _SHORT, "features", _HALF, _TRANSFORMERS, slow=True
+    ),
+    "transformers_resnet18": Case(
+        "transformers",
+        "transformers",
+        _transformers_resnet(layer_type="basic", depths=(2, 2, 2, 2), hidden_sizes=(64, 128, 256, 512)),
+        _SHORT,
+        "features",
+        damped=_TRANSFORMERS_RESNET.format(1),
+    ),
+    "transformers_resnet50": Case(
+        "transformers",
+        "transformers",
+        _transformers_resnet(),
+        _SHORT,
+        "features",
+        damped=_TRANSFORMERS_RESNET.format(2),
+        slow=True,
+    ),
+    "transformers_deeplabv3_mobilevit_small": Case(
+        "transformers", "transformers", _mobilevit(16), _SHORT, "scores", _BYTES, _MOBILEVIT, slow=True
+    ),
+    "transformers_deeplabv3_mobilevit_xx_small": Case(
+        "transformers", "transformers", _mobilevit(16, **_XXS), _SHORT, "scores", _BYTES, _MOBILEVIT
     ),
 }

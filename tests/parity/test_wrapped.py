@@ -189,6 +189,39 @@ def test_segformer_of_transformers(torch, tmp_path):
         dl.load(tmp_path / "model.pth")
 
 
+@pytest.mark.parametrize("flipped", [True, False])
+def test_mobilevit_as_transformers_saves_it(torch, tmp_path, flipped):
+    """Its processor is read: BGR, divided by 255, and not normalised by the means that it lists."""
+    transformers = import_peer("transformers")
+    sizes = {"hidden_sizes": (64, 80, 96), "neck_hidden_sizes": (16, 16, 24, 48, 64, 80, 320), "expand_ratio": 2.0}
+    settings = {"output_stride": 8, "atrous_rates": (2, 4, 6), "semantic_loss_ignore_index": 254}
+    names = {"id2label": {0: "ground", 1: "tree"}, "label2id": {"ground": 0, "tree": 1}}
+    config = transformers.MobileViTConfig(**sizes, **settings, **names)
+    network = _drawn(torch, transformers.MobileViTForSemanticSegmentation(config))
+    options = {"do_resize": False, "do_center_crop": False, "do_flip_channel_order": flipped}
+    processor = transformers.MobileViTImageProcessor(**options)
+    processor.save_pretrained(tmp_path)
+    images = processor(IMAGE[..., :3], return_tensors="pt")
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)  # where training begins, they are almost 0
+        first, second = network(**images).logits[0]
+        network.segmentation_head.classifier.convolution.bias[1] += (first - second).median()  # so that both occur
+        network.save_pretrained(tmp_path)
+        output = network(**images)
+        (wanted,) = processor.post_process_semantic_segmentation(output, [IMAGE.shape[:2]])
+    with pytest.warns(UserWarning, match="ignored label 254: as its config.json"):
+        model = dl.load(tmp_path)
+    assert (model.classes, model.info.ignore_label) == (("ground", "tree"), 254)
+    logits = output.logits.numpy()[0].transpose(1, 2, 0)
+    pixels = model.module.normalize(IMAGE[None, ..., :3])
+    ours = np.asarray(model.module.apply(model.variables, pixels, train=False, method="scores"))[0]
+    assert np.abs(ours - logits).max() < TOLERANCE * logits.std()
+    assert 0.2 < np.mean(wanted.numpy()) < 0.8
+    np.testing.assert_array_equal(model.segment(IMAGE[..., :3]), wanted)
+
+
 @pytest.mark.parametrize("make", [lambda torch: _smp(torch, classes=1), lambda torch: _torchvision(torch, 1)])
 def test_one_output_keeps_its_sigmoid(torch, tmp_path, make):
     """The mask is where the sigmoid of the logit is above a half, as the peer's users have it."""

@@ -39,6 +39,14 @@ def test_means_and_deviations(mean, std, wanted):
     assert read_source_settings({"image_mean": mean, "image_std": std}, "x").normalization == wanted
 
 
+def test_a_processor_that_does_not_normalise():
+    """transformers' MobileViT writes means, which it does not use."""
+    stated = {"image_processor_type": "MobileViTImageProcessor", "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    assert read_source_settings(stated, "x").normalization == "zero_to_one"
+    assert read_source_settings(stated | {"do_normalize": True}, "x").normalization == "minus_one_to_one"
+    assert read_source_settings(stated | {"do_rescale": False}, "x").normalization == ""
+
+
 @pytest.mark.parametrize(
     ("stated", "names"),
     [

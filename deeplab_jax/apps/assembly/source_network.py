@@ -74,6 +74,8 @@ def describe(config: ModelConfig, file: WeightsFile, known: SourceSettings) -> t
         info = assumed_info(config)
     if isinstance(known.normalization, Normalization):
         info = dataclasses.replace(info, channel_mean=known.normalization.mean, channel_std=known.normalization.std)
+    if known.ignore_label is not None:
+        info = dataclasses.replace(info, ignore_label=known.ignore_label)
     return config, info
 
 
@@ -106,6 +108,7 @@ def say_read(settings: SourceSettings, chosen: SourceSettings) -> tuple[str, ...
         "atrous_rates": f"atrous rates {settings.atrous_rates}",
         "normalization": "normalization",
         "class_names": f"{len(settings.class_names)} class names",
+        "ignore_label": f"ignored label {settings.ignore_label}",
     }
     listed = [words for name, words in said.items() if getattr(settings, name) and not getattr(chosen, name)]
     return (f"{_listed(listed)}: as its {settings.origin} has them",) if listed else ()

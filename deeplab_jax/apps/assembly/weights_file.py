@@ -98,8 +98,11 @@ def read_file(path: str, layout_name: str, *, part: str = "") -> WeightsFile:
     left_out = roots(name for name in arrays if not name.startswith(place.prefix))
     notes = (*_taken(contents, removed, part, place.prefix), *say_left_out(left_out))
     settings = read_source_settings(contents.settings, contents.origin)
-    found = under(arrays, place.prefix)
-    return WeightsFile(found, place.layout_name, place.layout, None, settings, notes, left_out)
+    found, layout = under(arrays, place.prefix), place.layout
+    if settings.is_rgb:  # whatever the system usually reads
+        rules = tuple(rule._replace(transform=rule.transform.removesuffix("+bgr")) for rule in layout.rules)
+        layout = dataclasses.replace(layout, rules=rules)
+    return WeightsFile(found, place.layout_name, layout, None, settings, notes, left_out)
 
 
 def fitting_layouts(shapes: ArrayShapes) -> list[str]:
