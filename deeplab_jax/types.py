@@ -32,6 +32,7 @@ Features = Mapping[str, Float[Array, "b _h _w _c"]]  # keyed as FeatureInfo.name
 Variables = Mapping[str, Any]  # Flax collections: {'params': ..., 'batch_stats': ...}
 Metrics = Mapping[str, Float[Array, ""]]
 
+BN_DECAY = "bn_decay"  # collection with a decay for each batch norm, in place of its options'
 MOMENTS = "bn_moments"  # collection: moments of each batch norm's input, recorded if it is mutable
 SIDE_LOGITS = "side_logits"  # collection: further logits to compare with the label, besides the output
 

@@ -33,10 +33,11 @@ def validate(config: Config) -> None:
 
 def warnings_for(config: Config, *, training: bool = False) -> list[str]:
     """One line for each setting that works but costs accuracy, with the field, the reason and the remedy."""
-    return [*_stretched_sizes(config), *(_untrained_rates(config) if training else ())]
+    sizes = _stretched_sizes(config, training=training)
+    return [*sizes, *(_untrained_rates(config) if training else ())]
 
 
-def _stretched_sizes(config: Config) -> Iterator[str]:
+def _stretched_sizes(config: Config, *, training: bool) -> Iterator[str]:
     """Sizes at which aligned corners move features.
 
     Resizing with aligned corners puts a feature map's last cell on the image's last pixel, where the network has it
@@ -47,6 +48,7 @@ def _stretched_sizes(config: Config) -> Iterator[str]:
     stride, inference = config.model.output_stride, config.inference
     reason = f"aligned corners stretch what the network sees there; at output stride {stride}"
     for path, size in (
+        ("data.crop_size", config.data.crop_size if training else (0, 0)),
         ("inference.pad_to", inference.pad_to),
         ("inference.window", inference.window),
         ("export.size", config.export.size),
@@ -137,15 +139,12 @@ def _check_model(config: Config) -> None:
 
 def _check_data(config: Config) -> None:
     data, stride, slices = config.data, config.model.output_stride, config.train.accumulation_steps
-    for axis, size in zip(("height", "width"), data.crop_size, strict=True):
-        lower = max(size - 1, stride) // stride * stride + 1
-        _require(
-            size % stride == 1 and size > stride,
-            "data.crop_size",
-            data.crop_size,
-            f"output_stride * k + 1 on each axis; nearest {axis} for output stride {stride}: "
-            f"{lower} or {lower + stride}",
-        )
+    _require(
+        min(data.crop_size) >= stride,
+        "data.crop_size",
+        data.crop_size,
+        f"(height, width), each at least the output stride {stride}",
+    )
     _require(data.min_scale <= data.max_scale, "data.min_scale", data.min_scale, "in (0, data.max_scale]")
     _require(
         not (data.copy_paste and data.device_augmentation),

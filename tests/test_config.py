@@ -30,7 +30,7 @@ def _with(path, value):
         ("model.compute_dtype", "float16", "float32 or bfloat16"),
         ("model.batch_norm.decay", 1.0, r"in \[0, 1\)"),
         ("model.batch_norm.group_size", 3, "a divisor of the 16 images"),
-        ("data.crop_size", (512, 513), "nearest height for output stride 16: 497 or 513"),
+        ("data.crop_size", (15, 513), "each at least the output stride 16"),
         ("data.batch_size", 0, "at least 1"),
         ("data.min_scale", 3.0, r"in \(0, data.max_scale\]"),
         ("data.max_class_share", 0.0, r"in \(0, 1\]"),
@@ -75,12 +75,13 @@ def test_the_defaults_are_valid():
         ("inference.window", (512, 512), "(513, 513)"),
         ("inference.bucket", 40, "48"),
         ("export.size", (1024, 2048), "(1025, 2049)"),
+        ("data.crop_size", (512, 480), "(513, 481)"),
     ],
 )
 def test_a_size_that_misaligns_corners_is_named_with_the_next_that_does_not(path, value, better):
     config = _with(path, value)
     validate(config)
-    (warning,) = warnings_for(config)
+    (warning,) = warnings_for(config, training=path.startswith("data"))
     assert warning.startswith(f"config.{path}={value}: ")
     assert f"at output stride 16 {better} " in warning
     config.model.align_corners = False

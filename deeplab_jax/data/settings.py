@@ -18,7 +18,7 @@ class DataConfig:
     train_split: str = "train"
     eval_split: str = "val"
     batch_size: int = at_least(1, default=16)  # images of one update, over all devices
-    crop_size: tuple[int, int] = (513, 513)  # (height, width), each output_stride * k + 1
+    crop_size: tuple[int, int] = (513, 513)  # (height, width); with aligned corners best output_stride * k + 1
     min_scale: float = above(0, default=0.5)
     max_scale: float = above(0, default=2.0)
     # Step between the scales to draw from; 0: any scale between the two.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from deeplab_jax.nn.options import LayerOptions
 from deeplab_jax.ops.moments import channel_moments
-from deeplab_jax.types import MOMENTS
+from deeplab_jax.types import BN_DECAY, MOMENTS
 
 
 class BatchNorm(nn.Module):
@@ -24,6 +24,8 @@ class BatchNorm(nn.Module):
     over a mesh they are those of the global batch: the partitioner inserts the all-reduce. With
     `options.batch_norm.group_size` = n, every n consecutive examples are normalised by their own statistics, without
     communication if each group is on one device.
+
+    The running statistics decay by `options.batch_norm.decay`, or by 'decay' in the collection BN_DECAY.
 
     Statistics over a single value (image pooling at batch size 1) would make the layer constant and drive its running
     variance to 0; in that case the running statistics are used and left unchanged.
@@ -54,7 +56,7 @@ class BatchNorm(nn.Module):
             num_values = group * x.shape[1] * x.shape[2]
             unbiased = self.options.batch_norm.running_variance == "unbiased"
             correction = num_values / (num_values - 1) if unbiased else 1.0
-            decay = self.options.batch_norm.decay
+            decay = self.get_variable(BN_DECAY, "decay", self.options.batch_norm.decay)
             running_mean.value = decay * running_mean.value + (1 - decay) * mean.mean(0)
             running_var.value = decay * running_var.value + (1 - decay) * correction * var.mean(0)
         return _normalize(x, mean, var, scale, bias, self.epsilon, self.options.dtype)

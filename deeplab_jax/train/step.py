@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Integer
 
@@ -20,7 +21,7 @@ from deeplab_jax.ops.mesh import DATA_AXIS, batch_sharding, replicated, split_he
 from deeplab_jax.ops.resize import resize_nearest
 from deeplab_jax.ops.tasks import find_task
 from deeplab_jax.train.state import TrainState
-from deeplab_jax.types import SIDE_LOGITS, ApplyFn, Batch, Label, Logits, Metrics
+from deeplab_jax.types import BN_DECAY, SIDE_LOGITS, ApplyFn, Batch, Label, Logits, Metrics
 
 StepLoss: TypeAlias = Callable[[Logits, Label, Int[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]]
 
@@ -59,6 +60,7 @@ def make_train_step(
     seed: int,
     accumulation_steps: int = 1,
     ema_decay: float = 0.0,
+    batch_norm_decay: float | None = None,
     side_weight: float = 1.0,
     state_sharding: Any = None,
     task: str = "multiclass",
@@ -88,6 +90,7 @@ def make_train_step(
       accumulation_steps: number of slices of the batch.
       ema_decay: weight of the old average; at step t it is min(ema_decay, (1 + t) / (10 + t)), so that the random
         initialisation is forgotten quickly. Used only if the state keeps an average.
+      batch_norm_decay: the same of batch norm's running statistics; None: the network's own decay from the start.
       task: of the labels; the accuracy is that of its likeliest prediction.
       state_sharding: of each array of the state, from `abstract_train_state`; None: replicated.
 
@@ -101,7 +104,7 @@ def make_train_step(
     ) -> tuple[Float[Array, ""], tuple[Any, _Totals]]:
         batch = split_height(batch, mesh)
         logits, updated = apply_fn(
-            {"params": params, "batch_stats": batch_stats},
+            {"params": params, "batch_stats": batch_stats, **_decays(batch_stats, batch_norm_decay, step)},
             batch.image,
             train=True,
             mutable=["batch_stats", SIDE_LOGITS],
@@ -200,9 +203,23 @@ def _slices(batch: Batch, num_slices: int, mesh: Mesh) -> Batch:
 def _average(state: TrainState, variables: Mapping[str, Any], full_decay: float) -> Any:
     if state.ema is None:
         return None
-    step = state.step.astype(jnp.float32)
-    decay = jnp.minimum(full_decay, (1.0 + step) / (10.0 + step))
+    decay = _started(full_decay, state.step)
     return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.ema, dict(variables))
+
+
+def _decays(batch_stats: Any, full_decay: float | None, step: Int[Array, ""]) -> dict[str, Any]:
+    """The decay of each batch norm's statistics, beside them."""
+    if full_decay is None:
+        return {}
+    layers = {path[:-1] for path in traverse_util.flatten_dict(batch_stats)}
+    decay = _started(full_decay, step)
+    return {BN_DECAY: traverse_util.unflatten_dict({(*layer, "decay"): decay for layer in layers})}
+
+
+def _started(full_decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    """The decay of an average that is young: after t updates it reaches back over about t / 9 of them."""
+    t = step.astype(jnp.float32)
+    return jnp.minimum(full_decay, (1.0 + t) / (10.0 + t))
 
 
 def _count(mask: jax.Array) -> Float[Array, ""]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toy import IGNORE, Toy, make_batch, make_toy, to_host
 
+from deeplab_jax.config import OptimizerConfig
 from deeplab_jax.ops.mesh import shard_batch
 
 
@@ -130,6 +131,20 @@ def test_the_average_follows_its_equation():
     assert_close(to_host(state.ema), ema, atol=1e-6)
     assert not np.array_equal(state.ema["params"]["head"]["logits"]["kernel"], state.params["head"]["logits"]["kernel"])
     assert state.eval_variables is state.ema
+
+
+def test_young_statistics_of_batch_norm_follow_the_batches():
+    """From the statistics alone: with a decay of 0 they are those of the last batch."""
+
+    def after(num_steps, decay):
+        state, _ = run(num_steps, batch_norm_decay=decay, optimizer=OptimizerConfig(learning_rate=1e-30))
+        return state.batch_stats["backbone"]["bn"]
+
+    batches = [after(num_steps, 0.0) for num_steps in (1, 2)]
+    expected = {"mean": np.zeros(6), "var": np.ones(6)}
+    for t, (batch, decay) in enumerate(zip(batches, (1 / 10, 0.15), strict=True)):
+        expected = {key: decay * expected[key] + (1 - decay) * batch[key] for key in batch}
+        assert_close(after(t + 1, 0.15), expected, atol=1e-6)
 
 
 def test_dropout_depends_on_seed_and_step_alone():

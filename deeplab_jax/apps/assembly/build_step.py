@@ -49,6 +49,7 @@ def build_step(config: Config, info: DatasetInfo, mesh: Mesh, counts: Callable[[
     variables = abstract_variables(init, mesh)
     tx, learning_rate = make_optimizer(config.optimizer, config.train.num_steps, variables["params"])
     state = abstract_train_state(variables, tx, mesh=mesh, **state_options(config))
+    batch_norm = config.model.batch_norm
     train_step = make_train_step(
         rematerialized(model.apply, config.model.remat),
         make_loss(config.loss, info, counts),
@@ -59,6 +60,7 @@ def build_step(config: Config, info: DatasetInfo, mesh: Mesh, counts: Callable[[
         seed=config.seed,
         accumulation_steps=config.train.accumulation_steps,
         ema_decay=config.train.ema_decay,
+        batch_norm_decay=batch_norm.decay if batch_norm.start_correction else None,
         side_weight=config.loss.side_weight,
         task=info.task,
         state_sharding=jax.tree.map(lambda leaf: leaf.sharding, state),
