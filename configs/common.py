@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import sys
+
+from PIL import Image
 
 from deeplab_jax.config import (
     BatchNormConfig,
@@ -16,9 +19,8 @@ from deeplab_jax.config import (
     PartConfig,
     TrainConfig,
 )
-from deeplab_jax.data.dataset import image_sizes
+from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.presets import PRESETS
-from deeplab_jax.types import ExampleSource
 
 _PAPERS_CROP = 513
 _VOC = {"dataset": "voc", "train_split": "trainaug", "eval_split": "val"}
@@ -176,22 +178,30 @@ def mobilenet_v2_finetune() -> Config:
     )
 
 
-def fit_to_images(config: Config, images: ExampleSource, *, num_epochs: int) -> None:
-    """Sets crop, atrous rates and number of steps by the images of training, and says so.
+def fit_to_images(config: Config, dataset: Dataset, *, num_epochs: int) -> None:
+    """Sets crop, atrous rates and number of steps by the image files of the training split, and says so.
 
     The crop is the median image's shorter side, at most the papers' 513 pixels; the rates are the papers' in proportion
     to it, since beyond the features of a crop nothing is learned. Between 600 steps, which a few images need too, and
-    8,000.
+    8,000. Files that cannot be read do not matter here: the linter and training name them.
     """
-    shorter = statistics.median(min(size) for size in image_sizes(images))
+    assert dataset.originals is not None
+    samples = dataset.originals.samples.get(config.data.train_split, ())
+    sizes = []
+    for sample in samples[:: max(len(samples) // 32, 1)]:
+        with contextlib.suppress(OSError, ValueError), Image.open(sample.image) as image:
+            sizes.append(min(image.size))
+    if not sizes:
+        return
+    shorter = statistics.median(sizes)
     side = min(int(shorter) // 16 * 16 + 1, _PAPERS_CROP)
     config.data.crop_size = (side, side)
     config.model.head.args["atrous_rates"] = tuple(max(1, round(rate * side / _PAPERS_CROP)) for rate in (6, 12, 18))
-    num_steps = min(max(num_epochs * len(images) // config.data.batch_size, 600), 8_000)
+    num_steps = min(max(num_epochs * len(samples) // config.data.batch_size, 600), 8_000)
     config.train.num_steps = num_steps
     config.train.eval_every = config.train.checkpoint_every = num_steps // 4
     print(
-        f"{len(images)} images, whose shorter sides have {shorter:g} pixels in the median: crops of {side}x{side}, "
+        f"{len(samples)} images, whose shorter sides have {shorter:g} pixels in the median: crops of {side}x{side}, "
         f"{num_steps} steps of {config.data.batch_size}",
         file=sys.stderr,
     )

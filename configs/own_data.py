@@ -35,6 +35,5 @@ def get_config(folder: str = "") -> Config:
     # For finer masks at several times the cost: scales=(0.75, 1.0, 1.25), flip=True.
     config.inference = InferenceConfig(batch_size=4)
     if folder:
-        images = open_dataset(folder, config.data.prepared_dir).open_split(config.data.train_split)
-        common.fit_to_images(config, images, num_epochs=30)
+        common.fit_to_images(config, open_dataset(folder, config.data.prepared_dir), num_epochs=30)
     return config

@@ -57,6 +57,19 @@ def test_own_data_is_sized_by_the_folder(tmp_path, capsys):
     assert "crops of 65x65, 600 steps" in capsys.readouterr().err
 
 
+def test_own_data_with_faults_can_be_linted(tmp_path):
+    """The config does not stop at what the linter is asked for."""
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for name in "abc":
+            Image.fromarray(np.zeros((40, 40 + (kind == "masks" and name == "b")), np.uint8)).save(
+                tmp_path / kind / f"{name}.png"
+            )
+    (tmp_path / "images" / "c.png").write_bytes(b"no image")
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    assert own_data.get_config(str(tmp_path)).data.crop_size == (33, 33)
+
+
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 
 
