@@ -52,6 +52,10 @@ class UserError(Exception):
       none.pth: no such file or folder; name a file
     """
 
+    def __str__(self) -> str:
+        """The text, in which names from files cannot command the terminal."""
+        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in super().__str__())
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FeatureInfo:

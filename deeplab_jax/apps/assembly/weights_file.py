@@ -88,7 +88,8 @@ def read_file(path: str, layout_name: str, *, part: str = "") -> WeightsFile:
         return _read_described(path, layout_name, contents.arrays, read_description(description, path))
     named, removed = without_wrappers(contents.arrays)
     arrays = _part_of(named, part, path) if part else named
-    shapes = {name: array.shape for name, array in arrays.items()}
+    # An empty array has no place in a network, and may claim any number of classes.
+    shapes = {name: array.shape for name, array in arrays.items() if array.size}
     place = _find_place(path, shapes, layout_name)
     if place.layout_name == OWN_LAYOUT:
         raise UserError(
@@ -239,7 +240,10 @@ def _read_own(workdir: pathlib.Path) -> WeightsFile:
 
 def _recognize(layout_name: str, shapes: ArrayShapes) -> WeightLayout:
     """The layout; a whole network of one output is a binary one, of which the background is the other class."""
-    layout: WeightLayout = registry.resolve(_LAYOUTS, registry.entry(layout_name, "recognize"))(shapes)
+    try:
+        layout: WeightLayout = registry.resolve(_LAYOUTS, registry.entry(layout_name, "recognize"))(shapes)
+    except IndexError:  # layouts index into shapes, of which a file may have any
+        raise ValueError("an array has fewer axes than the layout's") from None
     num_outputs = layout.model.get("num_classes")
     if not num_outputs:
         return layout

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_jax.weights.formats.budget import spend
+
 
 class UnsuitableError(ValueError):
     """The file is intact, but its content is not supported; the message names the remedy."""
@@ -53,6 +55,8 @@ def array_from_bytes(
     count = num_elements(shape)
     if len(data) != count * ITEM_SIZES[scalar]:
         raise ValueError(f"{len(data)} bytes are not {scalar} of shape {tuple(shape)}")
+    # A view costs nothing yet, but many views of the same bytes become arrays of their own later.
+    spend(len(data) * (2 if scalar == "bfloat16" else 1))
     stored = np.dtype("uint16" if scalar == "bfloat16" else scalar).newbyteorder(">" if big_endian else "<")
     array = np.frombuffer(data, stored).astype(stored.newbyteorder("="), copy=False)
     if scalar == "bfloat16":  # the upper half of a float32

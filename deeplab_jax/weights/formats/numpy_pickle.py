@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_jax.weights.formats.arrays import ITEM_SIZES, UnsuitableError, array_from_bytes
+from deeplab_jax.weights.formats.budget import spend
 from deeplab_jax.weights.formats.pickle_machine import Inert
 
 _CORES = ("numpy.core", "numpy._core")
@@ -77,6 +78,7 @@ def _bytes(data: Any) -> bytes | bytearray:
         elif data.name in _EMPTY_BYTES:
             data = b""
     if isinstance(data, str):
+        spend(len(data))
         return data.encode("latin-1")
     if isinstance(data, bytes | bytearray):
         return data

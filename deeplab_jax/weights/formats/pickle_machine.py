@@ -14,6 +14,8 @@ import pickletools
 import warnings
 from typing import IO, Any
 
+from deeplab_jax.weights.formats.budget import spend
+
 
 class Global(str):
     """The dotted name of a class or function that the pickle refers to."""
@@ -63,6 +65,7 @@ def read_pickle(stream: IO[bytes]) -> tuple[Any, list[Persistent]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # invalid escapes in the text of protocol 0
             for instruction, argument, _ in pickletools.genops(stream):
+                spend()
                 machine.run(instruction.name, argument)
         return machine.stack[-1], machine.references
     except (IndexError, KeyError):

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deeplab_jax.weights.formats.budget import spend
+
 _MAX_VARINT = 10  # bytes
+_LISTED_BYTES = 16  # of memory for each byte of a packed field
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -19,6 +22,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """
     position = 0
     while position < len(message):
+        spend()
         key, position = read_varint(message, position)
         number, wire_type = key >> 3, key & 7
         if wire_type == _VARINT:
@@ -64,6 +68,7 @@ def varints(packed: bytes) -> list[int]:
     Raises:
       ValueError: if the last one is truncated.
     """
+    spend(_LISTED_BYTES * len(packed))
     values, position = [], 0
     while position < len(packed):
         value, position = read_varint(packed, position)

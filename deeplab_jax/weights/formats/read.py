@@ -12,6 +12,7 @@ import numpy as np
 
 from deeplab_jax.types import UserError
 from deeplab_jax.weights.formats import (
+    budget,
     caffe_model,
     folder,
     keras_h5,
@@ -88,13 +89,16 @@ def read_contents(path: str | os.PathLike[str], *, follow: bool = True) -> Conte
       file, or a config beside it, says of them. The arrays are read-only; some may share memory or be strided.
 
     Raises:
-      UserError: if the file does not exist, is damaged, has an unknown format or contains no arrays.
+      UserError: if the file does not exist, is damaged, has an unknown format, contains no arrays or costs more than
+        budget.py allows.
     """
     path = pathlib.Path(path)
     kind, contents = _read(path, lambda kind, file: (kind.read(file, follow), file))
     contents, file = contents
-    if not contents.arrays:
+    if not any(array.size for array in contents.arrays.values()):
         raise UserError(f"{path}: {kind.name} without arrays of numbers; name the file with the weights")
+    if odd := [name for name in contents.arrays if not name.isprintable()]:
+        raise UserError(f"{path}: an array's name holds control characters ({ascii(odd[0])[:80]}); rename it")
     beside, origin = folder.read_settings(file)
     return dataclasses.replace(contents, settings=beside, origin=origin) if origin else contents
 
@@ -114,13 +118,13 @@ def _read(path: pathlib.Path, read: Callable[[_Format, pathlib.Path], Any]) -> t
     """The file's format, and what `read` makes of it and the file."""
     try:
         file = _file(path)
-        kind = _format(file)
-        try:
+        with budget.reading(file):
+            kind = _format(file)
             return kind, read(kind, file)
-        except UnsuitableError as error:
-            raise UserError(_line(f"{path}: {error}")) from None
-        except ValueError as error:
-            raise UserError(_line(f"{path}: damaged {kind.name} ({error}); fetch or save it again")) from None
+    except UnsuitableError as error:
+        raise UserError(_line(f"{path}: {error}")) from None
+    except ValueError as error:
+        raise UserError(_line(f"{path}: damaged {kind.name} ({error}); fetch or save it again")) from None
     except OSError as error:
         raise UserError(_line(f"{path}: cannot be read ({error.strerror or error}); name a file of weights")) from None
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from deeplab_jax.weights.formats.arrays import UnsuitableError, array_from_bytes
+from deeplab_jax.weights.formats.budget import spend
 
 _SCALARS = {
     "BOOL": "bool",
@@ -37,6 +38,7 @@ _SCALARS = {
 _LENGTH = struct.Struct("<Q")
 _METADATA = "__metadata__"
 _MAX_HEADER_BYTES = 100_000_000  # the library's own bound; the header of a network is below 1 MB
+_PARSED_BYTES = 16  # of memory for each byte of it
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -113,6 +115,7 @@ def _read_header(file: BinaryIO) -> dict[str, Any]:
     (length,) = _LENGTH.unpack(start)
     if length > _MAX_HEADER_BYTES:
         raise ValueError(f"a header of {length} bytes")
+    spend(_PARSED_BYTES * length)
     file.seek(_LENGTH.size)
     try:
         header: dict[str, Any] = json.loads(file.read(length))

@@ -9,6 +9,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 
+from deeplab_jax.weights.formats.budget import spend
 from deeplab_jax.weights.formats.crc32c import masked_crc32c
 from deeplab_jax.weights.formats.protobuf import read_varint
 
@@ -17,6 +18,7 @@ _FOOTER_BYTES = 48
 _TRAILER = struct.Struct("<BI")  # compression and checksum after each block
 _UINT32 = struct.Struct("<I")
 _PLAIN, _SNAPPY = 0, 1
+_PIECE_BYTES = 64  # of most of Snappy's pieces
 _MAX_KEY_BYTES = 4096  # of one variable's name
 
 
@@ -76,6 +78,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise ValueError("a table with an entry that reaches beyond its block")
         key = key[:num_shared] + block[position : position + num_new]
         position += num_new
+        spend(len(key) + num_value)
         yield key, block[position : position + num_value]
         position += num_value
     if position != stop:
@@ -91,6 +94,7 @@ def unpack_snappy(packed: bytes) -> bytes:
     length, position = read_varint(packed, 0)
     output = bytearray()
     while position < len(packed) and len(output) <= length:
+        spend(min(length, _PIECE_BYTES))
         kind, upper = packed[position] & 3, packed[position] >> 2
         position += 1
         if kind == 0:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_jax.weights.formats.arrays import UnsuitableError
+from deeplab_jax.weights.formats.budget import spend
 from deeplab_jax.weights.formats.contents import Contents
 from deeplab_jax.weights.formats.pickle_machine import Global, Inert
 
@@ -35,6 +36,7 @@ _MODULE_PARTS = ("_modules", "_parameters", "_buffers")  # where a pickled torch
 # More than any checkpoint needs, few enough to finish soon: a pickle of a hundred bytes may describe 2^100 paths.
 _MAX_DEPTH = 64
 _MAX_VALUES = 100_000
+_ENTRY_BYTES = 16  # counted each time that a mapping is walked
 _MAX_SETTINGS, _MAX_SETTINGS_DEPTH = 10_000, 8
 
 Decoder = Callable[[Any], np.ndarray | None]
@@ -91,7 +93,9 @@ class _Search:
         if array is not None:
             yield path, array
             return
-        for key, value in (_mapping(node) or _attributes(node)).items():
+        entries = _mapping(node) or _attributes(node)
+        spend(_ENTRY_BYTES * len(entries))
+        for key, value in entries.items():
             inner = path if key in _MODULE_PARTS else (*path, str(key))
             if isinstance(value, dict | Inert):
                 yield from self._leaves(value, inner, depth - 1)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from deeplab_jax.weights.formats.arrays import ITEM_SIZES, UnsuitableError, array_from_bytes, num_elements
+from deeplab_jax.weights.formats.budget import spend
 from deeplab_jax.weights.formats.crc32c import masked_crc32c
 from deeplab_jax.weights.formats.protobuf import fields, signed
 
@@ -116,6 +117,7 @@ def _shard_bytes(shard: pathlib.Path, name: str, entry: _Entry) -> bytes:
         raise UnsuitableError(f"needs the file {shard.name} beside it, which is missing; copy it too")
     if entry.offset + entry.size > shard.stat().st_size:
         raise ValueError(f"'{name}' lies beyond the end of {shard.name}")
+    spend(entry.size)
     with open(shard, "rb") as file:
         file.seek(entry.offset)
         data = file.read(entry.size)

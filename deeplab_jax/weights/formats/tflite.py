@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from deeplab_jax.weights.formats.arrays import UnsuitableError, array_from_bytes
+from deeplab_jax.weights.formats.budget import spend
 
 IDENTIFIER = b"TFL3"  # at byte 4
 # Indices of the fields in their tables.
@@ -55,6 +56,7 @@ def _read_model(model: _Table) -> dict[str, np.ndarray]:
             array = _constant(name, tensor, buffer)
             if array is None:
                 continue
+            spend(array.nbytes)  # of float32, made from smaller ones or compared
             if name in arrays and not np.array_equal(array, arrays[name]):
                 raise UnsuitableError(f"holds two tensors '{name}'; convert the model with unique names")
             arrays[name] = array
@@ -107,6 +109,7 @@ class _Table:
         num_tables = len(self.vector(field, 4)) // 4
         start = _follow(self._data, position) + 4 if num_tables else 0
         for index in range(num_tables):
+            spend()
             yield _Table(self._data, _follow(self._data, start + 4 * index))
 
     def _field(self, field: int) -> int:

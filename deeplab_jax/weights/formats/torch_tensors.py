@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_jax.weights.formats.arrays import ITEM_SIZES, UnsuitableError, num_elements
+from deeplab_jax.weights.formats.budget import spend
 from deeplab_jax.weights.formats.numpy_pickle import decode_array
 from deeplab_jax.weights.formats.pickle_machine import Global, Inert, Persistent
 
@@ -124,6 +125,7 @@ class TensorDecoder:
 def _without_class(value: Any) -> Any:
     """The plain tensor within a parameter, or within a tensor of a subclass."""
     while isinstance(value, Inert) and value.arguments:
+        spend()
         if value.name in _REBUILD_PARAMETER:
             value = value.arguments[0]
         elif value.name == _REBUILD_SUBCLASS and len(value.arguments) > 2 and isinstance(value.arguments[0], Global):
@@ -161,5 +163,6 @@ def _strided(storage: np.ndarray, offset: Any, size: tuple[int, ...], stride: tu
         raise ValueError("a tensor that reaches beyond its storage")
     if count > storage.size:
         raise UnsuitableError("holds a tensor that repeats its elements; save tensor.contiguous()")
+    spend(count * storage.itemsize)
     strides = tuple(step * storage.itemsize if length > 1 else 0 for length, step in zip(size, stride, strict=True))
     return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from deeplab_jax.weights.formats.budget import spend
+
 # Deflate's maximum ratio: an archive that claims more is meant to exhaust memory.
 _MAX_COMPRESSION = 1032
 _FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, OverflowError)
@@ -31,6 +33,8 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         with archive:
             if sum(member.file_size for member in archive.infolist()) > _MAX_COMPRESSION * num_bytes:
                 raise ValueError("members that claim to be larger than they can be")
+            if len(set(archive.namelist())) < len(archive.namelist()):
+                raise ValueError("two members of one name")
             yield archive
 
 
@@ -48,6 +52,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         raise ValueError(f"member '{name}' is compressed by other than deflate")
     if member.compress_size > archive.start_dir:  # memory is allocated before it is read
         raise ValueError(f"member '{name}' claims to be larger than the file")
+    spend(member.file_size)
     try:
         return archive.read(member)
     except (*_FAULTS, OSError) as error:

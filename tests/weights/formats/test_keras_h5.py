@@ -6,10 +6,18 @@ import h5py
 import numpy as np
 import pytest
 
+from deeplab_jax.types import UserError
+from deeplab_jax.weights.formats import keras_h5
 from deeplab_jax.weights.formats.keras_h5 import weight_name
 from deeplab_jax.weights.formats.read import read_arrays
 
 KERNEL = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch):
+    """Reads without a process for each file, of which some tests have hundreds."""
+    monkeypatch.setattr(keras_h5, "_convert_apart", keras_h5._convert)
 
 
 @pytest.fixture
@@ -95,3 +103,16 @@ def test_a_type_that_is_not_plain(file, refused):
     with h5py.File(file, "a") as archive:
         archive["long"] = np.zeros(2, np.longdouble)
     assert "of dtype float128" in refused(file)
+
+
+def test_reading_in_a_process_of_its_own(file, monkeypatch):
+    monkeypatch.undo()
+    np.testing.assert_array_equal(read_arrays(file)["entry_flow_conv1_1/kernel"], KERNEL)
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(UserError, match="damaged Keras HDF5 file"):
+        read_arrays(file)
+
+
+def test_a_file_on_which_libhdf5_crashes(file, refused, monkeypatch):
+    monkeypatch.setattr(keras_h5, "_convert_apart", lambda path, copy: (-11, ""))
+    assert "reading it ends the process with status -11" in refused(file)
