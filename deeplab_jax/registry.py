@@ -40,7 +40,9 @@ def resolve(package: str, name: str) -> Callable[..., Any]:
             raise ValueError(f"no module '{module_name}' in {_folder(package)}{near(module_name, modules)}")
         module = importlib.import_module(f"{_ROOT}.{package}.{module_name}")
         place = f"{_folder(package)}{module_name}.py"
-    factory = getattr(module, factory_name, None)
+    factory: Any = module
+    for part in factory_name.split("."):
+        factory = getattr(factory, part, None)
     if not callable(factory):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ValueError(f"no '{factory_name}' in {place}{near(factory_name, public)}")

@@ -34,7 +34,7 @@ ALLOWED = {
     "models": {"types", "fields", "registry", "nn", "ops", "models"},
     "data": {"types", "canvas", "fields", "files", "palettes", "registry", "data"},
     "weights": {"types", "presets", "weights"},
-    "train": {"types", "fields", "files", "losses", "metrics", "ops", "train"},
+    "train": {"types", "fields", "files", "registry", "losses", "metrics", "ops", "train"},
     "hardware": {"types", "hardware"},
     "export": {"types", "canvas", "fields", "ops", "export"},
     "serving": {"types", "fields", "data", "visualize", "serving"},

@@ -40,7 +40,7 @@ def _with(path, value):
         ("data.num_workers", -1, "0 .one for each core. or more"),
         ("loss.top_k_fraction", 0.0, r"in \(0, 1\]"),
         ("loss.class_weights", (1.0, -1.0), "not negative"),
-        ("optimizer.name", "sdg", "sgd, adamw, lars or lamb"),
+        ("optimizer.name", "sdg", "sgd, adamw, lars, lamb or"),
         ("optimizer.learning_rate", 0.0, "positive"),
         ("train.num_steps", 0, "at least 1"),
         ("train.ema_decay", 1.0, r"in \[0, 1\)"),

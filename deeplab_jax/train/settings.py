@@ -1,21 +1,34 @@
 """Settings of the optimiser and of the training loop."""
 
 import dataclasses
+from typing import Any
 
-from deeplab_jax.fields import above, at_least, each_at_least, one_of, within
+from deeplab_jax.fields import above, at_least, checked, each_at_least, within
+
+RULES = ("sgd", "adamw", "lars", "lamb")
+SCHEDULES = ("poly", "step", "cosine", "exponential", "one_cycle", "constant")
 
 
 @dataclasses.dataclass(slots=True)
 class OptimizerConfig:
     """The update rule and the learning rate's schedule."""
 
-    name: str = one_of("sgd", "adamw", "lars", "lamb", default="sgd")  # the last two are for large batches
+    # 'lars' and 'lamb' are for large batches; 'optax:lion', 'optax:contrib.muon': any factory with a learning rate.
+    name: str = checked(
+        lambda name: name in RULES or ":" in name, f"{', '.join(RULES)} or 'package.module:factory'", default="sgd"
+    )
+    args: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the rule: {"b2": 0.95}, {"nesterov": True}
     learning_rate: float = above(0, default=0.007)
-    schedule: str = one_of("poly", "step", default="poly")  # v1 used 'step'
-    end_learning_rate: float = at_least(0, default=0.0)  # of the poly schedule
+    # A function of train/schedules.py, or 'package.module:factory' from anywhere; v1 used 'step'.
+    schedule: str = checked(
+        lambda name: name in SCHEDULES or ":" in name,
+        f"{', '.join(SCHEDULES)} or 'package.module:factory'",
+        default="poly",
+    )
+    end_learning_rate: float = at_least(0, default=0.0)  # of 'poly', 'cosine' and 'exponential'
     poly_power: float = at_least(0, default=0.9)
-    step_size: int = at_least(1, default=2_000)  # of the step schedule: steps between two drops
-    step_factor: float = above(0, default=0.1)  # factor on the learning rate at each drop
+    step_size: int = at_least(1, default=2_000)  # of 'step' and 'exponential': steps to the next factor
+    step_factor: float = above(0, default=0.1)  # factor on the learning rate
     warmup_steps: int = at_least(0, default=0)  # linear, from 0
     momentum: float = within(0, 1, open_high=True, default=0.9)
     weight_decay: float = at_least(0, default=4e-5)  # on kernels only: never on batch norm, biases, depthwise kernels
@@ -23,8 +36,9 @@ class OptimizerConfig:
     # Norm of a LARS step relative to the kernel's norm, per unit of learning rate.
     trust_coefficient: float = above(0, default=0.001)
     # Regular expression on parameter paths ('backbone/...') -> factor on the learning rate; the first match counts,
-    # else 1.
+    # else 1; 0 freezes.
     learning_rate_multipliers: dict[str, float] = each_at_least(0, default={}, words="0 or more each")  # noqa: RUF009
+    clip_value: float = at_least(0, default=0.0, words="0 (no bound) or positive")  # bound on each of its numbers
     clip_norm: float = at_least(0, default=0.0, words="0 (no bound) or positive")  # bound on the gradient's global norm
 
 

@@ -162,11 +162,11 @@ def test_a_broken_pattern_is_a_users_mistake(params):
         make_optimizer(config, NUM_STEPS, params)
 
 
-def trusted(key, values, update, coefficient):
-    """`update`, rescaled to a share of its kernel's length."""
+def trusted(key, values, update):
+    """`update`, rescaled to its kernel's length."""
     if not key.endswith("kernel"):
         return update
-    return coefficient * np.linalg.norm(values[key]) / np.linalg.norm(update) * update
+    return np.linalg.norm(values[key]) / np.linalg.norm(update) * update
 
 
 def test_lars_rescales_and_decays_kernels_alone(params):
@@ -176,7 +176,9 @@ def test_lars_rescales_and_decays_kernels_alone(params):
     for step in range(4):
         for key, g in gradients_at(params, step).items():
             decay = config.weight_decay if is_decayed(key, config) else 0.0
-            velocity[key] = 0.9 * velocity[key] + trusted(key, values, g + decay * values[key], 0.05)
+            length = np.linalg.norm(values[key])
+            rate = 0.05 * length / (np.linalg.norm(g) + decay * length) if key.endswith("kernel") else 1.0
+            velocity[key] = 0.9 * velocity[key] + rate * (g + decay * values[key])
             values[key] = values[key] - rate_at(config, step) * velocity[key]
     got = run(config, params)
     for key in values:
@@ -192,7 +194,7 @@ def test_lamb_rescales_adams_step_to_the_kernels_length(params):
         for key, g in gradients_at(params, step).items():
             adam = moments[key].step(g, 1e-6)
             decay = config.weight_decay if is_decayed(key, config) else 0.0
-            values[key] = values[key] - rate_at(config, step) * trusted(key, values, adam + decay * values[key], 1.0)
+            values[key] = values[key] - rate_at(config, step) * trusted(key, values, adam + decay * values[key])
     got = run(config, params)
     for key in values:
         np.testing.assert_allclose(got[key], values[key], atol=5e-5, err_msg=key)  # as AdamW, times the ratio
@@ -206,3 +208,66 @@ def test_a_kernel_of_zeros_moves_by_its_plain_update(params, name):
     gradient = gradients_at(params, 0)["head/logits/kernel"]
     update = gradient if name == "lars" else np.sign(gradient)  # Adam's first step, without momentum
     np.testing.assert_allclose(got, -0.1 * update, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "peer"),
+    [
+        ("cosine", lambda t: 0.01 + 0.49 * (1 + np.cos(np.pi * t / NUM_STEPS)) / 2),
+        ("exponential", lambda t: 0.5 * 0.1 ** (t / 4)),
+        ("constant", lambda t: 0.5),
+    ],
+)
+def test_schedules_follow_their_equations(schedule, peer):
+    config = OptimizerConfig(learning_rate=0.5, schedule=schedule, step_size=4)
+    config.end_learning_rate = 0.01 if schedule == "cosine" else 0.0
+    got = [float(make_schedule(config, NUM_STEPS)(step)) for step in range(NUM_STEPS + 1)]
+    np.testing.assert_allclose(got, [peer(step) for step in range(NUM_STEPS + 1)], rtol=1e-5)
+
+
+def test_one_cycle_rises_for_three_tenths_of_the_steps():
+    schedule = make_schedule(OptimizerConfig(learning_rate=0.5, schedule="one_cycle"), 100)
+    got = [float(schedule(step)) for step in (0, 15, 30, 65, 100)]
+    np.testing.assert_allclose(got, [0.02, (0.02 + 0.5) / 2, 0.5, 0.25, 0.5 / 250_000], rtol=1e-4)
+
+
+def test_a_rule_of_optax_is_found_by_its_name(params):
+    config = OptimizerConfig(name="optax:lion", args={"b1": 0.8}, learning_rate=0.1, weight_decay=0.2)
+    got, values = run(config, params, num_steps=1), flat(params)
+    for key, gradient in gradients_at(params, 0).items():
+        decay = 0.2 * values[key] if is_decayed(key, config) else 0.0
+        np.testing.assert_allclose(got[key], values[key] - 0.1 * (np.sign(gradient) + decay), atol=1e-6, err_msg=key)
+
+
+def test_a_rule_without_weight_decay_gets_it_in_the_gradient(params):
+    named = OptimizerConfig(name="optax:sgd", args={"momentum": 0.9}, learning_rate=0.1, weight_decay=0.2)
+    assert_same(run(named, params), run(OptimizerConfig(learning_rate=0.1, weight_decay=0.2), params))
+
+
+@pytest.mark.parametrize("name", ["optax:contrib.muon", "optax:lamb", "optax:rmsprop"])
+def test_any_rule_of_optax_moves_each_parameter(params, name):
+    got = run(OptimizerConfig(name=name, learning_rate=0.1), params, num_steps=1)
+    assert all(np.isfinite(got[key]).all() and not np.array_equal(got[key], flat(params)[key]) for key in got)
+
+
+def test_gradients_are_bounded_number_by_number(params):
+    config = OptimizerConfig(learning_rate=1.0, weight_decay=0.0, momentum=0.0, clip_value=0.25)
+    got = run(config, params, num_steps=1)
+    for key, gradient in gradients_at(params, 0).items():
+        np.testing.assert_allclose(got[key], flat(params)[key] - gradient.clip(-0.25, 0.25), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "optax:lyon"}, "no 'lyon' in .*did you mean 'lion'"),
+        ({"name": "optax:lion", "args": {"b3": 1}}, "takes no argument 'b3'"),
+        ({"name": "adamw", "args": {"beta2": 0.9}}, "takes no argument 'beta2'"),
+        ({"name": "nowhere:rule"}, "no module 'nowhere'"),
+        ({"schedule": "nowhere:schedule"}, "no module 'nowhere'"),
+    ],
+)
+def test_a_rule_that_does_not_exist_or_fit_is_one_line(params, settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        make_optimizer(OptimizerConfig(**settings), NUM_STEPS, params)
+    assert "\n" not in str(caught.value)
