@@ -8,7 +8,7 @@ import itertools
 import os
 import pathlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,7 +29,7 @@ from deeplab_jax.apps.assembly.workdir import has_checkpoints, keep_info, open_w
 from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.pages.run_report import report
 from deeplab_jax.apps.pages.score_table import collapse_warning
-from deeplab_jax.apps.request import PROCESSES, Needs, Request
+from deeplab_jax.apps.request import PROCESSES, Flag, Needs, Request
 from deeplab_jax.config import Config, to_dict
 from deeplab_jax.data.dataset import Dataset
 from deeplab_jax.data.inspection.class_counts import ClassCounts
@@ -49,17 +49,25 @@ from deeplab_jax.train.step_memory import StepMemory
 from deeplab_jax.train.writer import MetricWriter
 from deeplab_jax.types import Loader, UserError, Variables
 
-FLAGS = PROCESSES
+FLAGS = (
+    Flag("allow", "", "settings in which the workdir's run is continued differently: train.num_steps,..."),
+    *PROCESSES,
+)
 NEEDS = Needs.NETWORK
 
 
 def run(request: Request) -> int:
-    join_processes(**request.flags)
-    return train(request.config, request.workdir)
+    flags = dict(request.flags)
+    allow = [name.strip().removeprefix("config.") for name in flags.pop("allow").split(",") if name.strip()]
+    join_processes(**flags)
+    return train(request.config, request.workdir, allow)
 
 
-def train(config: Config, workdir: pathlib.Path) -> int:
+def train(config: Config, workdir: pathlib.Path, allow: Sequence[str] = ()) -> int:
     """Trains to the last step and writes the report; a workdir that holds a run is resumed.
+
+    Args:
+      allow: see `open_workdir`.
 
     Returns:
       The exit status: 0 at the end and after SIGTERM, 130 after SIGINT.
@@ -71,7 +79,7 @@ def train(config: Config, workdir: pathlib.Path) -> int:
     check_batch(config, mesh)
     needs: list[StepMemory] = []
     with explain_lost_process(), explain_out_of_memory(config, mesh, needs), locked(workdir):
-        step, received = _train(config, workdir, mesh, needs)
+        step, received = _train(config, workdir, mesh, needs, allow)
     if received is not None and step < config.train.num_steps:
         _say(f"{received.name}: saved step {step}; the same command continues from there")
         return 128 + signal.SIGINT if received is signal.SIGINT else 0
@@ -81,10 +89,11 @@ def train(config: Config, workdir: pathlib.Path) -> int:
 
 
 def _train(
-    config: Config, workdir: pathlib.Path, mesh: Mesh, needs: list[StepMemory]
+    config: Config, workdir: pathlib.Path, mesh: Mesh, needs: list[StepMemory], allow: Sequence[str]
 ) -> tuple[int, signal.Signals | None]:
     """Runs training; returns (last step, signal that stopped it). The memory of the step is appended to `needs`."""
-    open_workdir(config, workdir)
+    if changes := open_workdir(config, workdir, allow):
+        _say(f"continuing with {'; '.join(changes)}")
     dataset = open_data.open_normalized(config, workdir)
     if jax.process_index() == 0:
         keep_info(dataset.info, workdir)

@@ -151,10 +151,30 @@ def test_a_workdir_of_another_config_is_refused_with_the_fields_named(config, tm
         app.train(other, tmp_path)
     assert str(caught.value) == (
         f"{tmp_path} holds a run of another config (data.crop_size: [17, 33] -> [33, 33]; "
-        "optimizer.learning_rate: 0.1 -> 0.2): choose a new --workdir"
+        "optimizer.learning_rate: 0.1 -> 0.2): choose a new --workdir, or continue it with "
+        "--allow=data.crop_size,optimizer.learning_rate"
     )
     assert json.loads((tmp_path / "config.json").read_text())["optimizer"]["learning_rate"] == 0.1
     jax.tree.map(np.testing.assert_array_equal, load(tmp_path), before)
+
+
+def test_a_finished_run_goes_on_with_what_is_allowed(config, tmp_path, capsys):
+    app.train(config, tmp_path)
+    config.train.num_steps, config.optimizer.learning_rate = 12, 0.05
+    names = ["train.num_steps", "optimizer.learning_rate"]
+    with pytest.raises(UserError, match=r"or continue it with --allow=optimizer\.learning_rate,train\.num_steps$"):
+        app.train(config, tmp_path)
+    with pytest.raises(UserError, match=r"another config .*train\.num_steps: 8 -> 12"):
+        app.train(config, tmp_path, names[1:])
+    with pytest.raises(UserError, match=r"--allow=optimizer\.name: a run cannot be continued with another"):
+        app.train(config, tmp_path, ["optimizer.name"])
+    assert app.train(config, tmp_path, names) == 0
+    assert "continuing with optimizer.learning_rate: 0.1 -> 0.05; train.num_steps: 8 -> 12" in capsys.readouterr().out
+    (point,) = map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines())
+    assert point == {"step": 8, "changes": ["optimizer.learning_rate: 0.1 -> 0.05", "train.num_steps: 8 -> 12"]}
+    curve = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = {point["step"]: point["learning_rate"] for point in curve if "learning_rate" in point}
+    assert rates[12] == pytest.approx(0.05 * (1 - 11 / 12) ** 0.9, rel=1e-5)
 
 
 def test_what_does_not_touch_the_run_may_change(config, tmp_path, toy_parts):
