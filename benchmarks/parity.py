@@ -1,11 +1,12 @@
 """Imported networks beside the systems that their weights come from; writes docs/parity.md.
 
-    python benchmarks/parity.py [--only=PATTERN] [--output=FILE.md]
+    python benchmarks/parity.py [--only=PATTERN] [--resume] [--output=FILE.md]
 
 Each installed peer gets drawn weights and statistics and runs on drawn images; the same weights are written to a file
 and imported, and both run on the CPU in float32. Of systems that cannot be installed the names alone are compared,
 one to one. Needs the peers, which the project itself does not: torch, torchvision, timm, transformers,
-segmentation_models_pytorch. With --only nothing is written.
+segmentation_models_pytorch. With --only nothing is written. The page is written row by row: --resume keeps the rows
+that it has of the installed versions.
 """
 
 from __future__ import annotations
@@ -72,37 +73,45 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", default="", help="regular expression of networks")
     arguments.add_argument("--output", type=pathlib.Path, default=PAGE)
+    arguments.add_argument("--resume", action="store_true")
     options = arguments.parse_args()
 
-    numbers = list(_number_rows(options.only))
-    names = list(_name_rows(options.only))
-    if not options.only:
-        versions = f"\nHere: jax {jax.__version__}, torch {importlib.metadata.version('torch')}.\n"
-        page = HEADER + versions + "\n" + "\n".join((*NUMBERS, *numbers)) + "\n" + NAMES + "\n".join(names) + "\n"
-        options.output.write_text(page)
+    versions = f"\nHere: jax {jax.__version__}, torch {importlib.metadata.version('torch')}.\n"
+    text = options.output.read_text() if options.resume and options.output.is_file() else ""
+    known = text.splitlines() if versions in text else []
+    names, numbers = list(_name_rows(options.only)), []
+    for row in _number_rows(options.only, known):
+        numbers.append(row)
+        if not options.only:
+            page = HEADER + versions + "\n" + "\n".join((*NUMBERS, *numbers)) + "\n" + NAMES + "\n".join(names) + "\n"
+            options.output.write_text(page)
 
 
-def _number_rows(pattern: str) -> Iterator[str]:
-    """A row for each network of an installed peer."""
+def _number_rows(pattern: str, known: list[str]) -> Iterator[str]:
+    """A row for each network of an installed peer; one of the known, where it is of this network and version."""
     for name, case in CASES.items():
         if not re.search(pattern, name):
+            continue
+        sizes = (*case.sizes, SQUARE)
+        compared = case.output.replace("_", " ")
+        version = f"{case.package} {importlib.metadata.version(case.package)}"
+        images_text = ", ".join(f"{height}x{width}" for height, width in sizes)
+        network = name.partition("_")[2]
+        start = f"| `{case.layout}` | {network} | {compared} | {version} | {images_text} |"
+        if found := next((row for row in known if row.startswith(start)), ""):
+            yield found
             continue
         peer = case.build()
         arrays = drawn_arrays(case, peer_shapes(peer))
         theirs = peer_output(case, peer, arrays)
         with tempfile.TemporaryDirectory() as folder:
             ours = our_output(case, arrays, pathlib.Path(folder), "")
-        sizes = (*case.sizes, SQUARE)
         error = 0.0
         for size in sizes:
             images = drawn_images(name, size)
             expected = theirs(images)
             error = max(error, float(np.abs(ours(images) - expected).max() / expected.std()))
-        compared = case.output.replace("_", " ")
-        version = f"{case.package} {importlib.metadata.version(case.package)}"
-        images_text = ", ".join(f"{height}x{width}" for height, width in sizes)
-        network = name.partition("_")[2]
-        yield _shown(f"| `{case.layout}` | {network} | {compared} | {version} | {images_text} | {error:.1e} |")
+        yield _shown(f"{start} {error:.1e} |")
 
 
 def _name_rows(pattern: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ from deeplab_jax.types import DATASET_NORMALIZATION, NORMALIZATIONS, DatasetInfo
 from deeplab_jax.validation import validate
 from deeplab_jax.weights.source_settings import SourceSettings
 
-_OF_THE_SOURCE = ("output_stride", "atrous_rates", "normalization", "align_corners")  # options of `load`
+_OF_THE_SOURCE = ("output_stride", "atrous_rates", "normalization", "align_corners", "ported")  # options of `load`
 
 GivenImages = list[GivenImage] | tuple[GivenImage, ...]
 
@@ -228,8 +228,9 @@ def load(
       layout: whose names a file uses, a module of deeplab_jax/weights/layouts; '' recognises it.
       part: the network in a file with several ('model_ema'); '': the only one, or that of the usual key.
       strict: whether a file that holds anything else, or an auxiliary head that does not fit, is refused.
-      **options: `output_stride`, `atrous_rates` (at that stride), `normalization` and `align_corners` of the source,
-        where the file does not say; and those of `config.inference` (scales, flip, window, crf, ...), for all calls.
+      **options: `output_stride`, `atrous_rates` (at that stride), `normalization`, `align_corners` and `ported` (timm's
+        'tf_...') of the source, where the file does not say; and those of `config.inference` (scales, flip, window,
+        crf, ...), for all calls.
 
     Raises:
       UserError: where there is no such file, or it cannot be read.

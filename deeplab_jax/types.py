@@ -167,6 +167,7 @@ class WeightLayout:
       model: fields of the model's config, as nested dicts; without 'head' if the file holds only a backbone.
       folded: whether batch norm is folded into the convolutions' kernels and biases.
       notes: a line each for what another network with the same names would have otherwise.
+      ported: arguments of the backbone in its port from TensorFlow, which has the same names and shapes; empty: none.
     """
 
     rules: tuple[WeightRule, ...]
@@ -174,6 +175,7 @@ class WeightLayout:
     model: Mapping[str, Any]
     folded: bool = False
     notes: tuple[str, ...] = ()
+    ported: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class PeerNetwork(NamedTuple):

@@ -122,8 +122,9 @@ def pretrained_variables(
     """
     start = config.pretrained
     file = read_file(start.source, start.layout)
-    check_agreement(config, file.layout.model, start.scope)
-    for note in file.notes:
+    wanted, notes = _as_chosen(config, file)
+    check_agreement(config, wanted, start.scope)
+    for note in (*file.notes, *notes):
         print(f"{start.source}: {note}", file=sys.stderr)
 
     def load(target: Variables) -> tuple[dict[str, Any], LoadReport]:
@@ -132,6 +133,22 @@ def pretrained_variables(
     target = jax.device_get(variables)
     loaded, report = load_for_channels(load, target, model, start) if model is not None else load(target)
     return loaded, report, file.layout.folded
+
+
+def _as_chosen(config: ModelConfig, file: WeightsFile) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The layout's model, of a port from TensorFlow where the config chooses it, and the line that says so."""
+    model, ported = file.layout.model, file.layout.ported
+    if not ported or config.backbone.name != model["backbone"]["name"]:
+        return model, ()
+    is_ported = all(config.backbone.args.get(name) == value for name, value in ported.items())
+    if is_ported if file.settings.ported is None else file.settings.ported:
+        args = {**model["backbone"]["args"], **ported}
+        model = {**model, "backbone": {**model["backbone"], "args": args}}
+    if file.settings.ported is not None:
+        return model, ()
+    other = ", ".join(f"config.model.backbone.args.{name}={value!r}" for name, value in ported.items())
+    kind = "ported from TensorFlow ('tf_...')" if is_ported else f"timm's own, not ported from TensorFlow ({other})"
+    return model, (f"its backbone is taken to be {kind}, as the config has it: the file does not say",)
 
 
 def adopt_model(config: Config, workdir: pathlib.Path, overrides: Mapping[str, Any]) -> Config:
@@ -193,7 +210,7 @@ def read_weights(path: str, options: ReadOptions) -> Imported:
     if options.strict and file.left_out:
         raise UserError(f"{path}: {say_left_out(file.left_out)[0]}; leave out --strict to load the rest")
     known = options.chosen.over(file.settings)
-    config, info = describe(model_config(with_settings(file.layout.model, known, file.layout_name, path)), file, known)
+    config, info = describe(model_config(with_settings(file.layout, known, file.layout_name, path)), file, known)
     try:
         target = _stand_ins(build_model(config, info), info)
         if (channels := _channels(file, target)) != info.channels:
@@ -208,7 +225,7 @@ def read_weights(path: str, options: ReadOptions) -> Imported:
         notes += (
             *say_read(file.settings, options.chosen),
             *say_outputs(config, known),
-            *say_assumed(config, info, known, file.layout_name),
+            *say_assumed(config, info, known, file.layout_name, has_port=bool(file.layout.ported)),
         )
     names_classes = file.info is not None or info.class_names == known.class_names
     notes = file.notes + file.layout.notes + notes

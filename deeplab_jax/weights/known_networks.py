@@ -120,6 +120,9 @@ _SEGMENTERS = (
 _PYRAMIDS = {"decoder.aspp.0.project.0.weight": "DeepLabV3Plus", "decoder.aspp.project.0.weight": "DeepLabV3"}
 
 
+OTHER_FORM = "in a form that is not here"
+
+
 def identify(shapes: ArrayShapes) -> str:
     """What a file with these names is, and what is missing here; '' if it is not known."""
     for signature in _SEGMENTERS:
@@ -128,8 +131,7 @@ def identify(shapes: ArrayShapes) -> str:
     for marker, network in _PYRAMIDS.items():
         if marker in shapes:
             encoder = _backbone(under(shapes, "encoder.model.")) or _backbone(under(shapes, "encoder."))
-            encoder = encoder or "an encoder that is not known"
-            return f"smp's {network} on {encoder}, which is no backbone here"
+            return f"smp's {network} " + (f"on {encoder}, which is no backbone here" if encoder else OTHER_FORM)
     backbone = _backbone(shapes)
     return f"{backbone}: there is no such backbone here" if backbone else ""
 

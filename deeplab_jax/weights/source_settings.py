@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from deeplab_jax.types import NORMALIZATIONS, Normalization
 _OUTPUT_STRIDE = ("encoder_output_stride", "output_stride")
 _ATROUS_RATES = ("decoder_atrous_rates", "atrous_rates")
 _CLASS_NAMES = ("id2label", "class_names", "CLASSES", "classes")
+_BACKBONE = ("encoder_name", "architecture")
+_PORTED = re.compile(r"(tu-|timm-)?tf_|timm-mobilenetv3")
 _MEAN, _STD = ("image_mean", "mean"), ("image_std", "std")
 _IGNORE_LABEL = ("semantic_loss_ignore_index", "ignore_index")
 _PROCESSOR = ("image_processor_type", "feature_extractor_type")  # transformers: images are divided by 255
@@ -35,6 +38,7 @@ class SourceSettings:
       activation: after its logits, as the source calls it.
       ignore_label: of the labels it was trained with.
       is_rgb: False: it reads BGR.
+      ported: whether its backbone is timm's port from TensorFlow ('tf_...').
       origin: what says so: 'config.json', 'hyper_parameters', 'flags'.
     """
 
@@ -46,6 +50,7 @@ class SourceSettings:
     activation: str = ""
     ignore_label: int | None = None
     is_rgb: bool | None = None
+    ported: bool | None = None
     origin: str = ""
 
     def over(self, other: SourceSettings) -> SourceSettings:
@@ -65,6 +70,7 @@ def read_source_settings(stated: Mapping[str, Any], origin: str) -> SourceSettin
     names = _find(stated, _CLASS_NAMES, lambda value: bool(_names(value)))
     activation = _find(stated, ("activation",), lambda value: isinstance(value, str))
     flipped = _find(stated, ("do_flip_channel_order",), lambda value: isinstance(value, bool))
+    backbone = _find(stated, _BACKBONE, lambda value: isinstance(value, str))
     found = SourceSettings(
         output_stride=stride or 0,
         atrous_rates=tuple(rates or ()),
@@ -73,6 +79,7 @@ def read_source_settings(stated: Mapping[str, Any], origin: str) -> SourceSettin
         activation=activation or "",
         ignore_label=_find(stated, _IGNORE_LABEL, lambda value: type(value) is int and 0 <= value < 2**16),
         is_rgb=None if flipped is None else not flipped,
+        ported=None if backbone is None else bool(_PORTED.match(backbone)),
     )
     return found if found == NOTHING_STATED else dataclasses.replace(found, origin=origin)
 

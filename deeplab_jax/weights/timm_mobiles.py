@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deeplab_jax.types import ArrayShapes, WeightRule
@@ -12,6 +12,8 @@ from deeplab_jax.weights.torch_efficientnets import efficientnet_name, numbered,
 from deeplab_jax.weights.torch_parts import Backbone
 
 UNUSED = r"(conv_head|bn2|classifier)\..*"  # names behind the blocks, of its classifier
+# What MobileNetV3 and EfficientNet have otherwise in timm's ports from TensorFlow, 'tf_...': no array shows it.
+PORTED: Mapping[str, Any] = {"padding": "tf_same", "epsilon": 1e-3}
 _V2_REPEATS = (1, 2, 3, 4, 3, 3, 1)
 _V2_CHANNELS, _V1_CHANNELS = 320, 1024  # of the last block, at width 1
 _V1_BLOCKS = 13
@@ -45,6 +47,11 @@ def mobile(shapes: ArrayShapes, prefix: str) -> Backbone:
             rules += TORCH.conv_norm(f"{block}conv_pw", f"{block}bn2", f"{target}{point}")
         rules += _squeeze(block, target)
     return Backbone(name, arguments, tuple(rules))
+
+
+def ported(name: str) -> Mapping[str, Any]:
+    """PORTED, where timm has a port of the backbone that is called `name` here."""
+    return PORTED if name.startswith(("mobilenet_v3.", "efficientnet.")) else {}
 
 
 def _squeeze(block: str, target: str) -> tuple[WeightRule, ...]:

@@ -28,7 +28,7 @@ PYRAMID = {"decoder.aspp.0.project.0.weight": (256, 1280, 1, 1)}
                        "encoder._blocks.0._se_reduce.weight": ()},
             "smp's DeepLabV3Plus on efficientnet_pytorch's efficientnet b4, which is no backbone here",
         ),
-        (PYRAMID, "smp's DeepLabV3Plus on an encoder that is not known"),
+        (PYRAMID, "smp's DeepLabV3Plus in a form that is not here"),
         ({"conv.weight": (8, 3, 3, 3)}, ""),
         ({"patch_embed.proj.weight": (), "pos_embed": (), "blocks.0.attn.qkv.weight": ()}, ""),
     ],

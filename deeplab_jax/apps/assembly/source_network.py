@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from deeplab_jax.apps.assembly import open_data
@@ -13,7 +12,7 @@ from deeplab_jax.data.dataset import make_info
 from deeplab_jax.data.datasets import ade20k, cityscapes, voc
 from deeplab_jax.heads.aspp import RATES_OUTPUT_STRIDE, rates_in_cells
 from deeplab_jax.inference.settings import InferenceConfig
-from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, Normalization, UserError
+from deeplab_jax.types import DATASET_NORMALIZATION, DatasetInfo, Normalization, UserError, WeightLayout
 from deeplab_jax.weights.source_settings import SourceSettings
 
 _RATES = "atrous_rates"
@@ -31,7 +30,7 @@ BACKGROUND = "background"  # of a binary network
 _UNKNOWN = "imported"  # name of a data set that is not known
 
 
-def with_settings(model: Mapping[str, Any], known: SourceSettings, layout_name: str, path: str) -> dict[str, Any]:
+def with_settings(layout: WeightLayout, known: SourceSettings, layout_name: str, path: str) -> dict[str, Any]:
     """A layout's model with what is known of the network beside its arrays.
 
     Rates follow the system's rule, also where the output stride changes later.
@@ -39,7 +38,10 @@ def with_settings(model: Mapping[str, Any], known: SourceSettings, layout_name: 
     Raises:
       UserError: where the rates are none that a network here can have at its stride.
     """
-    changed = dict(model)
+    model, changed = layout.model, dict(layout.model)
+    if known.ported and layout.ported:
+        backbone = model["backbone"]
+        changed["backbone"] = {**backbone, "args": {**backbone["args"], **layout.ported}}
     stride = known.output_stride or model["output_stride"]
     arguments = model["head"]["args"]
     given, is_same = arguments.get(_RATES, ()), layout_name in _SAME_RATES
@@ -109,6 +111,7 @@ def say_read(settings: SourceSettings, chosen: SourceSettings) -> tuple[str, ...
         "normalization": "normalization",
         "class_names": f"{len(settings.class_names)} class names",
         "ignore_label": f"ignored label {settings.ignore_label}",
+        "ported": "a backbone ported from TensorFlow",
     }
     listed = [words for name, words in said.items() if getattr(settings, name) and not getattr(chosen, name)]
     return (f"{_listed(listed)}: as its {settings.origin} has them",) if listed else ()
@@ -123,8 +126,14 @@ def say_outputs(config: ModelConfig, known: SourceSettings) -> tuple[str, ...]:
     return ()
 
 
-def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, layout: str) -> tuple[str, ...]:
-    """A line with what nothing says, as the layout's system has it by default, and the flags that change it."""
+def say_assumed(
+    config: ModelConfig, info: DatasetInfo, known: SourceSettings, layout: str, *, has_port: bool = False
+) -> tuple[str, ...]:
+    """A line with what nothing says, as the layout's system has it by default, and the flags that change it.
+
+    Args:
+      has_port: whether its backbone may be one ported from TensorFlow, by the arrays alone.
+    """
     scaled = rates_in_cells(config.head.args, config.output_stride)
     assumed: dict[str, str] = {}
     if not known.output_stride:
@@ -142,6 +151,8 @@ def say_assumed(config: ModelConfig, info: DatasetInfo, known: SourceSettings, l
         assumed["align_corners"] = (
             f"resizing with {'aligned corners' if config.align_corners else 'half-pixel centres'}"
         )
+    if has_port and known.ported is None:
+        assumed["ported"] = "a backbone of timm's own, not one ported from TensorFlow ('tf_...')"
     classes = ""
     if info.class_names != known.class_names:
         names = "numbers without names" if info.name == _UNKNOWN else f"those of {info.name}"

@@ -24,7 +24,7 @@ from deeplab_jax.train.checkpoint import FOLDER, restore_variables
 from deeplab_jax.types import ArrayShapes, DatasetInfo, UserError, WeightLayout
 from deeplab_jax.weights.formats.contents import Contents
 from deeplab_jax.weights.formats.read import read_contents, read_metadata
-from deeplab_jax.weights.known_networks import identify
+from deeplab_jax.weights.known_networks import OTHER_FORM, identify
 from deeplab_jax.weights.prefixes import prefix_levels, roots, under, without_wrappers
 from deeplab_jax.weights.source_settings import NOTHING_STATED, SourceSettings, read_source_settings
 
@@ -153,15 +153,35 @@ def _find_place(path: str, shapes: ArrayShapes, layout_name: str) -> _Place:
             return _only(path, found)
         for prefix in prefixes if not layout_name else ():
             if known := identify(under(shapes, prefix)):
-                raise UserError(f"{path}: this is {known}")
+                why = [f" ({each})" for each in reasons if known.endswith(OTHER_FORM) and _is_telling(each, shapes)]
+                raise UserError(f"{path}: this is {known}{''.join(why[:1])}")
     if layout_name:
         fitting = sorted({place.layout_name for place in _all_places(shapes)})
         hint = f"its names are those of layout {' or '.join(fitting)}" if fitting else "no layout here knows it"
         raise UserError(f"{path}: not of layout '{layout_name}' ({reasons[0]}); {hint}")
-    if telling := [reason for reason in reasons if _is_telling(reason, shapes)]:
-        raise UserError(f"{path}: no layout fits its names; the nearest is {telling[0]}")
+    telling = [reason for reason in reasons if _is_telling(reason, shapes)]
+    if nearest := telling[:1] or _nearest(reasons, shapes):
+        raise UserError(f"{path}: no layout fits its names; the nearest is {nearest[0]}")
     known_layouts = ", ".join(registry.module_names(_LAYOUTS))
     raise UserError(f"{path}: no layout fits its names; say which with --layout=NAME, one of {known_layouts}")
+
+
+def _nearest(reasons: Sequence[str], shapes: ArrayShapes) -> list[str]:
+    """The reason that misses a name whose beginning, of most components and at least two, the file has."""
+    beginnings = {name.rsplit(".", depth)[0] for name in shapes for depth in range(1, name.count(".") + 1)}
+    shared = {
+        reason: max((part.count(".") + 1 for part in _beginnings(reason) if part in beginnings), default=0)
+        for reason in reasons
+        if not reason.startswith(OWN_LAYOUT)
+    }
+    best = max(shared, key=lambda reason: shared[reason], default="")
+    return [best] if shared.get(best, 0) > 1 else []
+
+
+def _beginnings(reason: str) -> Iterator[str]:
+    for name in re.findall("'([^']+)'", reason):
+        parts = name.split(".")
+        yield from (".".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
 def _is_telling(reason: str, shapes: ArrayShapes) -> bool:

@@ -36,6 +36,7 @@ FLAGS = (
     Flag("atrous_rates", (), "of ASPP at that stride, likewise, e.g. 12,24,36"),
     Flag("normalization", "", "of the source's images, likewise, a key of NORMALIZATIONS, e.g. imagenet"),
     Flag("align_corners", "", "yes or no: how the source resizes, likewise"),
+    Flag("ported", "", "yes or no: whether its backbone is timm's port from TensorFlow, 'tf_...', likewise"),
 )
 NEEDS = Needs.CONFIG
 
@@ -126,8 +127,8 @@ def _options(flags: Mapping[str, Any]) -> ReadOptions:
         raise UserError(f"--atrous_rates={','.join(rates)}: must be whole numbers, e.g. 12,24,36")
     if normalization not in ("", *NORMALIZATIONS):
         raise UserError(f"--normalization={normalization}: must be {', '.join(NORMALIZATIONS)}")
-    align_corners = _yes_or_no("align_corners", flags) if flags["align_corners"] else None
-    chosen = SourceSettings(stride, tuple(map(int, rates)), normalization, align_corners)
+    align_corners, ported = (_yes_or_no(name, flags) if flags[name] else None for name in ("align_corners", "ported"))
+    chosen = SourceSettings(stride, tuple(map(int, rates)), normalization, align_corners, ported=ported)
     return ReadOptions(flags["layout"], flags["part"], bool(_yes_or_no("strict", flags)), chosen)
 
 

@@ -10,7 +10,7 @@ from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout, WeightRule
 from deeplab_jax.weights import timm_parts
 from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
-from deeplab_jax.weights.timm_mobiles import mobile
+from deeplab_jax.weights.timm_mobiles import mobile, ported
 from deeplab_jax.weights.torch_efficientnets import ported_efficientnet, training_size
 from deeplab_jax.weights.torch_parts import Backbone, aspp_rules, mobilenet_v2_rules, mobilenet_v2_width
 from deeplab_jax.weights.torch_resnets import resnet, resnet_rules
@@ -45,17 +45,11 @@ _OTHERS = {  # an array of encoders that are not here -> what they are
 }
 
 
-_TWIN = (
-    "its encoder is taken to be timm's own; the one ported from TensorFlow ('tu-tf_...', 'timm-mobilenetv3_...') has "
-    "the same names, but pads as 'tf_same' and has epsilon 1e-3: the file does not say"
-)
-
-
 class _Encoder(NamedTuple):
     config: dict[str, Any]
     rules: tuple[WeightRule, ...]
     normalization: str
-    has_twin: bool = False  # another one with the same names
+    ported: Mapping[str, Any] = {}  # as of a WeightLayout
 
 
 def recognize(shapes: ArrayShapes) -> WeightLayout:
@@ -126,8 +120,7 @@ def _network(
     )
     logits = TORCH.conv(r"segmentation_head\.0", "head/logits", bias=True)
     head_rules = _v3plus_rules() if head == "v3plus.v3plus" else _v3_rules()
-    notes = (_TWIN,) if encoder.has_twin else ()
-    return WeightLayout((*encoder.rules, *head_rules, *logits), _IGNORED, model, notes=notes)
+    return WeightLayout((*encoder.rules, *head_rules, *logits), _IGNORED, model, ported=encoder.ported)
 
 
 def _encoder(shapes: ArrayShapes) -> _Encoder:
@@ -140,9 +133,8 @@ def _encoder(shapes: ArrayShapes) -> _Encoder:
         return _mobilenet_v2(mobilenet_v2_width(shapes, f"{_OWN}features.17.conv.2.weight"))
     if f"{_OWN}conv_stem.weight" in shapes:  # 'timm-...': timm's blocks, its own rates
         found = mobile(shapes, _OWN)
-        return _Encoder(
-            PRESETS["timm"].part(found.name, **found.arguments, carrier_rate="new"), found.rules, "imagenet"
-        )
+        config = PRESETS["timm"].part(found.name, **found.arguments, carrier_rate="new")
+        return _Encoder(config, found.rules, "imagenet", ported(found.name))
     if f"{_OWN}_conv_stem.weight" in shapes:
         found = ported_efficientnet(shapes, _OWN)
         arguments = {"padded_for": training_size(found.name)}
@@ -176,8 +168,8 @@ def _own_encoder(found: Backbone) -> _Encoder:
 
 def _timm_encoder(found: Backbone) -> _Encoder:
     normalization = "minus_one_to_one" if found.name.startswith("xception.") else "imagenet"
-    has_twin = found.name.startswith(("mobilenet_v3.", "efficientnet."))
-    return _Encoder(PRESETS["timm"].part(found.name, **found.arguments), found.rules, normalization, has_twin)
+    config = PRESETS["timm"].part(found.name, **found.arguments)
+    return _Encoder(config, found.rules, normalization, ported(found.name))
 
 
 def _mobilenet_v2(width: float) -> _Encoder:

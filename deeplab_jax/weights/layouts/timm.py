@@ -8,7 +8,7 @@ from typing import Any
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, PeerNetwork, WeightLayout
 from deeplab_jax.weights.names import TORCH_COUNTERS
-from deeplab_jax.weights.timm_mobiles import UNUSED
+from deeplab_jax.weights.timm_mobiles import UNUSED, ported
 from deeplab_jax.weights.timm_parts import NAMES, backbone, named_backbone
 from deeplab_jax.weights.torch_parts import Backbone
 
@@ -43,4 +43,5 @@ def peer(model: Mapping[str, Any], channels: int) -> PeerNetwork:
 def _layout(found: Backbone) -> WeightLayout:
     config = _PRESET.classifier(found.name, **found.arguments)
     normalization = "minus_one_to_one" if found.name.startswith("xception.") else _PRESET.normalization
-    return WeightLayout(found.rules, _IGNORED, _PRESET.model(backbone=config, normalization=normalization))
+    model = _PRESET.model(backbone=config, normalization=normalization)
+    return WeightLayout(found.rules, _IGNORED, model, ported=ported(found.name))

@@ -13,13 +13,15 @@ import pytest
 from flax import traverse_util
 from foreign_network import NUM_CLASSES, draw, shapes_of, small_network
 
-from deeplab_jax.apps.assembly.source_network import with_settings
+from deeplab_jax.apps.assembly.source_network import say_assumed, with_settings
 from deeplab_jax.apps.assembly.weights_file import read_file
 from deeplab_jax.apps.import_weights import ReadOptions, model_config, read_weights
+from deeplab_jax.data.dataset import make_info
 from deeplab_jax.heads.aspp import rates_in_cells
 from deeplab_jax.types import UserError, WeightLayout, WeightRule
 from deeplab_jax.weights.formats.safetensors_file import write
-from deeplab_jax.weights.source_settings import SourceSettings
+from deeplab_jax.weights.source_settings import NOTHING_STATED, SourceSettings, read_source_settings
+from deeplab_jax.weights.timm_mobiles import PORTED
 
 LOGITS = "segmentation_head.classifier.convolution"
 STEM = "mobilenet_v2.conv_stem.first_conv"
@@ -252,11 +254,36 @@ def test_rates_must_fit_the_branches(arrays, tmp_path):
 @pytest.mark.parametrize("output_stride", [0, 16])
 def test_torchvisions_rates_are_the_same_at_each_stride(output_stride):
     head = {"name": "aspp.aspp", "args": {"atrous_rates": (6, 12, 18)}}
-    model = {"output_stride": 8, "head": head}
-    arguments = with_settings(model, SourceSettings(output_stride), "torchvision", "weights.pth")["head"]["args"]
+    layout = WeightLayout((), (), {"output_stride": 8, "head": head})
+    arguments = with_settings(layout, SourceSettings(output_stride), "torchvision", "weights.pth")["head"]["args"]
     assert rates_in_cells(arguments, 8) == rates_in_cells(arguments, 16) == (12, 24, 36)
-    arguments = with_settings(model, SourceSettings(output_stride), "tf_deeplab", "weights.pth")["head"]["args"]
+    arguments = with_settings(layout, SourceSettings(output_stride), "tf_deeplab", "weights.pth")["head"]["args"]
     assert rates_in_cells(arguments, 8) == (12, 24, 36) != rates_in_cells(arguments, 16)
+
+
+def test_a_port_from_tensorflow_is_told_apart_by_what_is_said_of_it():
+    backbone = {"name": "efficientnet.efficientnet_b0", "args": {"padding": "symmetric", "epsilon": 1e-5}}
+    head = {"name": "aspp.aspp", "args": {"atrous_rates": ()}}
+    model = {"output_stride": 8, "backbone": backbone, "head": head}
+    layout = WeightLayout((), (), model, ported=PORTED)
+    for name, is_ported in (("tu-tf_efficientnet_b0", True), ("efficientnet_b0", False)):
+        known = read_source_settings({"encoder_name": name}, "config.json")
+        assert known.ported is is_ported
+        args = with_settings(layout, known, "smp", "weights.pth")["backbone"]["args"]
+        assert args == (dict(PORTED) if is_ported else backbone["args"])
+        assert not any("--ported" in line for line in _assumed(layout, known))
+    assert any("--ported" in line for line in _assumed(layout, NOTHING_STATED))
+
+
+def _assumed(layout, known):
+    config = model_config({**layout.model, "num_classes": 4})
+    return say_assumed(config, make_info("x", tuple("abcd")), known, "smp", has_port=bool(layout.ported))
+
+
+def test_the_nearest_layout_is_named_by_what_the_file_lacks(arrays, tmp_path):
+    lacking = {name: array for name, array in arrays.items() if "layer.15.reduce_1x1" not in name}
+    with pytest.raises(UserError, match=r"the nearest is transformers: there is no 'mobilenet_v2\.layer\.15"):
+        read_file(_pickled(tmp_path, lacking), "")
 
 
 def test_settings_within_a_checkpoint(arrays, tmp_path):
