@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from deeplab_jax import visualize
 from deeplab_jax.apps.assembly import network
 from deeplab_jax.apps.assembly.compiled_network import CompiledNetwork, Mask, Probabilities, value_errors, with_options
+from deeplab_jax.apps.assembly.kept_threshold import with_kept_threshold
 from deeplab_jax.apps.assembly.model_card import NO_LICENSE
 from deeplab_jax.apps.assembly.named_parts import describe_network, follow_file, new_info
 from deeplab_jax.apps.assembly.source_network import say_own_size
@@ -251,9 +252,10 @@ def load(
     is_workdir = (folder / FOLDER).is_dir()
     config = (read_config(folder) if is_workdir else None) or Config(inference=dataclasses.replace(found.inference))
     config.model = found.config
-    config = with_options(config, options)
-    if found.notes:
-        notes = (*found.notes, *say_own_size(config.inference))
+    config, threshold = with_kept_threshold(with_options(config, options), folder)
+    notes = (*found.notes, *([threshold] if threshold else ()))
+    if notes:
+        notes += tuple(say_own_size(config.inference)) if found.notes else ()
         warnings.warn(f"{source}: {'; '.join(notes)}", stacklevel=2)
     return Model(network.build(config, found.info), jax.device_put(found.variables), config, found.info)
 

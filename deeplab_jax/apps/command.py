@@ -235,6 +235,7 @@ def _prepare(
     """
     if needs < Needs.NETWORK:
         return config
+    from deeplab_jax.apps.assembly.kept_threshold import with_kept_threshold
     from deeplab_jax.apps.assembly.trained import check_trained
     from deeplab_jax.apps.import_weights import adopt_model
 
@@ -246,6 +247,9 @@ def _prepare(
     validate(config)
     if needs >= Needs.WEIGHTS:
         notes += check_trained(config, workdir, checkpoint)
+        if not checkpoint:
+            config, said = with_kept_threshold(config, workdir)
+            notes += [said] if said else []
     for line in (*notes, *(f"warning: {warning}" for warning in warnings_for(config, training=needs < Needs.WEIGHTS))):
         print(line, file=sys.stderr)
     return config

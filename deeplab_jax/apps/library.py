@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import sys
 from typing import Any
 
 from deeplab_jax import registry
 from deeplab_jax.apps.assembly.export_check import made_up_images
 from deeplab_jax.apps.assembly.exporting import FORMATS, write_program
+from deeplab_jax.apps.assembly.kept_threshold import with_kept_threshold
 from deeplab_jax.apps.find_config import load_config
 from deeplab_jax.apps.import_weights import adopt_model
 from deeplab_jax.apps.listing import list_layouts
@@ -71,6 +73,9 @@ def evaluate(config: Config | str | os.PathLike[str], workdir: str | os.PathLike
       ['bright', 'dark']
     """
     config, folder = _opened(config, workdir)
+    config, said = with_kept_threshold(config, folder)
+    if said:
+        print(said, file=sys.stderr)
     return evaluating.evaluate(config, folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from deeplab_jax.inference.settings import MeasureConfig
 from deeplab_jax.inference.tally import Evaluation, Tally
 from deeplab_jax.metrics.calibration import CalibrationCounts, count_confidence
 from deeplab_jax.metrics.confusion import confusion_matrix, confusion_of_maps, confusion_on_host, maps_on_host
+from deeplab_jax.metrics.thresholds import ProbabilityCounts, count_probabilities
 from deeplab_jax.ops.mesh import batch_sharding, replicated, shard_batch, split_height
 from deeplab_jax.ops.tasks import EVEN, find_task
 from deeplab_jax.types import Batch, DatasetInfo, ExampleSource, Variables
@@ -30,6 +31,7 @@ class Counts(NamedTuple):
     valid: Bool[Array | np.ndarray, " b"]  # False for padding rows
     finite: Bool[Array | np.ndarray, " b"]  # whether the row's probabilities are finite
     confidence: CalibrationCounts | None = None  # of the whole batch
+    probabilities: ProbabilityCounts | None = None  # of the whole batch
     prediction: Array | np.ndarray | None = None  # [b, h, w] or [b, h, w, c], padding included
 
 
@@ -71,16 +73,19 @@ def make_confusion_step(
             return confusion_matrix(label, predicted, num_classes=num_classes, ignore_label=ignore_label)
 
         confusions = jax.vmap(count)(label, prediction)
-        confidence = None
-        if measures.calibration:
-            known = jnp.where(_like(valid, label), label.astype(jnp.int32), ignore_label)
-            rows = jax.vmap(lambda a, b: count_confidence(a, b, ignore_label=ignore_label))(known, probabilities)
-            confidence = CalibrationCounts(*(part.sum(axis=0) for part in rows))
+        known = jnp.where(_like(valid, label), label.astype(jnp.int32), ignore_label)
+
+        def counted(count: Callable[..., Any]) -> Any:
+            """What `count` counts in the whole batch."""
+            rows = jax.vmap(lambda a, b: count(a, b, ignore_label=ignore_label))(known, probabilities)
+            return jax.tree.map(lambda part: part.sum(axis=0), rows)
+
         return Counts(
             confusion=jnp.where(_like(valid, confusions), confusions, 0),
             valid=valid,
             finite=all_finite(probabilities) | ~valid,
-            confidence=confidence,
+            confidence=counted(count_confidence) if measures.calibration else None,
+            probabilities=counted(count_probabilities) if measures.best_threshold else None,
             prediction=prediction if measures.need_maps else None,
         )
 
@@ -109,6 +114,8 @@ def evaluate(
             require_finite(counts.finite)
             if counts.confidence is not None:
                 tally.add_confidence(counts.confidence)
+            if counts.probabilities is not None:
+                tally.add_probabilities(counts.probabilities)
             num_rows = len(counts.valid) // jax.process_count()
             first = jax.process_index() * num_rows
             for row, is_image in enumerate(counts.valid):
@@ -152,16 +159,15 @@ def evaluate_images(
                 probabilities = wait()
                 prediction = find_task(info.task).decide(probabilities, thresholds)
                 tally.add(_count_on_host(done.label, prediction, info), done.name)
+                pixels = jnp.asarray(done.label), jnp.asarray(probabilities)
                 if tally.measures.calibration:
-                    tally.add_confidence(_confidence(done.label, probabilities, info.ignore_label))
+                    tally.add_confidence(count_confidence(*pixels, ignore_label=info.ignore_label))
+                if tally.measures.best_threshold:
+                    tally.add_probabilities(count_probabilities(*pixels, ignore_label=info.ignore_label))
                 if tally.measures.need_maps:
                     tally.add_maps(done.label, prediction)
             waiting = started
         return tally.finish()
-
-
-def _confidence(label: np.ndarray, probabilities: np.ndarray, ignore_label: int) -> CalibrationCounts:
-    return count_confidence(jnp.asarray(label), jnp.asarray(probabilities), ignore_label=ignore_label)
 
 
 def _count_on_host(label: np.ndarray, prediction: np.ndarray, info: DatasetInfo) -> np.ndarray:

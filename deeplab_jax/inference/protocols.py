@@ -23,7 +23,7 @@ class EvaluationProtocol(NamedTuple):
 
 
 # Fields of `inference` that are no part of a protocol: no score depends on them, or scores say them elsewhere.
-NOT_DESCRIBED = ("batch_size", "measures", "threshold")
+NOT_DESCRIBED = ("batch_size", "measures", "threshold", "threshold_split")
 
 _V3_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 _VOC = {"inference.pad_to": (513, 513)}

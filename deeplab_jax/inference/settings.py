@@ -21,6 +21,8 @@ class MeasureConfig:
     kappa: bool = False
     surface: bool = False  # HD95 and surface Dice, of each image
     surface_tolerance: float = at_least(0, default=2.0)  # pixels between outlines that the surface Dice forgives
+    # The threshold with the greatest IoU of each class of a sigmoid; --mode=evaluate keeps it in the workdir.
+    best_threshold: bool = False
 
     @property
     def need_maps(self) -> bool:
@@ -37,10 +39,12 @@ class InferenceConfig:
     # Scales of the image over which class probabilities are averaged.
     scales: tuple[float, ...] = each_above(0, default=(1.0,), empty=False, words="positive factors")
     flip: bool = False  # average over the mirrored image too
-    # Above which probability a class of a sigmoid is there: one for all classes or one for each. Empty: 0.5.
+    # Above which probability a class of a sigmoid is there: one for all classes or one for each. Empty: what
+    # `measures.best_threshold` kept in the workdir, else 0.5.
     threshold: tuple[float, ...] = checked(
         lambda values: all(0 < value < 1 for value in values), "between 0 and 1, each", default=()
     )
+    threshold_split: str = ""  # on which the threshold was chosen; set with one that a workdir keeps
     fuse: str = one_of("mean", "max", default="mean")  # of probabilities; 'max': of logits, as v2 fuses scales
     window: tuple[int, int] = a_size("whole images")  # (height, width) that the network sees at a time
     stride: tuple[int, int] = a_size("two thirds of the window")  # pixels between two windows

@@ -21,6 +21,7 @@ from deeplab_jax.metrics.calibration import CalibrationCounts, calibration
 from deeplab_jax.metrics.confusion import Outcomes, outcomes, scores
 from deeplab_jax.metrics.kappa import kappas
 from deeplab_jax.metrics.overlap_ratios import overlap
+from deeplab_jax.metrics.thresholds import ProbabilityCounts, best_thresholds
 from deeplab_jax.ops.tasks import Prediction
 
 _MAX_PENDING = 16  # images queued for boundary counting; bounds the memory of their maps
@@ -65,6 +66,7 @@ class Tally:
         self._images: list[Outcomes] = []
         self._surfaces: list[list[surface.SurfaceScores | None]] = []
         self._confidence: CalibrationCounts | None = None
+        self._probabilities: ProbabilityCounts | None = None
         self._boundary: boundary.BoundaryCounts | None = None
         self._trimap: boundary.TrimapCounts | None = None
         self._pool = concurrent.futures.ThreadPoolExecutor()
@@ -91,6 +93,11 @@ class Tally:
         parts = (np.asarray(part, dtype) for part, dtype in zip(counts, wide, strict=True))
         self._confidence = _added(self._confidence, CalibrationCounts(*parts))
 
+    def add_probabilities(self, counts: ProbabilityCounts) -> None:
+        """Probabilities of one image or more of a task of sigmoids, over all processes."""
+        wide = ProbabilityCounts(*(np.asarray(part, np.int64) for part in counts))
+        self._probabilities = _added(self._probabilities, wide)
+
     def add_maps(self, label: Integer[np.ndarray, "h w *maps"], prediction: Prediction) -> None:
         """Class maps of one of this process's images, without padding; counted by a thread."""
         self._pending.append(self._pool.submit(self._count_maps, label, prediction))
@@ -113,6 +120,8 @@ class Tally:
             rows = [[each and surface.SurfaceScores(*each) for each in row] for row in _gathered(self._surfaces)]
             tolerance = self.measures.surface_tolerance
             found["surface"] = surface.surfaces(rows, self._class_names, tolerance=tolerance)
+        if self._probabilities:
+            found["best_threshold"] = best_thresholds(self._probabilities, self._class_names[0 if self._maps else 1 :])
         if self.measures.calibration and self._confidence:
             found["calibration"] = calibration(self._confidence)
         if self.measures.boundary_iou:

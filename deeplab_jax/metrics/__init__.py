@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from deeplab_jax.metrics.kappa import cohen_kappa as cohen_kappa
     from deeplab_jax.metrics.overlap_ratios import overlap as overlap
     from deeplab_jax.metrics.surface import surface_scores as surface_scores
+    from deeplab_jax.metrics.thresholds import best_thresholds as best_thresholds
+    from deeplab_jax.metrics.thresholds import count_probabilities as count_probabilities
 else:
     _NAMES = {
         "bootstrap": ("image_counts", "confidence_interval"),
@@ -26,5 +28,6 @@ else:
         "kappa": ("cohen_kappa",),
         "overlap_ratios": ("overlap",),
         "surface": ("surface_scores",),
+        "thresholds": ("best_thresholds", "count_probabilities"),
     }
     __getattr__, __dir__ = registry.lazy_names(__name__, _NAMES)

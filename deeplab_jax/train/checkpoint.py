@@ -244,7 +244,7 @@ def restore_variables(
     Raises:
       UserError: if there is no intact checkpoint, or it holds a different network.
     """
-    folder = _locate(path.absolute(), prefer, say or _print)
+    folder = find_checkpoint(path.absolute(), prefer, say)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         saved = reader.metadata(folder / "state").item_metadata.tree
         averaged = bool(saved.get("ema"))
@@ -297,12 +297,14 @@ def _restore_args(target: Any, *, partial: bool = False) -> ocp.args.PyTreeResto
     return ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
 
 
-def _locate(path: pathlib.Path, prefer: Literal["best", "latest"], say: Say) -> pathlib.Path:
-    """An intact checkpoint in a workdir, in a checkpoint folder, or the one that `path` is."""
+def find_checkpoint(
+    path: pathlib.Path, prefer: Literal["best", "latest"] = "best", say: Say | None = None
+) -> pathlib.Path:
+    """An intact checkpoint in a workdir, in a checkpoint folder, or the one that `path` is; see `restore_variables`."""
     if path.is_dir() and path.name.isdecimal() and not (path / FOLDER).is_dir():
         return require_intact(path)
     directory = path / FOLDER if (path / FOLDER).is_dir() else path
-    found = find_intact(directory, prefer=prefer, say=say) if path.is_dir() else None
+    found = find_intact(directory, prefer=prefer, say=say or _print) if path.is_dir() else None
     if found is None:
         reason = "" if path.is_dir() else "there is no such folder; "
         raise UserError(f"no checkpoint in {path}: {reason}train first, or give --checkpoint=PATH")

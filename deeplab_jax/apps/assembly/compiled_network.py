@@ -20,7 +20,7 @@ from deeplab_jax.types import ApplyFn, DatasetInfo, UserError, Variables
 from deeplab_jax.validation import validate
 
 # Settings of inference that concern the scoring of a data set, and no image by itself.
-_OF_SCORING = ("protocol", "resize_labels", "center_crop", "measures")
+_OF_SCORING = ("protocol", "resize_labels", "center_crop", "measures", "threshold_split")
 
 Pixels = Num[np.ndarray, "_ _ bands"]
 Mask = Integer[np.ndarray, "_ _"] | Bool[np.ndarray, "_ _ classes"]

@@ -73,6 +73,11 @@ def make_evaluator(
             "config.inference.measures.trimap=True: counts pixels near boundaries between classes, and those of data "
             f"set {info.name} overlap; take boundary_iou or surface"
         )
+    if settings.measures.best_threshold and info.task == "multiclass":
+        raise UserError(
+            f"config.inference.measures.best_threshold=True: data set {info.name} is multiclass, where the likeliest "
+            "class is taken; leave it out"
+        )
     if options.on_host and jax.process_count() > 1:
         raise UserError(
             f"config.inference.{'crf' if options.crf else 'resize_shorter'}: evaluation with it runs in one "
@@ -124,8 +129,14 @@ def make_evaluator(
             "num_images": evaluation.num_images,
             "confusion": evaluation.confusion.tolist(),
             "task": info.task,
-            "protocol": {**protocol(config), "threshold": thresholds_of(options)},
+            "protocol": {
+                **protocol(config),
+                "threshold": thresholds_of(options),
+                "threshold_split": settings.threshold_split or None,
+            },
         }
+        if found := complete.get("best_threshold"):
+            complete["best_threshold"] = {**found, "split": config.data.eval_split}
         return dataclasses.replace(evaluation, scores=complete)
 
     return run

@@ -38,6 +38,7 @@ from deeplab_jax.export.program import (
     require_packages,
 )
 from deeplab_jax.files import whole, write_errors, write_whole
+from deeplab_jax.inference.predictor import PredictorOptions
 from deeplab_jax.ops.tasks import id_type
 from deeplab_jax.types import DatasetInfo, Normalization, UserError, Variables
 
@@ -172,7 +173,7 @@ def file_facts(
         },
         "inside_the_file": ["padding", "normalization", "network", "resize of the logits", "decision"],
         "normalization": {"mean": list(normalization.mean), "std": list(normalization.std)},
-        **_decision(info, thresholds_of(predictor_options(config, info))),
+        **_decision(info, predictor_options(config, info)),
         "class_names": list(info.class_names),
         "palette": [list(color) for color in info.palette],
         "ignore_label": info.ignore_label,
@@ -193,9 +194,12 @@ _MEANING = {
 }
 
 
-def _decision(info: DatasetInfo, thresholds: list[float] | None) -> dict[str, Any]:
+def _decision(info: DatasetInfo, options: PredictorOptions) -> dict[str, Any]:
     """What the outputs mean; the thresholds of sigmoids are in the file."""
-    return {"task": info.task, "meaning": _MEANING[info.task], **({"thresholds": thresholds} if thresholds else {})}
+    said: dict[str, Any] = {"task": info.task, "meaning": _MEANING[info.task]}
+    if thresholds := thresholds_of(options):
+        said |= {"thresholds": thresholds, "thresholds_chosen_on": options.settings.threshold_split or None}
+    return said
 
 
 def _size_rule(program: Program, file_format: Format) -> dict[str, Any]:

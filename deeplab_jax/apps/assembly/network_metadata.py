@@ -24,7 +24,7 @@ KEY = "deeplab_jax"  # of the text in a file's metadata
 OWN_LAYOUT = "deeplab_jax"  # the layout whose array names are our own paths
 _FORMAT_VERSION = 1
 _OF_TRAINING = ("pretrained", "remat")  # model settings used only in training
-_OF_PADDING = ("pad_to", "bucket")  # settings of inference without which the same image has another mask
+_OF_INFERENCE = ("pad_to", "bucket", "threshold", "threshold_split")  # without which the same image has another mask
 _INFO_FIELDS = tuple(field.name for field in dataclasses.fields(DatasetInfo) if field.name != "splits")
 _DTYPES = ("uint8", "uint16", "float32")
 _MAX_CLASSES, _MAX_CHANNELS, _MAX_SIDE = 65_536, 4_096, 16_384
@@ -52,7 +52,7 @@ def write_description(
         "layout": layout,
         "model": {name: value for name, value in model.items() if name not in _OF_TRAINING},
         "info": {name: getattr(info, name) for name in _INFO_FIELDS},
-        "inference": {name: getattr(inference or InferenceConfig(), name) for name in _OF_PADDING},
+        "inference": {name: getattr(inference or InferenceConfig(), name) for name in _OF_INFERENCE},
     }
     return json.dumps(description)
 
@@ -152,7 +152,7 @@ def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
 
 def _read_inference(known: Mapping[str, Any]) -> InferenceConfig:
     """The padding; of a file of before it was there, the default."""
-    padding = {name: known[name] for name in _OF_PADDING if name in known}
+    padding = {name: known[name] for name in _OF_INFERENCE if name in known}
     inference = from_dict({"inference": padding}).inference
     try:
         check(inference, "inference")

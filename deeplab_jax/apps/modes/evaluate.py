@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
 from deeplab_jax.apps.assembly.evaluation import score, write_evaluation
+from deeplab_jax.apps.assembly.kept_threshold import keep_threshold
 from deeplab_jax.apps.assembly.processes import explain_lost_process, join_processes
 from deeplab_jax.apps.assembly.several_protocols import evaluate_protocols
 from deeplab_jax.apps.pages.score_table import collapse_warning, format_table
@@ -52,6 +54,8 @@ def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> dic
     if jax.process_index() == 0:
         write_evaluation(workdir, evaluation)
         print(format_table(evaluation.scores))
+        if found := evaluation.scores.get("best_threshold"):
+            print(_keep(found, config, workdir, checkpoint))
         if warning := collapse_warning(evaluation.scores):
             print(f"warning: {warning}")
         print(
@@ -59,3 +63,11 @@ def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> dic
             f"compilation included); wrote {workdir / 'scores.json'}"
         )
     return evaluation.scores
+
+
+def _keep(found: Mapping[str, Any], config: Config, workdir: pathlib.Path, checkpoint: str) -> str:
+    """Keeps the threshold for the workdir's best checkpoint; returns what becomes of it, in one line."""
+    if checkpoint:
+        return "the threshold is not kept: --checkpoint names other weights than the workdir's best"
+    given = "; leave config.inference.threshold out to use it" if config.inference.threshold else ""
+    return f"the threshold is kept in {keep_threshold(workdir, found)}, for all that predicts with this workdir{given}"

@@ -98,6 +98,18 @@ def _further_lines(scores: Mapping[str, Any]) -> list[str]:
         lines.append(f"mean IoU between {low:.4f} and {high:.4f} in {interval['level']:.0%} of draws of the images")
     if (found := scores.get("overlap")) and scores.get("task", "multiclass") != "multiclass":
         lines += _overlap_lines(found)
+    if (protocol := scores.get("protocol", {})).get("threshold_split"):
+        same = protocol["threshold_split"] == protocol["split"]
+        chosen = (
+            f"threshold {', '.join(map(str, protocol['threshold']))}, chosen on split '{protocol['threshold_split']}'"
+        )
+        lines.append(f"{chosen}{', the one that is scored here: a score from elsewhere is fairer' if same else ''}")
+    if best := scores.get("best_threshold"):
+        lines += [
+            f"threshold with the greatest IoU of '{name}' on split '{best['split']}': {row['threshold']:g}, "
+            f"IoU {_number(row['iou']).strip()}; at 0.5 it is {_number(row['iou_at_even']).strip()}"
+            for name, row in best["per_class"].items()
+        ]
     if kappa := scores.get("cohen_kappa"):
         lines.append(f"Cohen's kappa {_number(kappa['kappa']).strip()}")
     if surface := scores.get("surface"):
