@@ -9,14 +9,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from deeplab_jax.data.sources.file_formats import JPEG, JPEG2000, PNG, WEBP, FileFormat
+from deeplab_jax.data.sources.jpeg2000_files import jpeg2000_size
 from deeplab_jax.types import UserError
 
 MAX_PIXELS = 89_478_485  # a quarter of a gigabyte of RGB; Pillow's own limit
 MAX_CHANNELS = 128  # OpenCV resizes at most this many at once
+MAX_BYTES = 2 << 30  # of the values of one image, which compressed files of a few bytes can announce
 
-_CODESTREAM = b"\xff\x4f\xff\x51"  # JPEG 2000: start of the codestream, then its size
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def check_bytes(num_values: int, itemsize: int, name: str) -> None:
+    """Raises UserError if so many values of so many bytes are more than one image may have."""
+    if num_values * itemsize > MAX_BYTES:
+        raise UserError(f"{name}: announces {num_values * itemsize / 2**30:.1f} GiB of values; cut it into tiles")
 
 
 class SizeLimit(NamedTuple):
@@ -82,32 +89,6 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def codestream_start(data: bytes) -> int | None:
-    """Where a JPEG 2000 file's codestream begins, behind the boxes of a .jp2 file; None: nowhere."""
-    if data.startswith(_CODESTREAM):
-        return 0
-    position = 0
-    while position + 16 <= len(data):
-        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
-        head = 8
-        if length == 1:
-            length, head = int.from_bytes(data[position + 8 : position + 16], "big"), 16
-        if kind == b"jp2c":
-            return position + head
-        if length < head:
-            return None
-        position += length
-    return None
-
-
-def _jpeg2000_size(data: bytes) -> tuple[int, int] | None:
-    start = codestream_start(data)
-    if start is None:
-        return None
-    right, bottom, left, top = (int.from_bytes(data[start + at : start + at + 4], "big") for at in (8, 12, 16, 20))
-    return bottom - top, right - left
-
-
 def _webp_size(data: bytes) -> tuple[int, int] | None:
     kind = data[12:16]
     if kind == b"VP8X":
@@ -120,4 +101,9 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-_READERS = {PNG: _png_size, JPEG: _jpeg_size, JPEG2000: _jpeg2000_size, WEBP: _webp_size}
+_READERS = {
+    PNG: _png_size,
+    JPEG: _jpeg_size,
+    JPEG2000: lambda data: jpeg2000_size(data, MAX_CHANNELS),
+    WEBP: _webp_size,
+}

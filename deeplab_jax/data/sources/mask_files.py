@@ -28,7 +28,8 @@ from deeplab_jax.data.sources.file_formats import (
     FileFormat,
     find_format,
 )
-from deeplab_jax.data.sources.image_sizes import SizeLimit, announced_size, check_size, codestream_start
+from deeplab_jax.data.sources.image_sizes import SizeLimit, announced_size, check_size
+from deeplab_jax.data.sources.jpeg2000_files import codestream_start
 from deeplab_jax.data.sources.npy_files import read_npy
 from deeplab_jax.data.sources.orientation import exif_orientation, turned
 from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture, require_format

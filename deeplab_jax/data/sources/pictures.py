@@ -8,12 +8,13 @@ import io
 from PIL import Image
 
 from deeplab_jax.data.sources.decoder_warnings import say_once
-from deeplab_jax.data.sources.file_formats import HEIF, JPEG, NPY, PNG, FileFormat, find_format
+from deeplab_jax.data.sources.file_formats import HEIF, JPEG, NPY, PNG, TIFF, FileFormat, find_format
 from deeplab_jax.data.sources.image_sizes import SizeLimit, TooLargeError, announced_size, check_size
 from deeplab_jax.types import UserError
 
 say_once()
 
+_TILE_TAGS = (323, 322)  # length and width
 _END_OF_PNG = b"IEND\xaeB`\x82"
 _START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"  # neither occurs within a scan
 
@@ -45,6 +46,10 @@ def open_picture(data: bytes, name: str, limit: SizeLimit | None = None) -> Imag
         raise UserError(f"{name}: is no readable image ({reason(error)}); copy it anew or save it as PNG") from None
     opened = (picture.height, picture.width)
     check_size(opened, name, limit)
+    if file_format is TIFF:  # a tile may be larger than the image, and is decoded whole
+        check_size(
+            tuple(picture.tag_v2.get(tag, 1) for tag in _TILE_TAGS), name, SizeLimit(max(limit.num_pixels, 1 << 20))
+        )
     if size not in (None, opened):
         raise UserError(f"{name}: is damaged (its header tells two sizes, {size} and {opened}); save it anew")
     return picture

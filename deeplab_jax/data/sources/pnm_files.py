@@ -13,6 +13,7 @@ from deeplab_jax.types import UserError
 # Whitespace and comments between two numbers of the header; one character of whitespace ends it.
 _GAP = rb"(?:\s|#[^\n]*\n)+"
 _HEADER = re.compile(rb"P([1-6])" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})")
+_MAX_DIGITS = 16
 _HIGHEST = re.compile(_GAP + rb"(\d{1,5})")
 
 
@@ -59,4 +60,7 @@ def _from_text(text: bytes, shape: tuple[int, int, int], *, is_bitmap: bool) -> 
     count = shape[0] * shape[1] * shape[2]
     if len(words) < count:
         raise ValueError("values are missing")
-    return np.array(words[:count]).astype(np.int64).reshape(shape)
+    words = words[:count]
+    if max(map(len, words)) > _MAX_DIGITS:  # an array of texts is as wide as the longest of them
+        raise ValueError("a value of too many digits")
+    return np.array(words).astype(np.int64).reshape(shape)

@@ -11,10 +11,11 @@ import tifffile
 from jaxtyping import Shaped, UInt8
 
 from deeplab_jax.data.sources.file_formats import find_format
-from deeplab_jax.data.sources.image_sizes import MAX_CHANNELS, SizeLimit, announced_size, check_size
+from deeplab_jax.data.sources.image_sizes import MAX_CHANNELS, SizeLimit, announced_size, check_bytes, check_size
 from deeplab_jax.data.sources.orientation import UPRIGHT, turned
 from deeplab_jax.types import UserError
 
+_MAX_PAGES = 4096  # each is read for what it is; a file can hold any number of them in a few bytes
 _MISSING_TAG = 42113  # GDAL_NODATA
 _ORIENTATION_TAG = 274
 _REDUCED, _TRANSPARENCY = 1, 4  # bits of a page's kind: a smaller copy of another; a mask of one's opaque pixels
@@ -81,6 +82,7 @@ def read_tiff(
             found = TiffFormat(_num_channels(series), series.dtype.name)
             if found.channels != channels and (channels is not None or found.channels > MAX_CHANNELS):
                 raise TiffChannelsError(name, found)
+            check_bytes(math.prod(series.shape), series.dtype.itemsize, name)
             values = series.asarray(maxworkers=1)  # the loader already runs threads
             return _as_shown(file, series, values)
     except UserError:
@@ -99,6 +101,8 @@ class TiffChannelsError(UserError):
 
 
 def _pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
+    if len(file.pages) > _MAX_PAGES:
+        raise ValueError(f"{len(file.pages)} pages; at most {_MAX_PAGES} are read")
     pages = [page.aspage() for page in file.pages]
     return [page for page in pages if not page.subfiletype & (_REDUCED | _TRANSPARENCY)]
 
@@ -122,6 +126,7 @@ def _check_layout(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, name
     if keyframe.is_tiled:
         # A tile may be larger than the image, and is decoded whole.
         check_size((keyframe.tilelength, keyframe.tilewidth), name, SizeLimit(max(limit.num_pixels, 1 << 20)))
+    check_bytes(math.prod(keyframe.chunks), keyframe.dtype.itemsize, name)
     if keyframe.compression in _LOSSLESS:
         return
     if keyframe.compression not in _WITH_OWN_HEADER:
@@ -133,7 +138,7 @@ def _check_layout(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, name
         segment = file.filehandle.read(length)
         segment_format = find_format(segment)
         size = announced_size(segment, segment_format, name) if segment_format else None
-        if size is not None and size[0] * size[1] > math.prod(expected):
+        if segment and (size is None or size[0] * size[1] > math.prod(expected)):
             raise UserError(f"{name}: is damaged (a part of it is larger than its header tells); save it anew")
 
 
@@ -162,7 +167,7 @@ def _inverted(values: np.ndarray, bits: int) -> np.ndarray:
     """Values of a file in which 0 is white."""
     if values.dtype.kind == "b":
         return ~values
-    return (2**bits - 1 - values.astype(np.int64)).astype(values.dtype) if values.dtype.kind == "u" else values
+    return values.dtype.type(2**bits - 1) - values if values.dtype.kind == "u" else values
 
 
 def _num_channels(series: tifffile.TiffPageSeries) -> int:

@@ -13,6 +13,7 @@ from PIL import Image
 from deeplab_jax.data.sources.file_formats import JPEG, PNG, find_format
 from deeplab_jax.data.sources.image_sizes import SizeLimit, TooLargeError, announced_size
 from deeplab_jax.data.sources.images import decode_image
+from deeplab_jax.data.sources.mask_files import read_stored
 from deeplab_jax.data.sources.tiff_files import read_tiff
 from deeplab_jax.types import UserError
 
@@ -128,3 +129,59 @@ def test_limits_are_inclusive():
     for limit in (SizeLimit(23), SizeLimit(24, 5)):
         with pytest.raises(TooLargeError):
             read_tiff(tiff(values), "a.tif", limit=limit)
+
+
+def test_more_bytes_than_an_image_has_are_refused_undecoded(monkeypatch):
+    flat = tiff(np.zeros((8, 8, 3), np.uint8), compression="deflate", photometric="rgb")
+    for code, value in ((256, 9000), (257, 9000), (277, 100)):  # width, height, samples of a pixel
+        flat = with_tag(flat, code, value)
+    deep = tiff(np.zeros((16, 16, 16), np.uint8), tile=(16, 16, 16), volumetric=True, compression="deflate")
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", None)
+    for data in (flat, with_tag(deep, 32998, 50_000_000)):  # a tile's depth
+        with pytest.raises(UserError, match=r"a.tif: announces \d+\.\d GiB of values"):
+            read_tiff(data, "a.tif")
+
+
+def test_tiles_that_pillow_would_decode_are_checked():
+    data = tiff(np.zeros((32, 32), np.uint8), tile=(16, 16), compression="deflate")
+    for code in (322, 323):
+        data = with_tag(data, code, 100_000)
+    with pytest.raises(TooLargeError):
+        decode_image(data, "a.tif")
+
+
+def test_a_chain_of_pages_has_an_end():
+    page = struct.pack("<H", 0) + bytes(4)
+    links = [struct.pack("<HI", 0, 8 + 6 * (k + 1)) for k in range(6000)]
+    data = b"II*\x00" + struct.pack("<I", 8) + b"".join(links) + page
+    with pytest.raises(UserError, match=r"^a\.tif: "):
+        read_stored(data, "a.tif")
+
+
+def test_a_netpbm_text_with_one_long_number_is_refused():
+    """As an array of texts it would take the longest number's length for each number: here 2 GB."""
+    with pytest.raises(UserError, match="a value of too many digits"):
+        read_stored(b"P2 100 200 255 " + b"1" * 100_000 + b" 1" * 20_000, "a.pgm")
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(40, struct.pack(">H", 16_384)), (24, struct.pack(">II", 1, 1))],
+    ids=["channels", "tiles"],
+)
+def test_a_jpeg_2000_of_too_many_parts_is_refused_undecoded(at, value):
+    data = bytearray(encode(Image.new("RGB", (900, 900)), "JPEG2000", no_jp2=True))
+    data[at : at + len(value)] = value
+    with pytest.raises(UserError, match="its header tells no size"):
+        decode_image(bytes(data), "a.j2k")
+
+
+def test_a_jpeg_2000_of_tiny_precincts_is_refused_undecoded():
+    picture = Image.new("L", (3000, 3000))
+    usual = encode(picture, "JPEG2000", no_jp2=True, precinct_size=(128, 128), codeblock_size=(64, 64))
+    assert decode_image(usual, "a.j2k").shape == (3000, 3000, 3)
+    place = usual.index(b"\xff\x52")
+    length = int.from_bytes(usual[place + 2 : place + 4], "big")
+    tiny = usual[: place + 14] + bytes(length - 12) + usual[place + 2 + length :]
+    with pytest.raises(UserError, match="its header tells no size"):
+        decode_image(tiny, "a.j2k")
