@@ -35,8 +35,8 @@ def count_probabilities(
       >>> import deeplab_jax as dl
       >>> label, probability = np.array([[[0], [1]]]), np.array([[[0.25], [0.75]]], np.float32)
       >>> counts = dl.metrics.count_probabilities(label, probability, ignore_label=255)
-      >>> np.argmax(counts.absent), np.argmax(counts.present)
-      (np.int64(249), np.int64(749))
+      >>> int(np.argmax(counts.absent)), int(np.argmax(counts.present))
+      (249, 749)
     """
     if label.ndim == 2:
         label, probabilities = label[..., None], probabilities[..., 1:]
