@@ -47,9 +47,9 @@ def open_picture(data: bytes, name: str, limit: SizeLimit | None = None) -> Imag
     opened = (picture.height, picture.width)
     check_size(opened, name, limit)
     if file_format is TIFF:  # a tile may be larger than the image, and is decoded whole
-        check_size(
-            tuple(picture.tag_v2.get(tag, 1) for tag in _TILE_TAGS), name, SizeLimit(max(limit.num_pixels, 1 << 20))
-        )
+        tags = getattr(picture, "tag_v2", {})
+        length, width = (tags.get(tag, 1) for tag in _TILE_TAGS)
+        check_size((length, width), name, SizeLimit(max(limit.num_pixels, 1 << 20)))
     if size not in (None, opened):
         raise UserError(f"{name}: is damaged (its header tells two sizes, {size} and {opened}); save it anew")
     return picture

@@ -82,7 +82,7 @@ def read_tiff(
             found = TiffFormat(_num_channels(series), series.dtype.name)
             if found.channels != channels and (channels is not None or found.channels > MAX_CHANNELS):
                 raise TiffChannelsError(name, found)
-            check_bytes(math.prod(series.shape), series.dtype.itemsize, name)
+            check_bytes(math.prod(series.shape), np.dtype(series.dtype).itemsize, name)
             values = series.asarray(maxworkers=1)  # the loader already runs threads
             return _as_shown(file, series, values)
     except UserError:
@@ -126,7 +126,7 @@ def _check_layout(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, name
     if keyframe.is_tiled:
         # A tile may be larger than the image, and is decoded whole.
         check_size((keyframe.tilelength, keyframe.tilewidth), name, SizeLimit(max(limit.num_pixels, 1 << 20)))
-    check_bytes(math.prod(keyframe.chunks), keyframe.dtype.itemsize, name)
+    check_bytes(math.prod(keyframe.chunks), np.dtype(keyframe.dtype).itemsize, name)
     if keyframe.compression in _LOSSLESS:
         return
     if keyframe.compression not in _WITH_OWN_HEADER:
