@@ -15,7 +15,7 @@ from deeplab_jax.data.sources.file_formats import JPEG, NPY, PNG, find_format
 from deeplab_jax.data.sources.image_sizes import SizeLimit
 from deeplab_jax.data.sources.npy_files import read_npy
 from deeplab_jax.data.sources.orientation import UPRIGHT, exif_orientation, turned
-from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture
+from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture, require_one_frame
 from deeplab_jax.types import UserError
 
 # OpenCV's own threads would compete with the loader's.
@@ -42,6 +42,7 @@ def decode_image(data: bytes, name: str, *, limit: SizeLimit | None = None) -> U
     if find_format(data) is NPY:
         return _rgb_of_array(read_npy(data, name, limit), name)
     picture = open_picture(data, name, limit)
+    require_one_frame(picture, data, name, "image")
     return turned(_decode_rgb(picture, data, name), exif_orientation(picture))
 
 

@@ -32,7 +32,7 @@ from deeplab_jax.data.sources.image_sizes import SizeLimit, announced_size, chec
 from deeplab_jax.data.sources.jpeg2000_files import codestream_start
 from deeplab_jax.data.sources.npy_files import read_npy
 from deeplab_jax.data.sources.orientation import exif_orientation, turned
-from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture, require_format
+from deeplab_jax.data.sources.pictures import ends_whole, load, open_picture, require_format, require_one_frame
 from deeplab_jax.data.sources.pnm_files import read_pnm
 from deeplab_jax.data.sources.tiff_files import num_pages, read_tiff
 from deeplab_jax.types import UserError
@@ -168,9 +168,8 @@ def _read_tiff(data: bytes, name: str, page: int | None) -> StoredMask:
 
 def _read_picture(data: bytes, name: str, page: int | None) -> StoredMask:
     picture = open_picture(data, name)
-    count = getattr(picture, "n_frames", 1)
-    if page is None and count > 1:
-        raise UserError(f"{name}: has {count} frames, of which one is the mask; save that alone as PNG")
+    if page is None:
+        require_one_frame(picture, data, name, "mask")
     load(picture, name)
     if picture.format == GIF.name and picture.mode == "P":
         picture = _without_grey_palette(picture)

@@ -10,6 +10,7 @@ from PIL import Image
 from deeplab_jax.data.sources.decoder_warnings import say_once
 from deeplab_jax.data.sources.file_formats import HEIF, JPEG, NPY, PNG, TIFF, FileFormat, find_format
 from deeplab_jax.data.sources.image_sizes import SizeLimit, TooLargeError, announced_size, check_size
+from deeplab_jax.data.sources.tiff_files import num_pages
 from deeplab_jax.types import UserError
 
 say_once()
@@ -71,6 +72,16 @@ def require_format(data: bytes, name: str) -> FileFormat:
     if file_format is None:
         raise UserError(f"{name}: is no readable image (unknown format); copy it anew or save it as PNG")
     return file_format
+
+
+def require_one_frame(picture: Image.Image, data: bytes, name: str, what: str) -> None:
+    """Raises UserError if a file holds several pictures, since nothing says which is meant.
+
+    The smaller copies of one picture in a TIFF do not count, nor what cameras put behind a JPEG (MPO).
+    """
+    count = num_pages(data) if find_format(data) is TIFF else getattr(picture, "n_frames", 1)
+    if count > 1 and find_format(data) is not JPEG:
+        raise UserError(f"{name}: has {count} frames, of which one is the {what}; save that alone as PNG")
 
 
 def ends_whole(data: bytes, file_format: FileFormat) -> bool:

@@ -186,3 +186,18 @@ def test_a_heic_file_names_the_package_that_reads_it(monkeypatch):
     data = (24).to_bytes(4, "big") + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(100)
     with pytest.raises(UserError, match=r"^a\.heic: is a HEIC file, which needs a package: pip install pillow-heif"):
         decode_image(data, "a.heic")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_several_frames_none_is_taken_in_silence(kind):
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "green", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    with pytest.raises(UserError, match=r"^a\.x: has 3 frames, of which one is the image; save that alone as PNG"):
+        decode_image(file.getvalue(), "a.x")
+
+
+def test_what_a_camera_puts_behind_a_jpeg_is_passed_over():
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6), "red").save(file, "MPO", save_all=True, append_images=[Image.new("RGB", (4, 3))])
+    assert decode_image(file.getvalue(), "a.jpg").shape == (6, 8, 3)
