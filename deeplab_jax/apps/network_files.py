@@ -22,6 +22,7 @@ from deeplab_jax.apps.import_weights import WEIGHTS_FILE, ReadOptions, read_weig
 from deeplab_jax.config import ModelConfig
 from deeplab_jax.files import whole, write_errors
 from deeplab_jax.inference.settings import InferenceConfig
+from deeplab_jax.train.checkpoint import find_checkpoint
 from deeplab_jax.types import DatasetInfo, UserError
 from deeplab_jax.weights.formats import safetensors_file
 from deeplab_jax.weights.formats.read import FORMATS, read_arrays
@@ -41,7 +42,7 @@ class Network(NamedTuple):
       notes: one line for each assumption about something that its file does not say.
       scores: content of scores.json; None: unknown.
       license_id: of the weights, as hubs spell it ('apache-2.0').
-      inference: how images are padded for it.
+      inference: how images go through it.
     """
 
     config: ModelConfig
@@ -146,8 +147,11 @@ def _flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf, np.float32) for name, leaf in traverse_util.flatten_dict(wanted, sep="/").items()}
 
 
-def read_scores(workdir: pathlib.Path) -> Mapping[str, Any] | None:
-    """The content of a workdir's scores.json, for its best checkpoint; None if there is none.
+def read_scores(workdir: pathlib.Path, checkpoint: str = "") -> Mapping[str, Any] | None:
+    """The content of a workdir's scores.json; None if there is none, or it is of another checkpoint.
+
+    Args:
+      checkpoint: whose scores are wanted; '': the best one's.
 
     Raises:
       UserError: if it cannot be read.
@@ -159,4 +163,9 @@ def read_scores(workdir: pathlib.Path) -> Mapping[str, Any] | None:
         scores = json.loads(path.read_text())
     except ValueError:
         raise UserError(f"cannot read {path}: write it again with --mode=evaluate") from None
-    return scores if isinstance(scores, dict) else None
+    if not isinstance(scores, dict):
+        return None
+    if "checkpoint" not in scores:  # written before it was named: then it was the best, unless chosen by hand
+        return None if checkpoint else scores
+    wanted = find_checkpoint(pathlib.Path(checkpoint) if checkpoint else workdir)
+    return scores if (workdir / str(scores["checkpoint"])).resolve() == wanted.resolve() else None

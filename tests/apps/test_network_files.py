@@ -13,10 +13,12 @@ import pytest
 
 from deeplab_jax.apps.import_weights import pretrained_variables
 from deeplab_jax.apps.modes.import_ import import_weights
-from deeplab_jax.apps.network_files import Network, read_network, write_network
+from deeplab_jax.apps.network_files import Network, read_network, read_scores, write_network
 from deeplab_jax.config import Config, PartConfig, PretrainedConfig
+from deeplab_jax.inference.settings import InferenceConfig
 from deeplab_jax.models.build import build_model
 from deeplab_jax.palettes import voc_palette
+from deeplab_jax.train.checkpoint import find_checkpoint
 from deeplab_jax.types import DatasetInfo, UserError
 from deeplab_jax.weights.formats.safetensors_file import read, read_metadata, write
 
@@ -78,6 +80,33 @@ def test_a_workdir_gives_its_best_checkpoint(network, tmp_path, file):
     config["model"]["num_classes"] = 0
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     assert_same(read_network(str(tmp_path / "run")), network)
+
+
+def test_what_decides_a_mask_comes_back_and_what_multiplies_its_cost_does_not(network, tmp_path):
+    settings = {"threshold": (0.3, 0.5, 0.7), "window": (65, 65), "resize_shorter": 64, "pad_to": (65, 97)}
+    inference = InferenceConfig(scales=(0.5, 1.0), flip=True, **settings)
+    write_network(tmp_path / "mine.safetensors", network._replace(inference=inference))
+    assert read_network(str(tmp_path / "mine.safetensors")).inference == InferenceConfig(**settings)
+
+
+def test_scores_are_quoted_for_the_checkpoint_that_they_are_of(file, tmp_path):
+    config = Config()
+    config.data.dataset, config.data.crop_size, config.data.batch_size = "shapes", (33, 33), 8
+    run = tmp_path / "run"
+    import_weights(config, run, str(file))
+    best = find_checkpoint(run)
+    scores = {"mean_iou": 0.5, "num_images": 2}
+    for named, quoted in (
+        ({}, True),
+        ({"checkpoint": f"checkpoints/{best.name}"}, True),
+        ({"checkpoint": "/x/7"}, False),
+    ):
+        (run / "scores.json").write_text(json.dumps(scores | named))
+        assert (read_scores(run) is not None) == quoted
+    assert read_scores(run, str(best)) is None
+    (run / "scores.json").write_text(json.dumps(scores | {"checkpoint": str(best), "step": 7}))
+    write_network(tmp_path / "card", read_network(str(run)))
+    assert "mean_iou 0.5000 on 2 images, at training step 7." in (tmp_path / "card" / "README.md").read_text()
 
 
 def test_an_own_file_is_a_start_for_training(network, file):

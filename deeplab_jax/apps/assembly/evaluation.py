@@ -57,7 +57,7 @@ def make_evaluator(
 ) -> Callable[[Variables], Evaluation]:
     """Returns variables -> Evaluation of the evaluation split; only the first call compiles.
 
-    The evaluation's `scores` are complete, as `write_evaluation` writes them to scores.json.
+    The evaluation's `scores` are what `write_evaluation` writes to scores.json, but for the checkpoint.
 
     Args:
       model: from `network.build`.
@@ -168,11 +168,23 @@ def protocol(config: Config) -> dict[str, Any]:
     }
 
 
-def write_evaluation(workdir: pathlib.Path, evaluation: Evaluation, suffix: str = "") -> None:
+def write_evaluation(
+    workdir: pathlib.Path, evaluation: Evaluation, checkpoint: pathlib.Path, suffix: str = ""
+) -> dict[str, Any]:
     """Writes scores.json and per_image.json, each atomically; `suffix` goes before the extension.
+
+    Args:
+      checkpoint: that was scored, from `find_checkpoint`.
+
+    Returns:
+      The content of scores.json.
 
     Raises:
       UserError: if the workdir cannot be written.
     """
-    write_whole(workdir / f"scores{suffix}.json", json.dumps(evaluation.scores, indent=1) + "\n")
+    folder, workdir_path = checkpoint.absolute(), workdir.absolute()
+    named = folder.relative_to(workdir_path) if folder.is_relative_to(workdir_path) else folder
+    scores = {**evaluation.scores, "step": int(checkpoint.name), "checkpoint": named.as_posix()}
+    write_whole(workdir / f"scores{suffix}.json", json.dumps(scores, indent=1) + "\n")
     write_whole(workdir / f"per_image{suffix}.json", json.dumps(evaluation.per_image, indent=1) + "\n")
+    return scores

@@ -104,7 +104,8 @@ def _score_lines(scores: Mapping[str, Any] | None) -> list[str]:
     named = {name: scores.get(name) for name in ("mean_iou", "pixel_accuracy", "mean_accuracy")}
     values = ", ".join(f"{name} {value:.4f}" for name, value in named.items() if isinstance(value, (int, float)))
     protocol = json.dumps(scores.get("protocol", {}))
-    return [f"{values} on {scores.get('num_images')} images.", "", f"Protocol: `{protocol}`"]
+    step = f", at training step {scores['step']}" if "step" in scores else ""
+    return [f"{values} on {scores.get('num_images')} images{step}.", "", f"Protocol: `{protocol}`"]
 
 
 def _inputs(config: ModelConfig, info: DatasetInfo) -> str:

@@ -24,14 +24,27 @@ KEY = "deeplab_jax"  # of the text in a file's metadata
 OWN_LAYOUT = "deeplab_jax"  # the layout whose array names are our own paths
 _FORMAT_VERSION = 1
 _OF_TRAINING = ("pretrained", "remat")  # model settings used only in training
-_OF_INFERENCE = ("pad_to", "bucket", "threshold", "threshold_split")  # without which the same image has another mask
+# Settings of inference without which the same image has another mask. Not what multiplies its cost (scales, flip) or
+# follows the network (crf): whoever loads it chooses those.
+_OF_INFERENCE = (
+    "pad_to",
+    "bucket",
+    "threshold",
+    "threshold_split",
+    "window",
+    "stride",
+    "blend",
+    "resize_shorter",
+    "resize_longer",
+    "resize_antialias",
+)
 _INFO_FIELDS = tuple(field.name for field in dataclasses.fields(DatasetInfo) if field.name != "splits")
 _DTYPES = ("uint8", "uint16", "float32")
 _MAX_CLASSES, _MAX_CHANNELS, _MAX_SIDE = 65_536, 4_096, 16_384
 
 
 class Description(NamedTuple):
-    """A network without its weights, the layout of their names in the file, and how images are padded for it."""
+    """A network without its weights, the layout of their names in the file, and how images go through it."""
 
     config: ModelConfig
     info: DatasetInfo
@@ -151,15 +164,16 @@ def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
 
 
 def _read_inference(known: Mapping[str, Any]) -> InferenceConfig:
-    """The padding; of a file of before it was there, the default."""
-    padding = {name: known[name] for name in _OF_INFERENCE if name in known}
-    inference = from_dict({"inference": padding}).inference
+    """What decides masks; of a file of before it was there, the defaults."""
+    stated = {name: known[name] for name in _OF_INFERENCE if name in known}
+    inference = from_dict({"inference": hashable(stated)}).inference
     try:
         check(inference, "inference")
     except UserError as error:
         raise ValueError(str(error)) from None
-    if max(*inference.pad_to, inference.bucket) > _MAX_SIDE:
-        raise ValueError(f"inference: images padded by more than {_MAX_SIDE} pixels")
+    sides = inference.bucket, inference.resize_shorter, inference.resize_longer
+    if max(*inference.pad_to, *inference.window, *sides) > _MAX_SIDE:
+        raise ValueError(f"inference: images padded by more than {_MAX_SIDE} pixels, or resized to more")
     return inference
 
 

@@ -18,6 +18,7 @@ from deeplab_jax.apps.assembly.processes import explain_lost_process
 from deeplab_jax.config import Config, InferenceConfig
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference.protocols import NOT_DESCRIBED, find_protocol
+from deeplab_jax.train.checkpoint import find_checkpoint
 from deeplab_jax.types import UserError
 from deeplab_jax.validation import validate
 
@@ -59,7 +60,8 @@ def evaluate_protocols(config: Config, workdir: pathlib.Path, checkpoint: str, n
     dataset = open_data.open_normalized(config, workdir)
     mesh = make_mesh(config)
     # All use the same weights: a protocol changes strides and rates, never a shape.
-    variables = network.load_variables(config, network.build(config, dataset.info), workdir, checkpoint, mesh)
+    path = find_checkpoint(pathlib.Path(checkpoint) if checkpoint else workdir)
+    variables = network.load_variables(config, network.build(config, dataset.info), workdir, str(path), mesh)
     found: dict[str, Mapping[str, Any]] = {}
     for name, changed in configs.items():
         if jax.process_index() == 0:
@@ -67,7 +69,7 @@ def evaluate_protocols(config: Config, workdir: pathlib.Path, checkpoint: str, n
         evaluation, _ = score(changed, network.build(changed, dataset.info), dataset, mesh, variables)
         found[name] = evaluation.scores
         if jax.process_index() == 0:
-            write_evaluation(workdir, evaluation, f"_{name}")
+            write_evaluation(workdir, evaluation, path, f"_{name}")
     if jax.process_index() == 0:
         write_whole(workdir / "protocols.json", json.dumps(summarize(found), indent=1) + "\n")
         print(format_side_by_side(found))

@@ -17,6 +17,7 @@ from deeplab_jax.apps.assembly.several_protocols import evaluate_protocols
 from deeplab_jax.apps.pages.score_table import collapse_warning, format_table
 from deeplab_jax.apps.request import CHECKPOINT, PROCESSES, Flag, Needs, Request
 from deeplab_jax.config import Config
+from deeplab_jax.train.checkpoint import find_checkpoint
 
 FLAGS = (
     CHECKPOINT,
@@ -49,10 +50,12 @@ def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> dic
     dataset = open_data.open_normalized(config, workdir)
     mesh = make_mesh(config)
     model = network.build(config, dataset.info)
-    variables = network.load_variables(config, model, workdir, checkpoint, mesh)
+    path = find_checkpoint(pathlib.Path(checkpoint) if checkpoint else workdir)
+    variables = network.load_variables(config, model, workdir, str(path), mesh)
     evaluation, seconds = score(config, model, dataset, mesh, variables)
+    scores: dict[str, Any] = dict(evaluation.scores)
     if jax.process_index() == 0:
-        write_evaluation(workdir, evaluation)
+        scores = write_evaluation(workdir, evaluation, path)
         print(format_table(evaluation.scores))
         if found := evaluation.scores.get("best_threshold"):
             print(_keep(found, config, workdir, checkpoint))
@@ -62,7 +65,7 @@ def evaluate(config: Config, workdir: pathlib.Path, checkpoint: str = "") -> dic
             f"{evaluation.num_images} images in {seconds:.1f} s ({evaluation.num_images / seconds:.1f} images/s, "
             f"compilation included); wrote {workdir / 'scores.json'}"
         )
-    return evaluation.scores
+    return scores
 
 
 def _keep(found: Mapping[str, Any], config: Config, workdir: pathlib.Path, checkpoint: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.export_check import find_check_images
@@ -67,7 +68,12 @@ def export(
     info = open_data.find_info(config, workdir)
     folder = pathlib.Path(output).expanduser() if output else workdir / FOLDER
     variables = network.load_variables(config, network.build(config, info), workdir, checkpoint)
-    scores = None if checkpoint else read_scores(workdir)
+    scores = read_scores(workdir, checkpoint)
+    if scores is None and (workdir / "scores.json").is_file() and set(names) & set(weights) - {_OWN_WEIGHTS}:
+        print(
+            "the model card quotes no scores: scores.json is not of this checkpoint (--mode=evaluate writes its own)",
+            file=sys.stderr,
+        )
     for name in [name for name in names if name in weights]:
         path = folder / (WEIGHTS_FILE if name == _OWN_WEIGHTS else name)
         trained = Network(

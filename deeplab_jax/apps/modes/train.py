@@ -198,7 +198,7 @@ def _make_evaluate(
             tqdm.write(f"warning: step {step}: {warning}")  # does not disturb a progress bar
         if checkpointer.is_best(evaluation.scores) and jax.process_index() == 0:
             try:
-                write_evaluation(workdir, evaluation)
+                write_evaluation(workdir, evaluation, workdir / FOLDER / str(step))
             except UserError as error:  # a full disk need not stop training: the next best scores are written again
                 tqdm.write(f"warning: step {step}: {error}; training goes on")
         return evaluation.scores

@@ -90,6 +90,7 @@ def run(config, dataset, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(open_data, "open_dataset", lambda config: dataset)
     monkeypatch.setattr(network, "build", lambda config, info: FromRedChannel())
     monkeypatch.setattr(network, "load_variables", lambda *args: VARIABLES)
+    monkeypatch.setattr(app, "find_checkpoint", lambda path: path / "checkpoints" / "7")
     small = {
         "plain": {"inference.bucket": 32, "inference.batch_size": 2},
         "resized": {"inference.resize_shorter": 41, "inference.resize_labels": True, "inference.bucket": 64},

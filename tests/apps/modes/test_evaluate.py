@@ -113,6 +113,7 @@ def evaluated(config, dataset, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(open_data, "open_dataset", lambda config: dataset)
     monkeypatch.setattr(network, "build", lambda config, info: FromRedChannel())
     monkeypatch.setattr(network, "load_variables", lambda *args: {"params": {"one": jnp.ones(())}})
+    monkeypatch.setattr(app, "find_checkpoint", lambda path: path / "checkpoints" / "7")
     app.evaluate(config, tmp_path)
     return tmp_path, capsys.readouterr().out
 
@@ -121,6 +122,7 @@ def test_scores_json_keeps_the_contract(evaluated, examples):
     workdir, _ = evaluated
     scores = json.loads((workdir / "scores.json").read_text())
     assert scores["num_images"] == len(SIZES)
+    assert (scores["step"], scores["checkpoint"]) == (7, "checkpoints/7")
     assert scores["confusion"] == count_slowly(examples).tolist()
     assert list(scores["iou_per_class"]) == list(NAMES)
     assert scores["iou_per_class"]["never"] is None
