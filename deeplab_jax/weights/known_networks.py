@@ -80,6 +80,7 @@ _BACKBONES = (
     _Signature("timm", "regnet", ("stem.conv.weight", "s1.b1.conv1.conv.weight")),
     _Signature("torchvision", "regnet", ("stem.0.weight", "trunk_output.block1.block1-0.f.a.0.weight")),
     _Signature("torchvision", "vit", ("conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight")),
+    _Signature("transformers", "MobileNetV1 under its own names", ("mobilenet_v1.conv_stem.convolution.weight",)),
     _Signature("transformers", "ViT", ("vit.embeddings.cls_token",)),
     _Signature("transformers", "DINOv2", ("embeddings.mask_token", "encoder.layer.0.layer_scale1.lambda1")),
     _Signature("torchvision", "inception_v3", ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch1x1.conv.weight")),

@@ -111,6 +111,15 @@ def fitting_layouts(shapes: ArrayShapes) -> list[str]:
     return [place.layout_name for place in _fitting(shapes, "", registry.module_names(_LAYOUTS), [])]
 
 
+def find_layout(path: str, shapes: ArrayShapes) -> WeightLayout:
+    """The layout of the network among these names, at whatever prefix.
+
+    Raises:
+      UserError: if there is none, or more than one; it says what the file is, where that is known.
+    """
+    return _find_place(path, shapes, "").layout
+
+
 def say_left_out(left_out: Mapping[str, int]) -> tuple[str, ...]:
     """A line that lists what of a file is not used, if anything is."""
     if not left_out:
