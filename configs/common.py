@@ -14,6 +14,7 @@ from deeplab_jax.config import (
     Config,
     DataConfig,
     InferenceConfig,
+    LossConfig,
     ModelConfig,
     OptimizerConfig,
     PartConfig,
@@ -127,6 +128,65 @@ def v3_mobilenet_v2_paper() -> Config:
     return config
 
 
+def on_cityscapes(config: Config) -> Config:
+    """Adapts a recipe of v3 or v3+ in place to Cityscapes (1706.05587, sec. 4.5): crop 769, 90,000 steps."""
+    config.data = DataConfig(dataset="cityscapes", batch_size=16, crop_size=(769, 769))
+    config.train.num_steps = 90_000
+    config.inference.pad_to = (1025, 2049)
+    return config
+
+
+def torchvision_reference(backbone: str) -> Config:
+    """DeepLab v3 as torchvision's references/segmentation/train.py trains it: 8 x 4 images, 30 epochs, crop 480.
+
+    There the shorter side is resized to 0.5 to 2 times 520; here scales are relative to the image, of which COCO's are
+    mostly 480 high or wide. There biases and batch norm decay as well.
+    """
+    preset = PRESETS["torchvision"]
+    return Config(
+        model=ModelConfig(
+            backbone=PartConfig(**preset.part(backbone)),
+            head=PartConfig(**preset.part("aspp.aspp")),
+            auxiliary=PartConfig(**preset.part("auxiliary.auxiliary", feature="penultimate")),
+            output_stride=8,
+            align_corners=False,
+            batch_norm=BatchNormConfig(decay=0.9),
+        ),
+        data=DataConfig(
+            dataset="coco_voc", batch_size=32, crop_size=(480, 480), min_scale=260 / 480, max_scale=1040 / 480
+        ),
+        loss=LossConfig(side_weight=0.5),
+        optimizer=OptimizerConfig(
+            learning_rate=0.02, weight_decay=1e-4, learning_rate_multipliers={"auxiliary/.*": 10.0}
+        ),
+        train=TrainConfig(num_steps=30 * 92_518 // 32),
+        inference=InferenceConfig(resize_shorter=520),
+    )
+
+
+def mmseg_v3plus_resnet50(dataset: str, num_steps: int) -> Config:
+    """mmsegmentation's deeplabv3plus_r50-d8 on crops of 512: 4 x 4 images, poly down to 1e-4, photometric distortion.
+
+    There images are first resized to 512 pixels of the shorter side; here scales are relative to the image.
+    """
+    preset = PRESETS["mmseg"]
+    data = _VOC if dataset == "voc" else {"dataset": dataset}
+    return Config(
+        model=ModelConfig(
+            backbone=PartConfig(**preset.part("resnet.resnet50")),
+            head=PartConfig(**preset.part("v3plus.v3plus", atrous_rates=(12, 24, 36), rates_output_stride=8)),
+            auxiliary=PartConfig(**preset.part("auxiliary.auxiliary", feature="penultimate", channels=256)),
+            output_stride=8,
+            align_corners=False,
+            batch_norm=BatchNormConfig(decay=0.9),
+        ),
+        data=DataConfig(**data, batch_size=16, crop_size=(512, 512), max_class_share=0.75, photometric=True),
+        loss=LossConfig(side_weight=0.4),
+        optimizer=OptimizerConfig(learning_rate=0.01, end_learning_rate=1e-4, weight_decay=5e-4),
+        train=TrainConfig(num_steps=num_steps),
+    )
+
+
 def fcn_paper(head: str) -> Config:
     """FCN (1605.06211, sec. 4.3): whole images one at a time, momentum 0.99, a fixed learning rate.
 
@@ -165,14 +225,14 @@ def v3plus_paper() -> Config:
 def mobilenet_v2_finetune() -> Config:
     """A light v3+ on MobileNetV2, for fine-tuning from ImageNet weights on a small data set.
 
-    Batch norm statistics decay fast, since such runs are short.
+    Batch norm statistics decay fast, and faster at the start, since such runs are short.
     """
     return Config(
         model=ModelConfig(
             backbone=PartConfig("mobilenet_v2.mobilenet_v2"),
             head=PartConfig("v3plus.v3plus", {"separable": True, "logits_stddev": 0.06}),
             normalization="minus_one_to_one",
-            batch_norm=BatchNormConfig(decay=0.99),
+            batch_norm=BatchNormConfig(decay=0.99, start_correction=True),
         ),
         optimizer=OptimizerConfig(learning_rate=0.01, weight_decay=4e-5),
     )

@@ -20,6 +20,7 @@ from deeplab_jax.train.writer import MetricWriter
 from deeplab_jax.types import Batch, Loader, Metrics, UserError
 
 Evaluate = Callable[[int, TrainState], Mapping[str, Any]]  # (step, state) -> scores
+_LARGE_GAP = 0.3  # between the pixel accuracies of training and evaluation, for a warning
 Augment = Callable[[Any], Batch]  # the loader's batch, on the devices -> crops
 
 
@@ -65,13 +66,16 @@ def train_loop(
     window, idle = Window(batch_size), IdleTime()
     guard = _NonfiniteGuard(settings.max_nonfinite_steps, loader, checkpointer, progress)
     pending: tuple[int, Any] | None = None
+    accuracy = 0.0  # of the last batch
 
     def look_back() -> None:
+        nonlocal accuracy
         if pending is None:
             return
         step, metrics = pending[0], _fetch(pending[1], window)
         guard.check(step, skipped=bool(metrics["skipped"]))
         window.add(metrics)
+        accuracy = float(metrics["pixel_accuracy"])
         progress.advance(metrics, window)
         if step % settings.log_every == 0 or step == settings.num_steps:
             point = window.flush()
@@ -98,6 +102,8 @@ def train_loop(
         scores = evaluate(step, state) if is_evaluated else None
         if scores is not None:
             progress.say(f"step {step}: {_describe(scores)}")
+            if warning := _gap(accuracy, scores):
+                progress.say(f"warning: step {step}: {warning}")
         if is_saved or (scores is not None and checkpointer.is_best(scores)):
             refusal = checkpointer.save(step, state, data=loader.get_state(), scores=scores, required=is_end)
             if refusal:
@@ -124,6 +130,18 @@ def _describe(scores: Mapping[str, Any]) -> str:
         "nothing to score"
         if mean_iou is None
         else f"mean IoU {mean_iou:.4f}, pixel accuracy {scores['pixel_accuracy']:.4f}"
+    )
+
+
+def _gap(accuracy: float, scores: Mapping[str, Any]) -> str:
+    """What to do where training and evaluation part; '' where they do not."""
+    evaluated = scores.get("pixel_accuracy")
+    if evaluated is None or accuracy - evaluated < _LARGE_GAP:
+        return ""
+    return (
+        f"pixel accuracy is {accuracy:.2f} on the last batch and {evaluated:.2f} in the evaluation: early in a run "
+        "batch norm's running statistics lag (config.model.batch_norm.start_correction=True, or a lower decay); if it "
+        "lasts, the images of the two splits differ, or those of training are learned by heart"
     )
 
 

@@ -62,14 +62,14 @@ class ToyLoader:
         self.position = state["position"]
 
 
-def run(workdir, loader, *, scores=lambda step: 0.1 * step, settings=SETTINGS):
+def run(workdir, loader, *, scores=lambda step: 0.1 * step, accuracy=0.5, settings=SETTINGS):
     """One start of the command: from the newest checkpoint where there is one. Returns (state, steps evaluated)."""
     evaluated = []
     state, step, mesh = make_toy(num_steps=NUM_STEPS, dropout=0.3, ema_decay=0.9)
 
     def evaluate(number, state):
         evaluated.append(number)
-        return {"mean_iou": scores(number), "iou_per_class": {}, "pixel_accuracy": 0.5}
+        return {"mean_iou": scores(number), "iou_per_class": {}, "pixel_accuracy": accuracy}
 
     with StopSignal() as stop, Checkpointer(workdir / FOLDER, keep=2, config={}) as checkpointer:
         if checkpointer.latest_step is not None:
@@ -108,6 +108,12 @@ def steps_in(workdir):
 def uninterrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("uninterrupted")
     return workdir, run(workdir, ToyLoader())
+
+
+@pytest.mark.parametrize(("accuracy", "warned"), [(0.5, False), (0.0, True)])
+def test_a_gap_between_training_and_evaluation_is_told(tmp_path, capsys, accuracy, warned):
+    run(tmp_path, ToyLoader(), accuracy=accuracy)
+    assert ("start_correction=True" in capsys.readouterr().out) == warned
 
 
 def test_ends_exactly_at_the_last_step_evaluated_and_saved(uninterrupted):
