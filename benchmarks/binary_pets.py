@@ -6,7 +6,7 @@ PETS has JPEGImages, SegmentationClass and ImageSets, with ids 0 (background), 1
 here the animal's). In FOLDER masks are called NAME_mask, and are grey PNG, RGBA PNG or TIFF of one bit in turn. Nothing
 says what they hold. Then, with no further work:
 
-python main.py --config=configs/pets_cpu.py --config.data.dataset=folder --config.data.root=FOLDER --workdir=DIR \
+python main.py --config=configs/pets_binary_cpu.py --config.data.root=FOLDER --workdir=DIR \
     --config.model.pretrained.source=mobilenet_v2_imagenet_tfslim_folded.npz [--mode=lint]
 """
 

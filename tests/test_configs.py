@@ -20,6 +20,7 @@ from deeplab_jax.validation import validate, warnings_for
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
 INFO = DatasetInfo("any", 21, 255, ("thing",) * 21, ((0, 0, 0),) * 21, {})
+BINARY = DatasetInfo("any", 2, 255, ("ground", "thing"), ((0, 0, 0),) * 2, {}, task="binary")
 
 
 def check(config):
@@ -27,8 +28,9 @@ def check(config):
     validate(config)
     assert not warnings_for(config, training=True)
     mesh = make_mesh(1)
-    step = build_step(config, INFO, mesh)
-    new_state, metrics = jax.eval_shape(step.train_step, step.state, abstract_batch(config, INFO, mesh))
+    info = BINARY if config.data.task == "binary" else INFO
+    step = build_step(config, info, mesh)
+    new_state, metrics = jax.eval_shape(step.train_step, step.state, abstract_batch(config, info, mesh))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new_state) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), step.state
     )
