@@ -216,6 +216,23 @@ PRESETS: Mapping[str, Preset] = {
             "aspp": {"rates_output_stride": 0, "dropout": 0.1, "epsilon": 1e-5},
         },
     ),
+    # KerasHub: v3+ without a dilated backbone
+    "keras_hub": Preset(
+        align_corners=False,
+        normalization="imagenet",
+        arguments={
+            "resnet": _FIRST_UNIT,
+            "v3plus": {
+                "atrous_rates": (6, 12, 18),
+                "rates_output_stride": 0,
+                "num_decoder_convs": 1,
+                "decoder_kernel_size": 1,
+                "dropout": 0.0,
+                "epsilon": 1e-3,
+            },
+        },
+        running_variance="biased",
+    ),
     # kazuto1011/deeplab-pytorch: v2, from the authors' Caffe
     "kazuto": Preset(
         align_corners=False,

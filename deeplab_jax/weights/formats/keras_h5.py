@@ -1,7 +1,8 @@
 """Keras weights in HDF5 (.h5): every numeric data set, by its path.
 
 Keras stores layer/layer/kernel:0 (version 2) or layer/model/layer/kernel (version 3), the layer's group followed by the
-variable's own name, within a group 'model_weights' if the whole model is saved. Here this becomes layer/kernel.
+variable's own name, within a group 'model_weights' if the whole model is saved. Here this becomes layer/kernel. The
+names in Keras 3's .weights.h5, layers/model/layers/layer/vars/0, stay as they are.
 
 libhdf5 can crash on a damaged file, and so reads in a process of its own: `python -m ...keras_h5 FILE NPZ`.
 """
@@ -93,7 +94,7 @@ def _read_here(path: str) -> dict[str, np.ndarray]:
 def weight_name(source: str) -> str:
     """'model_weights/conv/conv/kernel:0' -> 'conv/kernel'."""
     parts = source.removeprefix(f"{_WEIGHTS}/").removesuffix(":0").split("/")
-    while parts[0] in parts[1:-1]:
+    while parts[0] != "layers" and parts[0] in parts[1:-1]:  # 'layers' has every network of Keras 3's .weights.h5
         parts = parts[parts.index(parts[0], 1) :]
     return "/".join(parts)
 
