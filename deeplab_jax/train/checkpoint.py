@@ -75,9 +75,14 @@ class Checkpointer:
         """Step of the latest complete checkpoint, or None."""
         return self._manager.latest_step()
 
+    @property
+    def best_step(self) -> int | None:
+        """The step of the checkpoint with the highest mean IoU; None if none is scored."""
+        return self._manager.best_step()
+
     def is_best(self, scores: Mapping[str, Any]) -> bool:
         """Whether no checkpoint has a higher mean IoU."""
-        best = self._manager.best_step()
+        best = self.best_step
         known = self._manager.metrics(best) if best is not None else None
         return known is None or _rank(scores) >= _rank(known)
 

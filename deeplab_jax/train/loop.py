@@ -43,8 +43,8 @@ def train_loop(
     The metrics of a step are fetched after the next one has been dispatched, so the device never waits for the host;
     batches are prepared and transferred while it computes. How long it still had to wait for one is logged separately
     from the step's own time and from the time to fetch metrics. A checkpoint is written every `checkpoint_every` steps,
-    after each evaluation that is the best so far, at the end and on a stop signal; a full disk ends the run only in the
-    last two cases.
+    after each evaluation that is the best so far, at the end (which `patience` may bring forward) and on a stop signal;
+    a full disk ends the run only in the last two cases.
 
     Args:
       state: the initial state; it is donated.
@@ -82,7 +82,13 @@ def train_loop(
             progress.point(step, point)
             writer.write(step, point)
 
-    for step in range(start + 1, settings.num_steps + 1):
+    def is_out_of_patience(step: int) -> bool:
+        # Counted from the checkpoints, so that a resumed run ends where an uninterrupted one does.
+        since_best = step - (checkpointer.best_step or 0)
+        return bool(settings.patience) and since_best >= settings.patience * settings.eval_every
+
+    last = start if is_out_of_patience(start) else settings.num_steps
+    for step in range(start + 1, last + 1):
         asked = time.perf_counter()
         batch = shard_batch(next(loader), mesh)
         window.add_times(data=idle.since(asked), host=idle.before(asked))
@@ -104,7 +110,11 @@ def train_loop(
             progress.say(f"step {step}: {_describe(scores)}")
             if warning := _gap(accuracy, scores):
                 progress.say(f"warning: step {step}: {warning}")
-        if is_saved or (scores is not None and checkpointer.is_best(scores)):
+        is_best = scores is not None and checkpointer.is_best(scores)
+        if scores is not None and not is_best and not is_end and is_out_of_patience(step):
+            progress.say(f"step {step}: no better mean IoU in {settings.patience} evaluations: the run ends")
+            is_saved = is_end = True
+        if is_saved or is_best:
             refusal = checkpointer.save(step, state, data=loader.get_state(), scores=scores, required=is_end)
             if refusal:
                 progress.say(f"warning: step {step}: {refusal}; training goes on")

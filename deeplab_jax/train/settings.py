@@ -53,5 +53,7 @@ class TrainConfig:
     max_nonfinite_steps: int = at_least(1, default=3)  # consecutive skipped updates that end the run
     log_every: int = at_least(1, default=50)
     eval_every: int = at_least(1, default=1_000)
+    # Evaluations in a row without a new best mean IoU after which the run ends; 0: it never ends early.
+    patience: int = at_least(0, default=0)
     checkpoint_every: int = at_least(1, default=1_000)
     keep_checkpoints: int = at_least(1, default=2)  # most recent ones, in addition to the best

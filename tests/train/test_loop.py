@@ -116,6 +116,17 @@ def test_a_gap_between_training_and_evaluation_is_told(tmp_path, capsys, accurac
     assert ("start_correction=True" in capsys.readouterr().out) == warned
 
 
+def test_a_run_without_progress_ends_early_and_stays_ended(tmp_path, capsys):
+    settings = dataclasses.replace(SETTINGS, eval_every=2, patience=2)
+    options = {"scores": lambda step: 0.5 - abs(step - 4) / 10, "settings": settings}
+    state, evaluated = run(tmp_path, ToyLoader(), **options)
+    assert evaluated == [2, 4, 6, 8]
+    assert int(state.step) == 8
+    assert "step 8: no better mean IoU in 2 evaluations: the run ends" in capsys.readouterr().out
+    state, evaluated = run(tmp_path, ToyLoader(), **options)
+    assert (int(state.step), evaluated) == (8, [])
+
+
 def test_ends_exactly_at_the_last_step_evaluated_and_saved(uninterrupted):
     workdir, (state, evaluated) = uninterrupted
     assert state.step == NUM_STEPS

@@ -30,6 +30,7 @@ _FREE = (
     "model.remat",
     "train.log_every",
     "train.eval_every",
+    "train.patience",
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "data.num_workers",
