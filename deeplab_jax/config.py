@@ -63,7 +63,12 @@ def from_dict(settings: Mapping[str, Any]) -> Config:
     """The inverse of `to_dict`, also after a round trip through JSON.
 
     Fields missing from an older config get their defaults; fields unknown to this version are ignored.
+
+    Raises:
+      ValueError: if `settings` is no mapping.
     """
+    if not isinstance(settings, Mapping):
+        raise ValueError("no object of settings")
     return _filled(Config(), settings)
 
 

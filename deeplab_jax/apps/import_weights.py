@@ -162,7 +162,7 @@ def adopt_model(config: Config, workdir: pathlib.Path, overrides: Mapping[str, A
         return config
     try:
         model = model_config(json.loads(path.read_text())["model"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot read {path} ({error}): import the weights again, into a new --workdir") from None
     padded = {"inference.pad_to", "inference.bucket"} & overrides.keys()
     inference = config.inference if padded else without_padding(config.inference)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
+from deeplab_jax.apps.assembly import records
 from deeplab_jax.apps.assembly.model_card import MARK, NO_LICENSE, model_card
 from deeplab_jax.apps.assembly.network_metadata import KEY, OWN_LAYOUT, write_description
 from deeplab_jax.apps.assembly.peer_network import find_peer, is_same, peer_arrays
@@ -156,14 +156,8 @@ def read_scores(workdir: pathlib.Path, checkpoint: str = "") -> Mapping[str, Any
     Raises:
       UserError: if it cannot be read.
     """
-    path = workdir / "scores.json"
-    if not path.is_file():
-        return None
-    try:
-        scores = json.loads(path.read_text())
-    except ValueError:
-        raise UserError(f"cannot read {path}: write it again with --mode=evaluate") from None
-    if not isinstance(scores, dict):
+    scores = records.read_object(workdir / "scores.json")
+    if scores is None:
         return None
     if "checkpoint" not in scores:  # written before it was named: then it was the best, unless chosen by hand
         return None if checkpoint else scores

@@ -90,7 +90,7 @@ def read_description(text: str, path: str) -> Description:
                 f"{path}: was written by deeplab_jax {str(known.get('version'))[:20]!r}, whose format {version} this "
                 f"version ({deeplab_jax.__version__}) does not know: update deeplab_jax"
             )
-        info = _read_info(_mapping(known.get("info"), "info"))
+        info = read_info(_mapping(known.get("info"), "info"))
         model = _mapping(known.get("model"), "model")
         config = from_dict({"model": hashable(model)}).model
         config.pretrained = PretrainedConfig()
@@ -132,7 +132,12 @@ def _check_config(config: ModelConfig, model: Mapping[str, Any]) -> None:
         raise ValueError(f"{unknown[0]} is no setting of this version ({deeplab_jax.__version__})")
 
 
-def _read_info(known: Mapping[str, Any]) -> DatasetInfo:
+def read_info(known: Mapping[str, Any]) -> DatasetInfo:
+    """The classes and images of a network, from fields of any origin; the sizes of splits are none of them.
+
+    Raises:
+      ValueError: at the first field that is missing, or has an invalid value.
+    """
     known = {"task": "multiclass", **known}  # files of before there were others
     if set(known) != set(_INFO_FIELDS):
         raise ValueError(f"info must have {', '.join(_INFO_FIELDS)}")

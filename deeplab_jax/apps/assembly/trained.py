@@ -28,7 +28,7 @@ def read_config(workdir: pathlib.Path) -> Config | None:
         return None
     try:
         return from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot read {path} ({reason}): give --config, or another --workdir") from None
 

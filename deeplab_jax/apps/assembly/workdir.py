@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from deeplab_jax.apps.assembly import network_metadata
 from deeplab_jax.config import Config, differences, to_dict
 from deeplab_jax.files import write_whole
 from deeplab_jax.train.checkpoint import FOLDER
@@ -55,6 +56,8 @@ _ALLOWED = (
     *(f"loss.{name}" for name in ("class_weights", "top_k_fraction", "top_k_ramp_steps", "side_weight")),
 )  # fmt: skip
 
+# Fields of dataset.json that older runs did not write.
+_BEFORE = {"channels": 3, "dtype": "uint8", "channel_mean": [], "channel_std": []}
 _FORMER_LOSS = "cross_entropy.softmax_cross_entropy"  # the default of loss.name before data sets had tasks
 
 
@@ -106,12 +109,10 @@ def read_info(path: pathlib.Path) -> DatasetInfo:
       UserError: if the file cannot be read.
     """
     try:
-        known = json.loads(path.read_text())
-        known["palette"] = tuple(tuple(color) for color in known["palette"])
-        for name in ("class_names", "channel_mean", "channel_std"):
-            known[name] = tuple(known.get(name, ()))
-        return DatasetInfo(**known)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        known = {**_BEFORE, **json.loads(path.read_text())}
+        splits = dict(known.pop("splits"))
+        return dataclasses.replace(network_metadata.read_info(known), splits=splits)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"cannot read {path} ({error}): remove it, and the data set is opened instead") from None
 
 

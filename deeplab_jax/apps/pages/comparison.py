@@ -14,9 +14,10 @@ from deeplab_jax import visualize
 from deeplab_jax.apps import import_weights
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
+from deeplab_jax.apps.assembly.records import read_images, read_object, read_scores
 from deeplab_jax.apps.assembly.workdir import CONFIG_FILE, DATASET_FILE
 from deeplab_jax.apps.pages.charts import data_uri
-from deeplab_jax.apps.pages.run_report import read_json, render_page
+from deeplab_jax.apps.pages.run_report import render_page
 from deeplab_jax.apps.pages.score_table import class_rows
 from deeplab_jax.config import Config, DataConfig, differences, from_dict
 from deeplab_jax.data.dataset import example_name
@@ -123,14 +124,14 @@ def read_run(workdir: pathlib.Path) -> Run:
     Raises:
       UserError: if it was not evaluated.
     """
-    scores = read_json(workdir / "scores.json")
+    scores = read_scores(workdir / "scores.json")
     if scores is None:
         raise UserError(f"--compare: {workdir} holds no scores.json; write it with --mode=evaluate --workdir={workdir}")
-    rows = read_json(workdir / "per_image.json") or []
+    rows = read_images(workdir / "per_image.json")
     return Run(
         name=workdir.name,
         workdir=workdir,
-        settings=read_json(workdir / CONFIG_FILE) or {},
+        settings=read_object(workdir / CONFIG_FILE, "restore it") or {},
         scores=scores,
         per_image={row["name"]: row["mean_iou"] for row in rows if row["mean_iou"] is not None},
     )
@@ -239,6 +240,6 @@ def _settings_that_differ(first: Run, second: Run) -> list[str]:
 
 def _colors(run: Run) -> list[list[int]]:
     """RGB of each class, from the workdir, else VOC's."""
-    known = (read_json(run.workdir / DATASET_FILE) or {}).get("palette")
+    known = (read_object(run.workdir / DATASET_FILE, "remove it") or {}).get("palette")
     num_classes = len(run.scores["iou_per_class"])
     return known if known and len(known) == num_classes else [list(color) for color in voc_palette(num_classes)]

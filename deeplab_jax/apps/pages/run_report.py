@@ -17,6 +17,7 @@ from deeplab_jax import visualize
 from deeplab_jax.apps.assembly import network, open_data
 from deeplab_jax.apps.assembly.devices import make_mesh
 from deeplab_jax.apps.assembly.predictor_settings import predictor_options
+from deeplab_jax.apps.assembly.records import read_images, read_metrics, read_object, read_scores
 from deeplab_jax.apps.pages.charts import data_uri, line_chart, reliability_chart
 from deeplab_jax.apps.pages.score_table import ClassRow, class_rows
 from deeplab_jax.config import Config, to_dict
@@ -24,7 +25,7 @@ from deeplab_jax.data.dataset import example_name
 from deeplab_jax.files import write_whole
 from deeplab_jax.inference.predictor import Segmenter, make_segmenter
 from deeplab_jax.metrics.confusion import outcomes
-from deeplab_jax.types import DatasetInfo, Example, ExampleSource, UserError
+from deeplab_jax.types import DatasetInfo, Example, ExampleSource
 
 NUM_EXAMPLES = 4  # number of best images, and of worst ones
 NUM_CONFUSIONS = 6
@@ -92,7 +93,7 @@ def report(config: Config, workdir: pathlib.Path) -> None:
     segment = make_segmenter(model.apply, variables, predictor_options(config, dataset.info))
 
     lines = read_metrics(workdir / "metrics.jsonl")
-    best, worst = best_and_worst(read_json(workdir / "per_image.json") or [], NUM_EXAMPLES)
+    best, worst = best_and_worst(read_images(workdir / "per_image.json"), NUM_EXAMPLES)
     source = dataset.open_split(config.data.eval_split)
     content = Content(
         config=config,
@@ -100,26 +101,13 @@ def report(config: Config, workdir: pathlib.Path) -> None:
         curves=curves_of(lines),
         num_steps=max((line["step"] for line in lines), default=None),
         seconds=training_seconds(lines, config.data.batch_size),
-        scores=read_json(workdir / "scores.json"),
+        scores=read_scores(workdir / "scores.json"),
         best=draw_samples(segment, source, best, dataset.info),
         worst=draw_samples(segment, source, worst, dataset.info),
-        protocols=read_json(workdir / "protocols.json"),
+        protocols=read_object(workdir / "protocols.json"),
     )
     write_report(content, workdir)
     print(f"wrote {workdir / 'report.html'}")
-
-
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, empty if it does not exist. Lines truncated by a crash are skipped."""
-    if not path.exists():
-        return []
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return lines
 
 
 def curves_of(lines: Iterable[Mapping[str, Any]]) -> list[Curve]:
@@ -306,13 +294,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
         else:
             flat.append((f"{prefix}{key}", value))
     return flat
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """The file's content; None if there is no such file."""
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: is damaged ({error}); write it again with --mode=evaluate") from None

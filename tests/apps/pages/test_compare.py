@@ -112,7 +112,7 @@ def test_mistakes_are_one_line(runs, tmp_path):
         app.compare([first], tmp_path)
     other = write_run(tmp_path / "other", [[1, 0, 0], [0, 1, 0], [0, 0, 1]], [])
     scores = json.loads((other / "scores.json").read_text())
-    scores["iou_per_class"] = {"cat": 1.0}
+    scores |= {"iou_per_class": {"cat": 1.0}, "confusion": [[1]]}
     (other / "scores.json").write_text(json.dumps(scores))
     with pytest.raises(UserError, match="were scored on other classes"):
         app.compare([first, other], tmp_path)
