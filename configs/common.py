@@ -7,8 +7,6 @@ import math
 import statistics
 import sys
 
-from PIL import Image
-
 from deeplab_jax.config import (
     BatchNormConfig,
     Config,
@@ -21,7 +19,10 @@ from deeplab_jax.config import (
     TrainConfig,
 )
 from deeplab_jax.data.dataset import Dataset
+from deeplab_jax.data.sources.pictures import open_picture
+from deeplab_jax.data.sources.samples import read_bytes
 from deeplab_jax.presets import PRESETS
+from deeplab_jax.types import UserError
 
 _PAPERS_CROP = 513
 _VOC = {"dataset": "voc", "train_split": "trainaug", "eval_split": "val"}
@@ -249,8 +250,8 @@ def fit_to_images(config: Config, dataset: Dataset, *, num_epochs: int) -> None:
     samples = dataset.originals.samples.get(config.data.train_split, ())
     sizes = []
     for sample in samples[:: max(len(samples) // 32, 1)]:
-        with contextlib.suppress(OSError, ValueError), Image.open(sample.image) as image:
-            sizes.append(min(image.size))
+        with contextlib.suppress(UserError):
+            sizes.append(min(open_picture(read_bytes(sample.image), str(sample.image)).size))
     if not sizes:
         return
     shorter = statistics.median(sizes)
