@@ -255,7 +255,7 @@ def fit_to_images(config: Config, dataset: Dataset, *, num_epochs: int) -> None:
     if not sizes:
         return
     shorter = statistics.median(sizes)
-    side = min(int(shorter) // 16 * 16 + 1, _PAPERS_CROP)
+    side = min(max(int(shorter) // 16, 1) * 16 + 1, _PAPERS_CROP)  # smaller images are padded
     config.data.crop_size = (side, side)
     config.model.head.args["atrous_rates"] = tuple(max(1, round(rate * side / _PAPERS_CROP)) for rate in (6, 12, 18))
     num_steps = min(max(num_epochs * len(samples) // config.data.batch_size, 600), 8_000)

@@ -72,6 +72,15 @@ def test_own_data_with_faults_can_be_linted(tmp_path):
     assert own_data.get_config(str(tmp_path)).data.crop_size == (33, 33)
 
 
+def test_own_images_of_one_row_get_a_crop_that_a_network_takes(tmp_path):
+    for kind, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / kind).mkdir()
+        Image.fromarray(np.tile(np.uint8([0, 255]), (1, 50))).convert(mode).save(tmp_path / kind / "a.png")
+    config = own_data.get_config(str(tmp_path))
+    validate(config)
+    assert config.data.crop_size == (17, 17)
+
+
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 
 

@@ -24,12 +24,13 @@ def describe_vanished(pixels: LabelPixels, info: DatasetInfo, split: str, legend
         return ""
     missing = ", ".join(name for name, is_seen in zip(info.class_names, seen, strict=True) if not is_seen)
     ignored = info.ignore_label
+    values = f'{{..., "{ignored}": "{info.class_names[int(np.argmin(seen))]}"}}'
     if seen.sum() <= (0 if info.task == "multilabel" else 1):
         only = f"only '{info.class_names[int(seen.argmax())]}'" if seen.any() else "no class at all"
+        hidden = f', or, if {ignored}, which is ignored, is one of them, say so in classes.json as "values": {values}'
         return (
             f"{split}: shows {only} ({pixels.num_ignored / total:.1%} of the pixels are ignored): nothing can be "
-            f"learned; label {missing}, or say in classes.json what the values in the masks mean: "
-            f'"values": {{"0": "{info.class_names[0]}", "{ignored}": "{info.class_names[-1]}"}}'
+            f"learned; label {missing}" + hidden * (pixels.num_ignored > 0)
         )
     foreground = total - int(pixels.of_class[0])
     if legend is None or not legend.ignore_is_assumed or pixels.num_ignored <= _MUCH * foreground:
@@ -37,8 +38,7 @@ def describe_vanished(pixels: LabelPixels, info: DatasetInfo, split: str, legend
     return (
         f"{split}: never shows {missing}, and {ignored}, which is ignored, fills {pixels.num_ignored / foreground:.0%} "
         f"of what is not '{info.class_names[0]}': if it is one of them, say so in classes.json as "
-        f'"values": {{..., "{ignored}": "{info.class_names[int(np.argmin(seen))]}"}}; if it is to be ignored, '
-        f'"ignore_label": {ignored}'
+        f'"values": {values}; if it is to be ignored, "ignore_label": {ignored}'
     )
 
 

@@ -69,8 +69,8 @@ class OrientationSurvey:
 
 
 HOW_TO_TELL = (
-    'write "mask_orientation": "shown" (drawn on the upright image) or "stored" (on the pixels as stored) into '
-    "classes.json, or save the images upright"
+    'save the images upright, or write "mask_orientation": "shown" (drawn on the upright image) or "stored" (on the '
+    "pixels as stored) into classes.json (data set folder, which reads JPEGImages/ and SegmentationClass/ too)"
 )
 
 

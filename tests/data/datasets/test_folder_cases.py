@@ -111,6 +111,12 @@ def nested_lists(root):
     (root / "splits" / "val.txt").write_text("".join(entries[1::2]))
 
 
+def many_suffixes(root):
+    write(root)
+    for name, suffix in zip(NAMES, (".jfif", ".jpe", ".JPG", ".JPEG", ".jp2", ".heic"), strict=True):
+        (root / "images" / f"{name}.png").rename(root / "images" / f"{name}{suffix}")
+
+
 def utf_16(root):
     write(root, classes=None)
     (root / "classes.txt").write_text("background\r\nbolt\r\nnut\r\n", encoding="utf-16")
@@ -144,6 +150,7 @@ CASES = {
     "labelme's labels": lambda root: write(root, classes="__ignore__\nbackground\nbolt\nnut\n"),
     "sub-folders": nested,
     "sub-folders and lists": nested_lists,
+    "suffixes that tell nothing": many_suffixes,
     "NAME_mask.png": lambda root: write(root, mask="masks/{}_mask.png"),
     "UTF-16": utf_16,
     "a byte order mark in JSON": json_with_a_mark,

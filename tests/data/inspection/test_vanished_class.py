@@ -46,9 +46,11 @@ def test_borders_and_declared_labels_are_no_fault(pixels, num_ignored, legend):
 
 def test_nothing_but_background():
     told = described(100, 0, 0, num_ignored=50, legend=None)
-    assert told.startswith(
-        "train: shows only 'ground' (33.3% of the pixels are ignored): nothing can be learned; label a, b"
+    assert told == (
+        "train: shows only 'ground' (33.3% of the pixels are ignored): nothing can be learned; label a, b, or, if 255, "
+        'which is ignored, is one of them, say so in classes.json as "values": {..., "255": "a"}'
     )
+    assert described(100, 0, 0, num_ignored=0).endswith("nothing can be learned; label a, b")
 
 
 def hidden(ids, path):
