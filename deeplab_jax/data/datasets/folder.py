@@ -125,7 +125,7 @@ def read_format(folder: pathlib.Path) -> tuple[int, str]:
     path = folder / "classes.json"
     content = load_json(path) if path.is_file() else {}
     channels, dtype = content.get("channels", 3), content.get("dtype", "uint8")
-    if not isinstance(channels, int) or not 0 < channels <= MAX_CHANNELS:
+    if type(channels) is not int or not 0 < channels <= MAX_CHANNELS:
         raise UserError(f"{path}: has channels={channels!r}; must be a whole number from 1 to {MAX_CHANNELS}")
     if dtype not in DTYPES:
         raise UserError(f"{path}: has dtype={dtype!r}; must be one of {', '.join(DTYPES)}")

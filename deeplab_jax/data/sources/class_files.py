@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from deeplab_jax.data.sources.class_lists import read_class_list
-from deeplab_jax.data.sources.text_files import read_text
+from deeplab_jax.data.sources.text_files import read_json, read_text
 from deeplab_jax.palettes import Palette, voc_palette
 from deeplab_jax.types import DatasetInfo, UserError
 
@@ -94,7 +93,9 @@ def tool_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files in a folder, or one level below, in which annotation tools list classes."""
     folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
     paths = [path for name in _TOOL_FILES for inner in folders if (path := inner / name).is_file()]
-    return [path for path in paths if path.name != "meta.json" or '"classes"' in _text(path)]
+    return [
+        path for path in paths if path.name != "meta.json" or '"classes"' in read_text(path, wanted="save it as UTF-8")
+    ]
 
 
 def _describe(classes: Classes, path: pathlib.Path) -> str:
@@ -108,10 +109,7 @@ def load_json(path: pathlib.Path) -> dict[str, Any]:
     Raises:
       UserError: if it is no valid JSON, or nothing in it can be a class.
     """
-    try:
-        content = json.loads(_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: is no valid JSON ({error}); fix it or use classes.txt") from None
+    content = read_json(path, "fix it or use classes.txt")
     settings = content if isinstance(content, dict) else {}
     field = next((name for name in _LISTS if name in settings), None)
     listed = _class_list(settings[field] if field else content, is_open=field is None)
@@ -129,10 +127,6 @@ def load_json(path: pathlib.Path) -> dict[str, Any]:
         names, colors = [names[index] for index in order], [colors[index] for index in order] if colors else None
     own = {} if field is None else {key: value for key, value in settings.items() if key != field}
     return own | {"class_names": names} | ({"palette": colors} if colors and "palette" not in own else {})
-
-
-def _text(path: pathlib.Path) -> str:
-    return read_text(path, wanted="save it as UTF-8")
 
 
 _Listed = tuple[list[str], list[list[int]] | None, list[int] | None]  # names, colours, ids
@@ -203,7 +197,7 @@ def _parse_json(path: pathlib.Path) -> Classes:
             f"{path}: has num_classes={content['num_classes']} but {len(names)} class_names; make them agree"
         )
     ignore_label = content.get("ignore_label", default_ignore_label(len(names)))
-    if ignore_label not in range(_MAX_CLASSES + 1):
+    if not _is_whole(ignore_label, _MAX_CLASSES):
         raise UserError(f"{path}: has ignore_label={ignore_label!r}; must be a whole number from 0 to {_MAX_CLASSES}")
     return _checked(path, names, content.get("palette"), ignore_label)
 
@@ -216,10 +210,14 @@ def _checked(path: pathlib.Path, names: tuple[str, ...], colors: Any, ignore_lab
         raise UserError(f"{path}: names the class '{repeated[0]}' more than once; give each id a name of its own")
     if colors is None:
         return Classes(names, voc_palette(len(names)), ignore_label)
-    if len(colors) != len(names) or not all(_is_color(color) for color in colors):
+    if not isinstance(colors, list) or len(colors) != len(names) or not all(map(_is_color, colors)):
         raise UserError(f"{path}: must give all {len(names)} classes a colour of three numbers from 0 to 255, or none")
     return Classes(names, tuple((red, green, blue) for red, green, blue in colors), ignore_label, has_palette=True)
 
 
 def _is_color(color: Any) -> bool:
-    return isinstance(color, list) and len(color) == 3 and all(level in range(256) for level in color)
+    return isinstance(color, list) and len(color) == 3 and all(_is_whole(level, 255) for level in color)
+
+
+def _is_whole(value: Any, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most

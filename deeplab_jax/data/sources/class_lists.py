@@ -28,7 +28,7 @@ _HEADING = re.compile(
     r"|(?:id|names?|index)(?:[\s,;:].*)?"
 )
 _CVAT_LINE = re.compile(r"([^:]+):\s*(\d+\s*,\s*\d+\s*,\s*\d+)?\s*:[^:]*:[^:]*")
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d{1,9}")
 
 
 class ClassList(NamedTuple):

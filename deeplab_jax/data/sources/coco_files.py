@@ -60,7 +60,7 @@ class AnnotationFile(Generic[Content]):
             if self._content is None:
                 try:
                     self._content = self._collect(json.loads(read_bytes(self.path), object_hook=self._reduce))
-                except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+                except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
                     raise UserError(
                         f"{self.path}: is no such annotation file of COCO ({type(error).__name__}: {error}); "
                         "unpack it from its archive again"

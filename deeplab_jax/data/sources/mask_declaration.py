@@ -61,10 +61,10 @@ def read_declaration(folder: pathlib.Path, classes: Classes, task: str = "") -> 
     if threshold is not None and not (isinstance(threshold, (int, float)) and 0 < threshold <= 1):
         raise UserError(f"{path}: has threshold={threshold!r}; must be a share of the largest value, in (0, 1]")
     by = content.get("mask_palette")
-    if by is not None and by not in _BY_COLOR:
+    if by is not None and by not in tuple(_BY_COLOR):
         raise UserError(f"{path}: has mask_palette={by!r}; must be 'color' or 'index': which of them tells the class")
     page = content.get("mask_page")
-    if page is not None and (not isinstance(page, int) or page < 1):
+    if page is not None and (type(page) is not int or page < 1):
         raise UserError(f"{path}: has mask_page={page!r}; must be a page's number, from 1")
     return MaskDeclaration(
         task=task or told,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from deeplab_jax.types import UserError
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 _LIST_WORDS = re.compile(r"(?i)[ _-]*(?:list|files|names|ids|images|set|split)?")
 _TWO_PATHS = re.compile(rf"(?i)(.+?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))\s+(.+)")
+_MAX_ENTRY, _MAX_NAME = 2000, 250  # letters of a path, bytes of a name without suffix: systems allow 4,096 and 255
 _FLAG = re.compile(r"-?[01]")  # in VOC's lists, whether the class is there
 _FROM_ELSEWHERE = re.compile(r"/|[A-Za-z]:/|\.\./|~")  # a path that need not begin in the data set's folder
 
@@ -118,13 +120,15 @@ class SplitReader:
         folder = self._pairs.folder
         image = self._images.find(cells[0], path)
         if len(cells) == 1:
-            return self._pairs.sample(image) if image else self._pairs.absent(_without_known_folders(cells[0]))
+            return self._pairs.sample(image) if image else self._pairs.absent(_without_known_folders(cells[0], path))
         image = image or self._everything.find(cells[0], path)
         mask = self._find_mask(cells[1], path)
-        name = "/".join(image.key) if image else _without_known_folders(cells[0])
+        name = "/".join(image.key) if image else _without_known_folders(cells[0], path)
         given = [cell.replace("\\", "/") for cell in cells]
         return Sample(
-            printable(name), folder / (image.path if image else given[0]), folder / (mask.path if mask else given[1])
+            printable(name),
+            folder / (image.path if image else _possible(given[0], path)),
+            folder / (mask.path if mask else _possible(given[1], path)),
         )
 
     def _find_mask(self, entry: str, path: pathlib.Path) -> Place | None:
@@ -181,6 +185,13 @@ def _unquoted(entry: str) -> str:
     return entry[1:-1].strip() if len(entry) > 1 and entry[0] == entry[-1] and entry[0] in "\"'" else entry
 
 
-def _without_known_folders(entry: str) -> str:
-    *folders, name = entry.replace("\\", "/").split("/")
+def _possible(entry: str, path: pathlib.Path) -> str:
+    """An entry of the list `path`; raises UserError if it is longer than any file's name."""
+    if len(entry) > _MAX_ENTRY or max(len(os.fsencode(part)) for part in entry.split("/")) > _MAX_NAME:
+        raise UserError(f"{path}: has an entry of {len(entry):,} letters ({printable(entry[:20])}...); correct it")
+    return entry
+
+
+def _without_known_folders(entry: str, path: pathlib.Path) -> str:
+    *folders, name = _possible(entry.replace("\\", "/"), path).split("/")
     return "/".join([*(f for f in folders if f and not says_anything(f)), image_name(name)])

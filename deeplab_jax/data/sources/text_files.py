@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import json
 import pathlib
 import unicodedata
+from typing import Any
 
 from deeplab_jax.data.sources.samples import read_bytes
 from deeplab_jax.types import UserError
@@ -31,6 +33,25 @@ def read_text(path: pathlib.Path, *, wanted: str, keep_bytes: bool = False) -> s
     if "\0" in text:
         raise UserError(f"{path}: is not UTF-8 text; {wanted}")
     return text
+
+
+def read_json(path: pathlib.Path, remedy: str) -> Any:
+    """The content of a JSON file.
+
+    Args:
+      remedy: the end of the message: 'export it again'.
+
+    Raises:
+      UserError: if it cannot be read, is no JSON, or holds text that no file or terminal could take.
+    """
+    text = read_text(path, wanted="save it as UTF-8")
+    try:
+        content = json.loads(text)
+        if "\\ud" in text.lower():  # half a pair of surrogates is no letter
+            json.dumps(content, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no valid JSON ({error}); {remedy}") from None
+    return content
 
 
 def read_list(path: pathlib.Path) -> list[str]:

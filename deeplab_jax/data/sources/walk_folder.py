@@ -16,9 +16,10 @@ def is_left_behind(name: str) -> bool:
 
 
 def walk(folder: pathlib.Path) -> list[pathlib.PurePath]:
-    """The files below `folder`, relative to it, sorted; links to folders are followed once."""
+    """The files below `folder`, relative to it, sorted; links to folders are followed once, those that
+    lead above `folder` not at all."""
     found: list[pathlib.PurePath] = []
-    seen: set[str] = set()
+    seen = set(map(str, folder.resolve().parents))
     for path, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(path)
         folders[:] = [] if real in seen else sorted(name for name in folders if not is_left_behind(name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import pathlib
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -23,7 +22,7 @@ from deeplab_jax.data.sources.orientation import shown_size
 from deeplab_jax.data.sources.path_words import place_of
 from deeplab_jax.data.sources.pictures import open_picture
 from deeplab_jax.data.sources.samples import Sample, read_bytes
-from deeplab_jax.data.sources.text_files import read_text
+from deeplab_jax.data.sources.text_files import read_json
 from deeplab_jax.data.sources.walk_folder import walk
 from deeplab_jax.data.workers import each
 from deeplab_jax.types import UserError
@@ -31,6 +30,7 @@ from deeplab_jax.types import UserError
 Parsed = TypeVar("Parsed")
 
 _MAX_FILES = 50  # about many images; more of them are something else
+_REMEDY = "export it again"
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ElementTree.ParseError, zlib.error)
 
 
@@ -104,7 +104,7 @@ def _about_each(folder: pathlib.Path, image_of: Mapping[pathlib.PurePath, pathli
     documents = [path for path in image_of if path.suffix == ".json"]
     if not documents:
         return None
-    content = _load(folder / documents[0])
+    content = read_json(folder / documents[0], _REMEDY)
     if labelme_json.recognize(content):
         title = labelme_json.TITLE
     elif supervisely_json.recognize(content):
@@ -115,7 +115,7 @@ def _about_each(folder: pathlib.Path, image_of: Mapping[pathlib.PurePath, pathli
 
     def read(path: pathlib.Path, image: str) -> ImageAnnotation:
         parse = labelme_json.parse if title == labelme_json.TITLE else functools.partial(_parse_supervisely, image)
-        content = _load(path)
+        content = read_json(path, _REMEDY)
         return _parsed(path, title, lambda: parse(content))
 
     def labels() -> tuple[str, ...]:
@@ -178,18 +178,11 @@ def _recognized(path: pathlib.Path) -> tuple[str, AnnotationContent] | None:
         if not cvat_xml.recognize(data):
             return None
         return cvat_xml.TITLE, _parsed(path, cvat_xml.TITLE, lambda: cvat_xml.parse(data))
-    content = _load(path)
+    content = read_json(path, _REMEDY)
     for module in (coco_json, via_json):
         if module.recognize(content):
             return module.TITLE, _parsed(path, module.TITLE, functools.partial(module.parse, content))
     return None
-
-
-def _load(path: pathlib.Path) -> Any:
-    try:
-        return json.loads(read_text(path, wanted="save it as UTF-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: is no valid JSON ({error}); export it again") from None
 
 
 def _parsed(path: pathlib.Path, title: str, parse: Callable[[], Parsed]) -> Parsed:
@@ -197,7 +190,7 @@ def _parsed(path: pathlib.Path, title: str, parse: Callable[[], Parsed]) -> Pars
         return parse()
     except (*_MALFORMED, UserError) as error:
         kind = "" if isinstance(error, (ValueError, UserError)) else f"{type(error).__name__}: "
-        raise UserError(f"{path}: is no file of {title} that can be read ({kind}{error}); export it again") from None
+        raise UserError(f"{path}: is no file of {title} that can be read ({kind}{error}); {_REMEDY}") from None
 
 
 def _pairs(folder: pathlib.Path, listed: Iterable[tuple[pathlib.PurePath, pathlib.PurePath, str]]) -> Pairs:
