@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from deeplab_jax.ops.mesh import shard_batch
 from deeplab_jax.train.checkpoint import Checkpointer
 from deeplab_jax.train.idle import IdleTime
+from deeplab_jax.train.nonfinite import ExplainSkip
 from deeplab_jax.train.progress import Progress, Window
 from deeplab_jax.train.settings import TrainConfig
 from deeplab_jax.train.signals import StopSignal
@@ -37,6 +38,7 @@ def train_loop(
     writer: MetricWriter,
     stop: StopSignal,
     augment: Augment = lambda batch: batch,
+    explain_skip: ExplainSkip | None = None,
 ) -> TrainState:
     """Trains from the state's step to `num_steps`, or until `stop` has received a signal.
 
@@ -53,6 +55,7 @@ def train_loop(
       evaluate: called every `eval_every` steps and at the end.
       batch_size: images per step, for the throughput.
       augment: applied to each batch on the devices before the step.
+      explain_skip: from `make_explain_skip`; called after each skipped step. With it each step is waited for.
 
     Returns:
       The final state.
@@ -92,11 +95,15 @@ def train_loop(
         asked = time.perf_counter()
         batch = shard_batch(next(loader), mesh)
         window.add_times(data=idle.since(asked), host=idle.before(asked))
-        state, metrics = train_step(state, augment(batch))
+        batch = augment(batch)
+        state, metrics = train_step(state, batch)
         stop.begin()
         idle.watch(metrics)
         look_back()
         pending = (step, metrics)
+        if explain_skip and bool(metrics["skipped"]):
+            progress.say(f"step {step} is run again to find what is not finite; its program is compiled anew")
+            progress.say(f"step {step}: {explain_skip(state, batch, loader.names_at(step - 1))}")
         is_end = stop.requested(step) or step == settings.num_steps
         is_evaluated = step % settings.eval_every == 0 or step == settings.num_steps
         is_saved = step % settings.checkpoint_every == 0 or is_end

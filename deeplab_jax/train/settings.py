@@ -51,6 +51,7 @@ class TrainConfig:
     # Weight of the OLD value in the moving average of the parameters; 0: no average.
     ema_decay: float = within(0, 1, open_high=True, default=0.0)
     max_nonfinite_steps: int = at_least(1, default=3)  # consecutive skipped updates that end the run
+    debug_nonfinite: bool = False  # name the module and the file where a skipped update began; slower
     log_every: int = at_least(1, default=50)
     eval_every: int = at_least(1, default=1_000)
     # Evaluations in a row without a new best mean IoU after which the run ends; 0: it never ends early.

@@ -62,7 +62,7 @@ class ToyLoader:
         self.position = state["position"]
 
 
-def run(workdir, loader, *, scores=lambda step: 0.1 * step, accuracy=0.5, settings=SETTINGS):
+def run(workdir, loader, *, scores=lambda step: 0.1 * step, accuracy=0.5, settings=SETTINGS, **options):
     """One start of the command: from the newest checkpoint where there is one. Returns (state, steps evaluated)."""
     evaluated = []
     state, step, mesh = make_toy(num_steps=NUM_STEPS, dropout=0.3, ema_decay=0.9)
@@ -90,6 +90,7 @@ def run(workdir, loader, *, scores=lambda step: 0.1 * step, accuracy=0.5, settin
                 checkpointer=checkpointer,
                 writer=writer,
                 stop=stop,
+                **options,
             )
     return to_host(state), evaluated
 
@@ -192,6 +193,14 @@ def test_a_bad_batch_is_named_and_skipped(tmp_path, capsys):
     assert skipped[8] == 1
     assert sum(skipped.values()) == 1
     assert all(line["loss"] is not None for line in curve_of(tmp_path) if "loss" in line)
+
+
+def test_a_skipped_step_is_explained_with_its_own_batch_and_state(tmp_path, capsys):
+    def explain(state, batch, names):
+        return f"state {int(state.step)}, label {int(batch.label[2, 3, 3])}, {names[0]}"
+
+    run(tmp_path, ToyLoader(spoiled=(6,)), explain_skip=explain)
+    assert "step 7: state 7, label 99, image_6a" in capsys.readouterr().out.splitlines()
 
 
 def test_bad_batches_in_a_row_end_the_run_and_spare_the_checkpoint(tmp_path):

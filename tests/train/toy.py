@@ -86,10 +86,11 @@ def make_toy(
     optimizer=None,
     shard_optimizer=False,
     num_steps=20,
+    model=None,
     **options,
 ):
     """(state, step, mesh) of the toy; `options` go to make_train_step."""
-    model = Toy(batch_norm=batch_norm, dropout=dropout, group_size=group_size)
+    model = model or Toy(batch_norm=batch_norm, dropout=dropout, group_size=group_size)
     mesh = make_mesh(num_devices, num_space)
     variables = create_variables(make_init(model), seed=3, mesh=mesh)
     tx, learning_rate = make_optimizer(optimizer or OptimizerConfig(learning_rate=0.5), num_steps, variables["params"])

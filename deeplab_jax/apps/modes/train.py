@@ -38,6 +38,7 @@ from deeplab_jax.ops.mesh import idle_devices, num_data, replicated, shard_batch
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer
 from deeplab_jax.train.compiled_step import CompiledStep
 from deeplab_jax.train.loop import Augment, Evaluate, train_loop
+from deeplab_jax.train.nonfinite import make_explain_skip
 from deeplab_jax.train.recalibrate import calibrate_batch_norm
 from deeplab_jax.train.signals import StopSignal
 from deeplab_jax.train.state import (
@@ -130,6 +131,7 @@ def _train(
                 writer=writer,
                 stop=stop,
                 augment=augment,
+                explain_skip=make_explain_skip(step.train_step, mesh) if config.train.debug_nonfinite else None,
             )
         return int(state.step), stop.received
 
