@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 from packaging.requirements import Requirement
@@ -30,3 +33,13 @@ def test_every_version_has_hashes():
     entries = re.split(r"^(?=[\w.-]+==)", LOCK, flags=re.MULTILINE)[1:]
     assert len(entries) == len(PINNED)
     assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_the_bill_of_materials_lists_what_is_pinned():
+    made = subprocess.run(
+        [sys.executable, REPOSITORY / ".ci" / "bill_of_materials.py"], capture_output=True, text=True, check=True
+    )
+    bill = json.loads(made.stdout)
+    assert bill["bomFormat"] == "CycloneDX"
+    assert {canonicalize_name(each["name"]): each["version"] for each in bill["components"]} == PINNED
+    assert sum(len(each["hashes"]) for each in bill["components"]) == LOCK.count("--hash=sha256:")
