@@ -105,11 +105,9 @@ def _make_crf(config: ModelConfig, num_classes: int, task: str) -> nn.Module | N
     """The CRF at the end of the network, if any; it reads the unnormalised images."""
     if not config.crf.name:
         return None
-    if task in ("binary", "multilabel"):
+    if task == "multilabel":
         raise ValueError(
-            f"crf.name='{config.crf.name}': needs classes that exclude each other, each with its logit, and this "
-            f"network is {task}"
-            + (": set config.data.task=multiclass, or refine its result with config.inference.crf" * (task == "binary"))
+            f"crf.name='{config.crf.name}': needs classes that exclude each other, and those of this network overlap"
         )
     if not config.upsample_in_training:
         raise ValueError("upsample_in_training=False: a CRF refines logits at the size of the images")

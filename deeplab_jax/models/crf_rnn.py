@@ -22,6 +22,8 @@ class CRFRNN(nn.Module):
     the Potts model.
 
     Attributes:
+      num_classes: logits of each pixel; 1: that of the object in a binary task, beside which the background's is 0. The
+        CRF then has two classes, and the result is the log odds of the object.
       spatial_weight, bilateral_weight: initial weights of the smoothness and the appearance kernel.
       spatial_std, bilateral_std, color_std: theta_gamma, theta_alpha (pixels) and theta_beta (grey levels).
       num_iterations, num_train_iterations: of mean field; fewer in training, against vanishing gradients.
@@ -43,7 +45,9 @@ class CRFRNN(nn.Module):
 
     @nn.compact
     def __call__(self, logits: Logits, images: Image, *, train: bool) -> Logits:
-        per_class, per_pair = (self.num_classes,), (self.num_classes, self.num_classes)
+        is_binary = self.num_classes == 1
+        num_classes = 2 if is_binary else self.num_classes
+        per_class, per_pair = (num_classes,), (num_classes, num_classes)
         params = CRFParams(
             pos_w=self.param("spatial_weights", nn.initializers.constant(self.spatial_weight), per_class),
             pos_xy_std=self.spatial_std,
@@ -56,13 +60,14 @@ class CRFRNN(nn.Module):
         if self.is_initializing():
             return logits  # the parameters exist now; there is no need to compile a lattice for shapes only
         marginals = mean_field_batch(
-            logits,
+            jnp.concatenate([jnp.zeros_like(logits), logits], -1) if is_binary else logits,
             images.astype(jnp.float32),
             params,
             num_iterations=self.num_train_iterations if train else self.num_iterations,
             max_vertices=math.ceil(self.capacity * (images.shape[1] * images.shape[2] + 1)),
         )
-        return jnp.log(marginals + _SMALLEST)
+        refined = jnp.log(marginals + _SMALLEST)
+        return refined[..., 1:] - refined[..., :1] if is_binary else refined
 
 
 crf_rnn = CRFRNN  # spelled as configs spell it

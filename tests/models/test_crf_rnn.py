@@ -77,6 +77,28 @@ def test_any_network_can_end_in_one():
     assert crf == {"spatial_weights": (3,), "bilateral_weights": (3,), "compatibility": (3, 3)}
 
 
+def test_a_binary_network_ends_in_one_of_two_classes(inputs, monkeypatch):
+    """Whatever the CRF does to two classes, here it returns their softmax, the result is the log odds of the second."""
+    seen = []
+    monkeypatch.setattr(
+        "deeplab_jax.models.crf_rnn.mean_field_batch",
+        lambda logits, *_, **__: jax.nn.softmax(seen.append(logits) or logits),
+    )
+    logits, images = inputs[0][..., :1], inputs[1]
+    layer = CRFRNN(1)
+    variables = _variables(layer, (logits, images))
+    assert variables["params"]["compatibility"].shape == (2, 2)
+    refined = layer.apply(variables, logits, images, train=False)
+    np.testing.assert_array_equal(seen[0], np.concatenate([np.zeros_like(logits), logits], -1))
+    np.testing.assert_allclose(refined, logits, atol=1e-5)  # float32 logarithms of probabilities near 1
+
+
+def test_overlapping_classes_have_none():
+    build_model(dataclasses.replace(_config(), task="binary", num_classes=2))
+    with pytest.raises(UserError, match="needs classes that exclude each other, and those of this network overlap"):
+        build_model(dataclasses.replace(_config(), task="multilabel"))
+
+
 def test_it_wants_logits_at_the_size_of_the_images():
     with pytest.raises(UserError, match="upsample_in_training=False: a CRF refines logits at the size of the images"):
         build_model(dataclasses.replace(_config(), upsample_in_training=False))

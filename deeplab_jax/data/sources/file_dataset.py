@@ -77,7 +77,13 @@ def require_split(info: DatasetInfo, split: str) -> str:
     """Returns `split`; raises UserError, naming the splits that exist, if it is unknown or empty."""
     existing = ", ".join(f"{name} ({count})" for name, count in info.splits.items() if count) or "none"
     if split not in info.splits:
-        raise UserError(f"{info.name}: has no split '{split}'; its splits and their sizes: {existing}")
+        slices = (
+            "; slices of splits are not taken: list the images in splits/NAME.txt of a data set folder, which "
+            "--mode=lint --output=NEW_FOLDER writes"
+        )
+        raise UserError(
+            f"{info.name}: has no split '{split}'; its splits and their sizes: {existing}" + slices * ("[" in split)
+        )
     if not info.splits[split]:
         raise UserError(f"{info.name}: split '{split}' is empty; add images to it or take another of: {existing}")
     return split

@@ -105,6 +105,12 @@ def test_unknown_split(root):
     assert message(root, "vall") == "folder: has no split 'vall'; its splits and their sizes: train (3), val (1)"
 
 
+def test_a_slice_of_a_split(root):
+    told = message(root, "train[:80%]")
+    assert "has no split 'train[:80%]'" in told
+    assert "list the images in splits/NAME.txt of a data set folder" in told
+
+
 def test_empty_split(root):
     (root / "splits" / "val.txt").write_text("\n\n")
     assert message(root, "val") == "folder: split 'val' is empty; add images to it or take another of: train (3)"
