@@ -79,7 +79,10 @@ def require_one_frame(picture: Image.Image, data: bytes, name: str, what: str) -
 
     The smaller copies of one picture in a TIFF do not count, nor what cameras put behind a JPEG (MPO).
     """
-    count = num_pages(data) if find_format(data) is TIFF else getattr(picture, "n_frames", 1)
+    try:
+        count = num_pages(data) if find_format(data) is TIFF else getattr(picture, "n_frames", 1)
+    except Exception as error:  # as in open_picture: what follows the first frame is read here
+        raise UserError(f"{name}: is truncated or damaged ({reason(error)}); copy the file anew") from None
     if count > 1 and find_format(data) is not JPEG:
         raise UserError(f"{name}: has {count} frames, of which one is the {what}; save that alone as PNG")
 

@@ -197,6 +197,14 @@ def test_of_several_frames_none_is_taken_in_silence(kind):
         decode_image(file.getvalue(), "a.x")
 
 
+@pytest.mark.parametrize("decode", [decode_image, decode_mask])
+def test_a_second_frame_that_is_cut_off_is_one_line(decode):
+    stream = io.BytesIO()
+    Image.new("L", (9, 9)).save(stream, "GIF")
+    with pytest.raises(UserError, match=r"^a\.gif: is truncated or damaged"):
+        decode(stream.getvalue()[:-1] + b",", "a.gif")
+
+
 def test_what_a_camera_puts_behind_a_jpeg_is_passed_over():
     file = io.BytesIO()
     Image.new("RGB", (8, 6), "red").save(file, "MPO", save_all=True, append_images=[Image.new("RGB", (4, 3))])
