@@ -141,7 +141,7 @@ def torchvision_reference(backbone: str) -> Config:
     """DeepLab v3 as torchvision's references/segmentation/train.py trains it: 8 x 4 images, 30 epochs, crop 480.
 
     There the shorter side is resized to 0.5 to 2 times 520; here scales are relative to the image, of which COCO's are
-    mostly 480 high or wide. There biases and batch norm decay as well.
+    mostly 480 high or wide.
     """
     preset = PRESETS["torchvision"]
     return Config(
@@ -158,7 +158,10 @@ def torchvision_reference(backbone: str) -> Config:
         ),
         loss=LossConfig(side_weight=0.5),
         optimizer=OptimizerConfig(
-            learning_rate=0.02, weight_decay=1e-4, learning_rate_multipliers={"auxiliary/.*": 10.0}
+            learning_rate=0.02,
+            weight_decay=1e-4,
+            decay_all=True,
+            learning_rate_multipliers={"auxiliary/.*": 10.0},
         ),
         train=TrainConfig(num_steps=30 * 92_518 // 32),
         inference=InferenceConfig(resize_shorter=520),
@@ -183,7 +186,7 @@ def mmseg_v3plus_resnet50(dataset: str, num_steps: int) -> Config:
         ),
         data=DataConfig(**data, batch_size=16, crop_size=(512, 512), max_class_share=0.75, photometric=True),
         loss=LossConfig(side_weight=0.4),
-        optimizer=OptimizerConfig(learning_rate=0.01, end_learning_rate=1e-4, weight_decay=5e-4),
+        optimizer=OptimizerConfig(learning_rate=0.01, end_learning_rate=1e-4, weight_decay=5e-4, decay_all=True),
         train=TrainConfig(num_steps=num_steps),
     )
 

@@ -1,4 +1,4 @@
-"""Momentum SGD, as in the papers, and other optimisers; weight decay on kernels only."""
+"""Momentum SGD, as in the papers, and other optimisers; weight decay on kernels, or on all."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def make_optimizer(
         trust(u) = |p| / |u| u,   l = trust_coefficient |p| / (|g| + weight_decay |p|)
 
     for kernels (depthwise ones too) whose norms are not 0, else u and 1. m is the parameter's learning-rate multiplier
-    and norms are over whole kernels. Batch norm's scales and biases and all other biases are neither decayed nor
-    rescaled: their norms say nothing about the step size they tolerate. `args` go to adam(), or to the momentum.
+    and norms are over whole kernels. Batch norm's scales and biases and all other biases are not rescaled: their norms
+    say nothing about the step size they tolerate. They decay only with `decay_all`. `args` go to adam(), or to the
+    momentum.
 
     A name with a colon is a factory from outside the project, (learning_rate, ...) -> optax transformation.
 
@@ -84,7 +85,7 @@ def _schedule(name: str) -> Callable[[OptimizerConfig, int], optax.Schedule]:
 
 def _rule(config: OptimizerConfig, params: Any) -> list[optax.GradientTransformation]:
     """The house's own rules; `args` go to their moments."""
-    decay = optax.add_decayed_weights(config.weight_decay, mask=_decay_mask(params, config.decay_depthwise))
+    decay = optax.add_decayed_weights(config.weight_decay, mask=_decay_mask(params, config))
     adams = {"eps": 1e-6} if config.name == "lamb" else {}
     known: Callable[..., Any] = optax.scale_by_adam if config.name in ("adamw", "lamb") else optax.trace
     registry.check_arguments(known, config.name, config.args)
@@ -102,16 +103,18 @@ def _outside_rule(config: OptimizerConfig, params: Any) -> list[optax.GradientTr
     """
     factory = registry.resolve("train", config.name)
     registry.check_arguments(factory, config.name, config.args)
-    accepted, mask = inspect.signature(factory).parameters, _decay_mask(params, config.decay_depthwise)
+    accepted, mask = inspect.signature(factory).parameters, _decay_mask(params, config)
     own = {"weight_decay": config.weight_decay, "mask": mask, "weight_decay_mask": mask}
     own = {name: value for name, value in own.items() if name in accepted}
     decay = [] if "weight_decay" in own else [optax.add_decayed_weights(config.weight_decay, mask=mask)]
     return [*decay, factory(learning_rate=1.0, **{**own, **config.args}), optax.scale(-1.0)]
 
 
-def _decay_mask(params: Any, decay_depthwise: bool) -> Any:
-    """True for kernels; False for batch norm's scale and bias and for other biases."""
-    return _where_named(params, {"kernel", "depthwise_kernel"} if decay_depthwise else {"kernel"})
+def _decay_mask(params: Any, config: OptimizerConfig) -> Any:
+    """Whether a parameter decays: kernels, unless the config asks for all."""
+    if config.decay_all:
+        return jax.tree.map(lambda _: True, params)
+    return _where_named(params, {"kernel", "depthwise_kernel"} if config.decay_depthwise else {"kernel"})
 
 
 def _trust(params: Any) -> optax.GradientTransformation:
@@ -133,7 +136,7 @@ def _lars(config: OptimizerConfig, params: Any) -> optax.GradientTransformation:
             jnp.where(has_length, config.trust_coefficient * length / jnp.where(has_length, divisor, 1.0), 1.0) * update
         )
 
-    masks = _kernels(params), _decay_mask(params, config.decay_depthwise)
+    masks = _kernels(params), _decay_mask(params, config)
     return optax.stateless(lambda updates, values: jax.tree.map(rescaled, updates, values, *masks))
 
 

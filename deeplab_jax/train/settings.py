@@ -31,8 +31,9 @@ class OptimizerConfig:
     step_factor: float = above(0, default=0.1)  # factor on the learning rate
     warmup_steps: int = at_least(0, default=0)  # linear, from 0
     momentum: float = within(0, 1, open_high=True, default=0.9)
-    weight_decay: float = at_least(0, default=4e-5)  # on kernels only: never on batch norm, biases, depthwise kernels
+    weight_decay: float = at_least(0, default=4e-5)  # on kernels, but not on depthwise ones
     decay_depthwise: bool = False  # decay depthwise kernels too
+    decay_all: bool = False  # decay every parameter, batch norm's and biases too, as recipes in PyTorch do
     # Norm of a LARS step relative to the kernel's norm, per unit of learning rate.
     trust_coefficient: float = above(0, default=0.001)
     # Regular expression on parameter paths ('backbone/...') -> factor on the learning rate; the first match counts,

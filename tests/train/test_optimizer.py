@@ -66,7 +66,8 @@ def rate_at(config, step):
 
 
 def is_decayed(key, config):
-    return key.endswith("/kernel") or (config.decay_depthwise and key.endswith("depthwise_kernel"))
+    kernels = key.endswith("/kernel") or (config.decay_depthwise and key.endswith("depthwise_kernel"))
+    return kernels or config.decay_all
 
 
 def sgd_by_hand(config, params, factor_of, num_steps=4):
@@ -88,12 +89,10 @@ def assert_same(got, want):
         np.testing.assert_allclose(got[key], want[key], atol=2e-6, err_msg=key)  # float32 against float64
 
 
-@pytest.mark.parametrize("decay_depthwise", [False, True])
+@pytest.mark.parametrize("decayed", [{}, {"decay_depthwise": True}, {"decay_all": True}])
 @pytest.mark.parametrize("clip_norm", [0.0, 1.5])
-def test_sgd_is_momentum_with_decay_in_the_gradient(params, decay_depthwise, clip_norm):
-    config = OptimizerConfig(
-        learning_rate=0.1, weight_decay=0.2, decay_depthwise=decay_depthwise, clip_norm=clip_norm, warmup_steps=3
-    )
+def test_sgd_is_momentum_with_decay_in_the_gradient(params, decayed, clip_norm):
+    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.2, **decayed, clip_norm=clip_norm, warmup_steps=3)
     assert_same(run(config, params), sgd_by_hand(config, params, lambda key: 1.0))
 
 
