@@ -62,5 +62,7 @@ def disk_reason(error: BaseException) -> str | None:
             return cause.strerror
         if found := re.search(r"([^:]+) \[os_error_code=", str(cause)):  # TensorStore's format
             return found[1].strip()
+        if re.search(r"^NOT_FOUND|No ArrayMetadata found|missing \.zarray", str(cause)):  # whoever looks first
+            return "files have been taken away meanwhile"
         cause = cause.__cause__ or cause.__context__
     return None

@@ -18,6 +18,7 @@ from toy import Toy, make_batch, make_init, make_toy, to_host
 from deeplab_jax.config import OptimizerConfig
 from deeplab_jax.ops.mesh import make_mesh, shard_batch
 from deeplab_jax.train.checkpoint import FOLDER, Checkpointer, restore_variables
+from deeplab_jax.train.checkpoint_errors import disk_reason
 from deeplab_jax.train.optimizer import make_optimizer
 from deeplab_jax.train.state import abstract_train_state, abstract_variables
 from deeplab_jax.types import UserError
@@ -263,3 +264,12 @@ def test_an_unwritable_place_is_told_in_one_line(tmp_path):
     (tmp_path / FOLDER).write_text("a file where the folder should be")
     with pytest.raises(UserError, match=r"cannot open .*checkpoints: .*; make room or choose another --workdir"):
         open_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['NOT_FOUND: Error opening "zarr" driver', "No ArrayMetadata found for process_index=0", "missing .zarray in a"],
+)
+def test_files_taken_away_during_a_save_are_the_disks_fault(text):
+    assert disk_reason(ValueError(text)) == "files have been taken away meanwhile"
+    assert disk_reason(ValueError("a mistake of ours")) is None
