@@ -2,9 +2,9 @@
 
 python benchmarks/binary_pets.py PETS FOLDER
 
-PETS has JPEGImages, SegmentationClass and ImageSets, with ids 0 (background), 1 and 2 (animals) and 255 (their border,
-here the animal's). In FOLDER masks are called NAME_mask, and are grey PNG, RGBA PNG or TIFF of one bit in turn. Nothing
-says what they hold. Then, with no further work:
+PETS has JPEGImages, SegmentationClass and ImageSets, with ids 0 (background), others (animals) and 255 (a band around
+their outline, 13 % of all pixels, which goes to the nearer side). In FOLDER masks are called NAME_mask, and are grey
+PNG, RGBA PNG or TIFF of one bit in turn. Nothing says what they hold. Then, with no further work:
 
 python main.py --config=configs/pets_binary_cpu.py --config.data.root=FOLDER --workdir=DIR \
     --config.model.pretrained.source=mobilenet_v2_imagenet_tfslim_folded.npz [--mode=lint]
@@ -18,6 +18,7 @@ import sys
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 
 def write_mask(mask: np.ndarray, target: pathlib.Path, kind: int) -> None:
@@ -40,7 +41,8 @@ def main(source: pathlib.Path, folder: pathlib.Path) -> None:
         for index, name in enumerate(names):
             shutil.copy(source / "JPEGImages" / f"{name}.jpg", folder / "images")
             ids = np.asarray(Image.open(source / "SegmentationClass" / f"{name}.png"))
-            write_mask(ids > 0, folder / "masks" / f"{name}_mask", index % 3)
+            nearest = distance_transform_edt(ids == 255, return_distances=False, return_indices=True)
+            write_mask(ids[tuple(nearest)] > 0, folder / "masks" / f"{name}_mask", index % 3)
     print(f"{folder}: {len(list((folder / 'masks').iterdir()))} masks")
 
 
