@@ -1,4 +1,4 @@
-"""Stops training between two steps on SIGTERM or SIGINT, in all processes at the same step."""
+"""Stops training between two steps on SIGTERM, SIGINT or SIGHUP, in all processes at the same step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 _NUM_PATIENT = 2  # `timeout` sends SIGTERM to its child and to the child's group: the save must survive both
 
 
@@ -44,7 +44,7 @@ class StopSignal:
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> StopSignal:
-        caught = (signal.SIGINT,) if self._shared else _STOP_SIGNALS
+        caught = (signal.SIGINT,) if self._shared else tuple(filter(_is_meant, _STOP_SIGNALS))
         self._previous = {number: signal.signal(number, self._note) for number in caught}
         self._cleanup.callback(self._restore)
         if self._leave:
@@ -96,3 +96,8 @@ class StopSignal:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+def _is_meant(number: signal.Signals) -> bool:
+    """False for the end of a terminal that the run is to survive: `nohup` ignores that signal."""
+    return number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN

@@ -159,6 +159,17 @@ def test_the_second_signal_waits_as_the_first_and_the_third_acts_as_always(heard
         assert heard == [signal.SIGTERM]
 
 
+@pytest.mark.parametrize(("before", "received"), [(signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, None)])
+def test_the_end_of_the_terminal_stops_a_run_unless_it_is_to_survive_it(before, received):
+    previous = signal.signal(signal.SIGHUP, before)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.received is received
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
 def test_before_the_first_step_a_signal_is_answered_while_the_main_thread_is_busy(heard):
     answered = []
     with StopSignal(lambda number: answered.append((number, time.perf_counter()))) as stop:
