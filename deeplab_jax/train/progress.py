@@ -113,8 +113,7 @@ class Progress:
     def point(self, step: int, point: Mapping[str, float]) -> None:
         """Prints a logged point, unless there is a bar, which shows it already."""
         if self._bar is None:
-            left = self._time_left(step, point["images_per_second"])
-            self.say(f"step {step}/{self._num_steps}  {_summary(point)}  {left} left")
+            self.say(f"step {step}/{self._num_steps}  {_summary(point)}{self._time_left(step, point)}")
 
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
@@ -127,14 +126,17 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def _time_left(self, step: int, images_per_second: float) -> str:
-        seconds = (self._num_steps - step) * self._images_per_step / images_per_second
-        return str(datetime.timedelta(seconds=round(seconds))) if np.isfinite(seconds) else "?"
+    def _time_left(self, step: int, point: Mapping[str, float]) -> str:
+        seconds = (self._num_steps - step) * self._images_per_step / point["images_per_second"]
+        return f"  {datetime.timedelta(seconds=round(seconds))} left" if np.isfinite(seconds) else ""
 
 
 def _summary(point: Mapping[str, float]) -> str:
+    """What is known of a point: its times are NaN until two steps in a row have been timed."""
+    known = f"loss {point['loss']:.4f}  lr {point['learning_rate']:.3g}"
+    if np.isnan(point["images_per_second"]):
+        return known
     return (
-        f"loss {point['loss']:.4f}  lr {point['learning_rate']:.3g}  {point['images_per_second']:.1f} images/s  "
-        f"step {1e3 * point['step_seconds']:.1f} ms  data {100 * point['data_wait']:.1f} %  "
-        f"fetch {1e3 * point['fetch_seconds']:.1f} ms"
+        f"{known}  {point['images_per_second']:.1f} images/s  step {1e3 * point['step_seconds']:.1f} ms  "
+        f"data {100 * point['data_wait']:.1f} %  fetch {1e3 * point['fetch_seconds']:.1f} ms"
     )
