@@ -22,6 +22,7 @@ from deeplab_jax.apps.assembly.peer_network import find_peer, is_same, peer_arra
 from deeplab_jax.apps.import_weights import model_config, read_file
 from deeplab_jax.apps.network_files import Network, read_network, write_network
 from deeplab_jax.config import PartConfig
+from deeplab_jax.heads.aspp import rates_in_cells
 from deeplab_jax.models.build import build_model
 from deeplab_jax.types import UserError
 from deeplab_jax.weights.load import load_weights
@@ -109,6 +110,9 @@ def test_what_is_written_is_read_bit_for_bit(name, tmp_path):
     write_network(tmp_path / "theirs", network, layout=WRITTEN[name])
     read = read_network(str(tmp_path / "theirs"))
     config = dataclasses.replace(network.config, task=network.info.task)
+    if WRITTEN[name] != "timm" and (rates := rates_in_cells(config.head.args, config.output_stride)):
+        in_cells = {"atrous_rates": rates, "rates_output_stride": 0}  # which hold at every stride there
+        config.head = dataclasses.replace(config.head, args={**config.head.args, **in_cells})
     assert (read.config, read.info, read.notes) == (config, network.info, ())
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, **read_file(str(tmp_path / "theirs"), "").arrays)

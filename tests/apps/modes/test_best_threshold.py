@@ -47,7 +47,8 @@ def workdir(dataset, monkeypatch, tmp_path):
     monkeypatch.setattr(open_data, "open_dataset", lambda config: dataset)
     monkeypatch.setattr(network, "build", lambda config, info: FromRedChannel())
     monkeypatch.setattr(network, "load_variables", lambda *args: {"params": {"one": jnp.ones(())}})
-    monkeypatch.setattr(kept_threshold, "find_checkpoint", lambda workdir: tmp_path / "checkpoints" / "7")
+    for module in (kept_threshold, app):
+        monkeypatch.setattr(module, "find_checkpoint", lambda workdir: tmp_path / "checkpoints" / "7")
     return tmp_path
 
 
