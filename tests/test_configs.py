@@ -75,7 +75,8 @@ def test_own_data_with_faults_can_be_linted(tmp_path):
 def test_own_images_of_one_row_get_a_crop_that_a_network_takes(tmp_path):
     for kind, mode in (("images", "RGB"), ("masks", "L")):
         (tmp_path / kind).mkdir()
-        Image.fromarray(np.tile(np.uint8([0, 255]), (1, 50))).convert(mode).save(tmp_path / kind / "a.png")
+        for name in "abc":
+            Image.fromarray(np.tile(np.uint8([0, 255]), (1, 50))).convert(mode).save(tmp_path / kind / f"{name}.png")
     config = own_data.get_config(str(tmp_path))
     validate(config)
     assert config.data.crop_size == (17, 17)
