@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
+import jax.numpy as jnp
 
 from deeplab_jax.heads.aspp import logits_layer
 from deeplab_jax.nn.layers import ConvNorm
@@ -11,12 +14,13 @@ from deeplab_jax.types import FeatureInfo, Features, Logits, find_feature
 
 
 class AuxiliaryHead(nn.Module):
-    """3x3 convolution, dropout, logits: torchvision's FCN head.
+    """3x3 convolutions, dropout, logits: torchvision's and mmsegmentation's FCN head.
 
     Attributes:
       feature: name of the input map; '': the deepest.
       channels: of the convolution; 0: a quarter of the map's.
       num_convs: 3x3 convolutions; 0: only the logits, as after DeepLab v3's cascaded blocks.
+      concat_input: whether one more, 'concat', reads the map and the last of these convolutions (mmsegmentation).
 
     Raises:
       ValueError: when the backbone has no map called `feature`.
@@ -31,6 +35,7 @@ class AuxiliaryHead(nn.Module):
     feature: str = ""
     channels: int = 0
     num_convs: int = 1
+    concat_input: bool = False
     dropout: float = 0.1
     epsilon: float = 1e-5
     logits_stddev: float = 0.01
@@ -43,15 +48,13 @@ class AuxiliaryHead(nn.Module):
     def __call__(self, features: Features, *, train: bool) -> Logits:
         info = self._read()
         x = features[info.name]
+        conv = functools.partial(
+            ConvNorm, self.channels or info.channels // 4, 3, epsilon=self.epsilon, options=self.options
+        )
         for conv_id in range(self.num_convs):
-            conv = ConvNorm(
-                self.channels or info.channels // 4,
-                3,
-                epsilon=self.epsilon,
-                options=self.options,
-                name=f"conv{conv_id}",
-            )
-            x = conv(x, train=train)
+            x = conv(name=f"conv{conv_id}")(x, train=train)
+        if self.concat_input:
+            x = conv(name="concat")(jnp.concatenate([features[info.name], x], axis=-1), train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return logits_layer(self.num_classes, self.logits_stddev)(x)
 

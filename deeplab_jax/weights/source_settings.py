@@ -15,6 +15,8 @@ _ATROUS_RATES = ("decoder_atrous_rates", "atrous_rates")
 _CLASS_NAMES = ("id2label", "class_names", "CLASSES", "classes")
 _BACKBONE = ("encoder_name", "architecture")
 _PORTED = re.compile(r"(tu-|timm-)?tf_|timm-mobilenetv3")
+_ANTI_ALIASED = re.compile(r"(?:tu-|timm-)?((?:eca|se)?resne[tx]+(?:aa|blur)\w*)")
+_STRIDED_CONV1 = "downsample_in_bottleneck"  # transformers' ResNet
 _MEAN, _STD = ("image_mean", "mean"), ("image_std", "std")
 _IGNORE_LABEL = ("semantic_loss_ignore_index", "ignore_index")
 _PROCESSOR = ("image_processor_type", "feature_extractor_type")  # transformers: images are divided by 255
@@ -39,6 +41,8 @@ class SourceSettings:
       ignore_label: of the labels it was trained with.
       is_rgb: False: it reads BGR.
       ported: whether its backbone is timm's port from TensorFlow ('tf_...').
+      strided_conv: a ResNet's convolution that carries the stride, 'conv1' where a config says so.
+      foreign: what of the network is not here, in words, though its arrays fit.
       origin: what says so: 'config.json', 'hyper_parameters', 'flags'.
     """
 
@@ -51,6 +55,8 @@ class SourceSettings:
     ignore_label: int | None = None
     is_rgb: bool | None = None
     ported: bool | None = None
+    strided_conv: str = ""
+    foreign: str = ""
     origin: str = ""
 
     def over(self, other: SourceSettings) -> SourceSettings:
@@ -80,6 +86,8 @@ def read_source_settings(stated: Mapping[str, Any], origin: str) -> SourceSettin
         ignore_label=_find(stated, _IGNORE_LABEL, lambda value: type(value) is int and 0 <= value < 2**16),
         is_rgb=None if flipped is None else not flipped,
         ported=None if backbone is None else bool(_PORTED.match(backbone)),
+        strided_conv="conv1" if stated.get(_STRIDED_CONV1) is True else "",
+        foreign=_foreign(stated, backbone or ""),
     )
     return found if found == NOTHING_STATED else dataclasses.replace(found, origin=origin)
 
@@ -92,6 +100,15 @@ def _find(stated: Mapping[str, Any], keys: tuple[str, ...], fits: Callable[[Any]
 def _levels(stated: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield stated
     yield from (stated[key] for key in _NESTED if isinstance(stated.get(key), Mapping))
+
+
+def _foreign(stated: Mapping[str, Any], backbone: str) -> str:
+    """What no array shows of a ResNet that is not here; '' if nothing is said."""
+    if match := _ANTI_ALIASED.match(backbone):
+        return f"{match[1]} averages or blurs where it takes strides"
+    if stated.get("downsample_in_first_stage") is True:
+        return "downsample_in_first_stage is true: there is no ResNet that takes a stride in its first stage"
+    return ""
 
 
 def _are_rates(value: Any) -> bool:

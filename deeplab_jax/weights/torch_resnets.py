@@ -53,6 +53,10 @@ def resnet(
     for pattern, what in _OTHERS.items():
         if any(re.fullmatch(start + pattern, name) for name in shapes):
             raise ValueError(f"'{prefix}layer1.0' has {what}; only plain, wide and grouped ResNets are supported")
+    if f"{prefix}layer1.0.bn1.weight" in shapes and f"{prefix}layer1.0.bn1.running_mean" not in shapes:
+        raise ValueError(
+            f"'{prefix}layer1.0.bn1' has no running statistics, as group norm; only batch norm is supported"
+        )
     unit = "bottleneck" if f"{prefix}layer1.0.conv3.weight" in shapes else "basic"
     num_units = tuple(count(shapes, rf"{start}layer{stage}\.(\d+)\.conv1\.weight") for stage in (1, 2, 3, 4))
     if (unit, num_units) not in _UNITS:

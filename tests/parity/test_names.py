@@ -12,7 +12,7 @@ from both_sides import backbone_config, empty_variables, recognized
 from parity_cases import CASES
 
 from deeplab_jax import registry
-from deeplab_jax.apps.import_weights import import_checkpoint, model_config
+from deeplab_jax.apps.import_weights import AS_FOUND, import_checkpoint, model_config, read_weights
 from deeplab_jax.config import PretrainedConfig
 from deeplab_jax.models.build import build_model
 from deeplab_jax.types import UserError
@@ -93,12 +93,14 @@ def test_older_names_of_smps_v3_have_the_same_places():
     assert [place(older(name), old_layout.rules) for name in shapes] == [place(name, layout.rules) for name in shapes]
 
 
-def test_an_encoder_with_a_twin_says_which_it_is_taken_for():
+def test_an_encoder_with_a_twin_says_which_it_is_taken_for(tmp_path):
     """timm's own MobileNetV3 and the one ported from TensorFlow differ in no name and no shape."""
-    golden = golden_of("smp_deeplabv3plus_tu_mobilenetv3_large_100")
-    (note,) = recognized("smp", golden.shapes).notes
-    assert "pads as 'tf_same' and has epsilon 1e-3" in note
-    assert recognized("smp", golden_of("smp_deeplabv3plus_resnet34").shapes).notes == ()
+    twin, alone = "smp_deeplabv3plus_tu_mobilenetv3_large_100", "smp_deeplabv3plus_resnet34"
+    assert recognized("smp", golden_of(twin).shapes).ported == {"padding": "tf_same", "epsilon": 1e-3}
+    assert recognized("smp", golden_of(alone).shapes).ported == {}
+    notes = read_weights(_write(tmp_path / "twin.npz", twin), AS_FOUND).notes
+    assert "a backbone of timm's own, not one ported from TensorFlow ('tf_...')" in notes[-1]
+    assert "--ported" in notes[-1]
 
 
 @pytest.mark.parametrize("name", ["torchvision_resnet50", "torchvision_mobilenet_v3_small", "timm_xception41"])

@@ -99,11 +99,21 @@ def read_file(path: str, layout_name: str, *, part: str = "") -> WeightsFile:
     left_out = roots(name for name in arrays if not name.startswith(place.prefix))
     notes = (*_taken(contents, removed, part, place.prefix), *say_left_out(left_out))
     settings = read_source_settings(contents.settings, contents.origin)
+    if settings.foreign:
+        raise UserError(f"{path}: {settings.foreign} (its {settings.origin}); its arrays are those of another network")
     found, layout = under(arrays, place.prefix), place.layout
+    if settings.strided_conv and layout.model["backbone"]["name"].startswith("resnet."):
+        layout = dataclasses.replace(layout, model=_with_stride(layout.model, settings.strided_conv))
+        notes += (f"its bottlenecks take their stride in {settings.strided_conv}, as its {settings.origin} has it",)
     if settings.is_rgb:  # whatever the system usually reads
         rules = tuple(rule._replace(transform=rule.transform.removesuffix("+bgr")) for rule in layout.rules)
         layout = dataclasses.replace(layout, rules=rules)
     return WeightsFile(found, place.layout_name, layout, None, settings, notes, left_out)
+
+
+def _with_stride(model: Mapping[str, Any], conv: str) -> dict[str, Any]:
+    backbone = model["backbone"]
+    return {**model, "backbone": {**backbone, "args": {**backbone["args"], "strided_conv": conv}}}
 
 
 def fitting_layouts(shapes: ArrayShapes) -> list[str]:

@@ -1,4 +1,4 @@
-"""mmsegmentation: DeepLab v3 and v3+ on ResNet (also V1c), with their auxiliary heads, and ImageNet ResNet-V1c.
+"""mmsegmentation: DeepLab v3 and v3+ and FCN on ResNet (also V1c), with their auxiliary heads, and ImageNet ResNet-V1c.
 
 A file's config is stored as text, which is not read, and its arrays do not determine output strides: those here are of
 the 'd8' configs. Pass the settings of other configs to the modes that use the import: 'd16-mg124' is
@@ -16,7 +16,7 @@ from typing import Any
 
 from deeplab_jax.presets import PRESETS
 from deeplab_jax.types import ArrayShapes, WeightLayout, WeightRule
-from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, require
+from deeplab_jax.weights.names import TORCH, TORCH_COUNTERS, count, require
 from deeplab_jax.weights.torch_parts import Backbone
 from deeplab_jax.weights.torch_resnets import CLASSIFIER, resnet
 
@@ -45,16 +45,16 @@ def recognize(shapes: ArrayShapes) -> WeightLayout:
     rules = (*found.rules, *_head_rules())
     if "auxiliary_head.conv_seg.weight" in shapes:
         fields["auxiliary"] = _PRESET.part("auxiliary.auxiliary", feature="penultimate")
-        rules += (
-            *_layer(r"auxiliary_head\.convs\.0", "auxiliary/conv0"),
-            *TORCH.conv(r"auxiliary_head\.conv_seg", "auxiliary/logits", bias=True),
-        )
+        rules += _fcn_rules("auxiliary_head", "auxiliary")
     return WeightLayout(rules, (TORCH_COUNTERS,), _PRESET.model(**fields))
 
 
 def _head(shapes: ArrayShapes) -> tuple[int, dict[str, Any]]:
     """Number of classes, and config of the head."""
-    num_classes = require(shapes, f"{_HEAD}conv_seg.weight")[0]
+    num_classes, channels = require(shapes, f"{_HEAD}conv_seg.weight")[:2]
+    if num_convs := count(shapes, rf"{re.escape(_HEAD)}convs\.(\d+)\.conv\.weight"):
+        args = {"channels": channels, "num_convs": num_convs, "concat_input": f"{_HEAD}conv_cat.conv.weight" in shapes}
+        return num_classes, _PRESET.part("auxiliary.auxiliary", **args)
     require(shapes, f"{_HEAD}image_pool.1.conv.weight")
     channels = require(shapes, f"{_HEAD}bottleneck.conv.weight")[0]
     low_level = f"{_HEAD}c1_bottleneck.conv.weight"
@@ -79,7 +79,15 @@ def _head_rules() -> tuple[WeightRule, ...]:
         *_layer(rf"{start}bottleneck", "head/aspp/projection"),
         *_layer(rf"{start}c1_bottleneck", "head/low_level"),
         *_separable(rf"{start}sep_bottleneck\.(\d)", "head/decoder{1}"),
-        *TORCH.conv(rf"{start}conv_seg", "head/logits", bias=True),
+        *_fcn_rules("decode_head", "head"),
+    )
+
+
+def _fcn_rules(source: str, target: str) -> tuple[WeightRule, ...]:
+    return (
+        *_layer(rf"{source}\.convs\.(\d)", f"{target}/conv{{1}}"),
+        *_layer(rf"{source}\.conv_cat", f"{target}/concat"),
+        *TORCH.conv(rf"{source}\.conv_seg", f"{target}/logits", bias=True),
     )
 
 

@@ -81,6 +81,7 @@ NETWORKS = {
         torch.mmseg(50, 19, plus=True, stem="plain", auxiliary=False),
         {"backbone.args.stem": "plain"},
     ),
+    "mmseg fcn r50-d8": ("mmseg", torch.mmseg_fcn(50, 19), {"head.args.concat_input": True, "head.args.num_convs": 2}),
     "vainf v3 resnet50": (
         "vainf",
         torch.resnet("backbone.", 50) | torch.vainf_v3_head(2048, 21),

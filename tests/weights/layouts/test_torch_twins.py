@@ -21,6 +21,7 @@ TWINS = {
     "jfzhang": ("Jfzhang", STRIDE_16),
     "kazuto": ("Kazuto", STRIDE_8),
     "mmseg": ("Mmseg", STRIDE_8),
+    "mmseg_fcn": ("MmsegFcn", ((33, 65), (48, 72))),
     "vainf": ("VainfResNet", STRIDE_16),
     "vainf_mobilenet": ("VainfMobileNetV2", STRIDE_16),
 }

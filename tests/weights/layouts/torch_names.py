@@ -133,6 +133,15 @@ def mmseg(depth, num_classes, *, plus, stem="v1c", auxiliary=True):
     return shapes
 
 
+def mmseg_fcn(depth, num_classes):
+    """FCNHead of two convolutions and the one that reads the features again; another is auxiliary."""
+    shapes, start = resnet("backbone.", depth, stem="v1c"), "decode_head."
+    shapes |= _mmcv(f"{start}convs.0", 3, 2048, 512) | _mmcv(f"{start}convs.1", 3, 512, 512)
+    shapes |= _mmcv(f"{start}conv_cat", 3, 2048 + 512, 512) | _logits(f"{start}conv_seg", 512, num_classes)
+    auxiliary = _mmcv("auxiliary_head.convs.0", 3, 1024, 256)
+    return shapes | auxiliary | _logits("auxiliary_head.conv_seg", 256, num_classes)
+
+
 def jfzhang(num_classes):
     """modeling/{aspp,decoder}.py."""
     shapes = resnet("backbone.", 101)

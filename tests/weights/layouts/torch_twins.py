@@ -209,22 +209,42 @@ class SeparableConvModule(nn.Module):
         return self.pointwise_conv(self.depthwise_conv(x))
 
 
+def _resnet_v1c():
+    """mmsegmentation's ResNet-50-V1c at output stride 8."""
+    backbone, channels, layers = _resnet(50, 8), 3, []
+    del backbone.conv1, backbone.bn1
+    for channels_out, stride in ((32, 2), (32, 1), (64, 1)):
+        layers += [
+            nn.Conv2d(channels, channels_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(),
+        ]
+        channels = channels_out
+    backbone.stem = nn.Sequential(*layers)
+    return backbone
+
+
+class MmsegFcn(Twin):
+    """FCN of two convolutions and the one that reads the features again, with mmsegmentation's published names."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.backbone, self.decode_head = _resnet_v1c(), nn.Module()
+        self.decode_head.convs = nn.Sequential(ConvModule(2048, 512, 3), ConvModule(512, 512, 3))
+        self.decode_head.conv_cat = ConvModule(2048 + 512, 512, 3)
+        self.decode_head.conv_seg = nn.Conv2d(512, num_classes, 1)
+
+    def logits(self, x):
+        x, head = _stages(self.backbone, x, self.backbone.stem)[-1], self.decode_head
+        return head.conv_seg(head.conv_cat(torch.cat([x, head.convs(x)], 1)))
+
+
 class Mmseg(Twin):
     """DeepLab v3+ on ResNet-50-V1c at output stride 8; gives the auxiliary head's logits in training."""
 
     def __init__(self, num_classes):
         super().__init__()
-        self.backbone = _resnet(50, 8)
-        del self.backbone.conv1, self.backbone.bn1
-        channels, layers = 3, []
-        for channels_out, stride in ((32, 2), (32, 1), (64, 1)):
-            layers += [
-                nn.Conv2d(channels, channels_out, 3, stride, 1, bias=False),
-                nn.BatchNorm2d(channels_out),
-                nn.ReLU(),
-            ]
-            channels = channels_out
-        self.backbone.stem = nn.Sequential(*layers)
+        self.backbone = _resnet_v1c()
         self.decode_head = head = nn.Module()
         head.image_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvModule(2048, 512))
         branches = [SeparableConvModule(2048, 512, rate) for rate in (12, 24, 36)]
