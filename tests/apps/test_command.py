@@ -129,9 +129,8 @@ def test_what_changes_nothing_of_trained_weights_passes(workdir, experiment, ask
 def test_what_contradicts_trained_weights_is_refused(
     workdir, experiment, asked, capsys, override, message, by_checkpoint
 ):
-    (workdir / "dataset.json").write_text(
-        json.dumps({"name": "voc", "num_classes": 21, "ignore_label": 255, "palette": [], "splits": {}})
-    )
+    classes = {"num_classes": 21, "class_names": ["thing"] * 21, "palette": [[0, 0, 0]] * 21}
+    (workdir / "dataset.json").write_text(json.dumps({"name": "voc", "ignore_label": 255, "splits": {}, **classes}))
     arguments = [f"--workdir={workdir}"]
     if by_checkpoint:
         arguments = [f"--config={experiment}", "--workdir=never_made", f"--checkpoint={workdir}/checkpoints/3"]
