@@ -41,10 +41,12 @@ class StopSignal:
         self._shared = jax.process_count() > 1
         self._leave = None if self._shared else leave
         self._previous: dict[signal.Signals, Any] = {}
+        self._terminals: list[int] = []
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> StopSignal:
         caught = (signal.SIGINT,) if self._shared else tuple(filter(_is_meant, _STOP_SIGNALS))
+        self._terminals = [output for output in (1, 2) if os.isatty(output)]
         self._previous = {number: signal.signal(number, self._note) for number in caught}
         self._cleanup.callback(self._restore)
         if self._leave:
@@ -69,6 +71,8 @@ class StopSignal:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted = signal.Signals(number)
         self._num_noted += 1
+        if self._noted.name == "SIGHUP":
+            self._forget_terminals()
         if self._num_noted == _NUM_PATIENT:
             self._restore()
         if not self._shared:
@@ -91,6 +95,11 @@ class StopSignal:
         threading.Thread(target=watch, name="stop-signals", daemon=True).start()
         self._cleanup.callback(os.close, writing)  # ends the thread
         self._cleanup.callback(signal.set_wakeup_fd, previous)
+
+    def _forget_terminals(self) -> None:
+        """Sends what is printed from now on nowhere: writing to a terminal that is gone is an error."""
+        for output in self._terminals:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import pty
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -168,6 +170,31 @@ def test_the_end_of_the_terminal_stops_a_run_unless_it_is_to_survive_it(before, 
             assert stop.received is received
     finally:
         signal.signal(signal.SIGHUP, previous)
+
+
+_WAIT_FOR_THE_END = """
+import pathlib, sys, time
+from deeplab_jax.train.signals import StopSignal
+with StopSignal() as stop:
+    print("ready", flush=True)
+    while stop.received is None:
+        time.sleep(0.01)
+    print("saving", flush=True)
+    pathlib.Path(sys.argv[1]).write_text(stop.received.name)
+"""
+
+
+def test_a_run_whose_terminal_is_gone_can_still_save(tmp_path):
+    outside, terminal = pty.openpty()
+    command = [sys.executable, "-c", _WAIT_FOR_THE_END, str(tmp_path / "saved")]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal) as run:
+        os.close(terminal)
+        while b"ready" not in os.read(outside, 1024):
+            pass
+        os.close(outside)
+        run.send_signal(signal.SIGHUP)
+        assert run.wait(60) == 0
+    assert (tmp_path / "saved").read_text() == "SIGHUP"
 
 
 def test_before_the_first_step_a_signal_is_answered_while_the_main_thread_is_busy(heard):
