@@ -71,6 +71,15 @@ def test_whatever_is_of_another_kind_states_nothing(stated):
     assert read_source_settings(stated, "x") == NOTHING_STATED
 
 
+def test_what_no_array_shows_of_a_resnet():
+    assert read_source_settings({"downsample_in_bottleneck": True}, "x").strided_conv == "conv1"
+    assert read_source_settings({"downsample_in_bottleneck": False}, "x").strided_conv == ""
+    assert "first stage" in read_source_settings({"downsample_in_first_stage": True}, "x").foreign
+    for name in ("resnetblur50", "resnetaa50", "tu-resnetaa101d"):
+        assert "averages or blurs" in read_source_settings({"architecture": name}, "x").foreign
+    assert read_source_settings({"architecture": "resnet50"}, "x").foreign == ""
+
+
 def test_a_choice_counts_more_where_there_is_one():
     chosen = SourceSettings(output_stride=16, align_corners=False)
     stated = SourceSettings(output_stride=8, class_names=("a",), align_corners=True)

@@ -102,13 +102,17 @@ def read_file(path: str, layout_name: str, *, part: str = "") -> WeightsFile:
     if settings.foreign:
         raise UserError(f"{path}: {settings.foreign} (its {settings.origin}); its arrays are those of another network")
     found, layout = under(arrays, place.prefix), place.layout
-    if settings.strided_conv and layout.model["backbone"]["name"].startswith("resnet."):
+    if settings.strided_conv and _has_bottlenecks(layout.model["backbone"]["name"]):
         layout = dataclasses.replace(layout, model=_with_stride(layout.model, settings.strided_conv))
         notes += (f"its bottlenecks take their stride in {settings.strided_conv}, as its {settings.origin} has it",)
     if settings.is_rgb:  # whatever the system usually reads
         rules = tuple(rule._replace(transform=rule.transform.removesuffix("+bgr")) for rule in layout.rules)
         layout = dataclasses.replace(layout, rules=rules)
     return WeightsFile(found, place.layout_name, layout, None, settings, notes, left_out)
+
+
+def _has_bottlenecks(backbone: str) -> bool:
+    return backbone.startswith("resnet.") and not backbone.startswith(("resnet.resnet18", "resnet.resnet34"))
 
 
 def _with_stride(model: Mapping[str, Any], conv: str) -> dict[str, Any]:

@@ -205,6 +205,11 @@ def test_a_folder_with_its_config(arrays, tmp_path):
     assert not any("output stride" in note for note in imported.notes if "are assumed" in note)
 
 
+def test_a_config_of_another_network_is_refused_though_its_arrays_fit(arrays, tmp_path):
+    with pytest.raises(UserError, match=r"resnetblur50 averages or blurs where it takes strides \(its config\.json\)"):
+        read_file(str(_folder(tmp_path, arrays, architecture="resnetblur50")), "")
+
+
 def test_a_choice_counts_more_than_the_config(arrays, tmp_path):
     chosen = SourceSettings(output_stride=8, normalization="minus_one_to_one")
     imported = read_weights(_folder(tmp_path, arrays), ReadOptions(chosen=chosen))
